@@ -1,0 +1,36 @@
+"""GPT-2, written from scratch and compatible with transformers.
+
+Importing this package registers its classes, so that `AutoModelForCausalLM.from_pretrained(folder)` opens a trained
+folder without `trust_remote_code`. That is its only effect.
+
+Reading order: `gelu.py`, `layer_norm.py`, `feed_forward.py`, `attention.py`, `transformer_block.py`, `gpt_model.py`,
+`causal_lm.py`.
+"""
+
+from pathlib import Path
+
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+from .causal_lm import GPT2ScratchForCausalLM
+from .config import GPT2ScratchConfig
+from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
+from .stock_gpt2 import export_stock_gpt2, from_stock_gpt2, to_stock_gpt2
+
+
+AutoConfig.register(GPT2ScratchConfig.model_type, GPT2ScratchConfig)
+AutoModel.register(GPT2ScratchConfig, GPT2ScratchModel)
+AutoModelForCausalLM.register(GPT2ScratchConfig, GPT2ScratchForCausalLM)
+
+# GPT-2's tokenizer, for `AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)`.
+TOKENIZER_FOLDER = Path(__file__).parent / "tokenizer"
+
+__all__ = [
+    "TOKENIZER_FOLDER",
+    "GPT2ScratchConfig",
+    "GPT2ScratchForCausalLM",
+    "GPT2ScratchModel",
+    "GPT2ScratchPreTrainedModel",
+    "export_stock_gpt2",
+    "from_stock_gpt2",
+    "to_stock_gpt2",
+]

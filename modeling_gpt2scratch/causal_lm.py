@@ -1,0 +1,87 @@
+"""The language model: the body with a head that scores every token of the vocabulary as the next one."""
+
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+from transformers.generation import GenerationMixin
+from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils.generic import can_return_tuple
+
+from .config import GPT2ScratchConfig
+from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
+from .next_token_loss import next_token_loss
+
+
+class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
+    """GPT-2 with its tied head: the matrix that embeds tokens also scores them; `generate()` writes text."""
+
+    _tied_weights_keys = {"lm_head.weight": "transformer.token_embedding.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    def __init__(self, config: GPT2ScratchConfig):
+        super().__init__(config)
+        self.transformer = GPT2ScratchModel(config)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        skip_logits: bool | None = None,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """Score next tokens; with `labels`, also compute the loss.
+
+        Arguments as in `GPT2ScratchModel.forward`, and:
+            labels: (B, T), the input ids again (shifting is done here), -100 where no loss is wanted.
+            logits_to_keep: only the last so many positions' logits, or those at the given indices; 0 means all.
+            skip_logits: compute the loss without ever holding the logits of all positions (`logits` is then `None`).
+                By default so in training with labels, since (B, T, V) numbers are most of a small model's memory.
+            kwargs: handed on to the loss (`num_items_in_batch`, `shift_labels`, `ignore_index`) and to attention.
+
+        Returns:
+            `loss` (scalar, nats a token), `logits` (B, T, V), `past_key_values`.
+        """
+        outputs = self.transformer(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state  # (B, T, C)
+
+        has_labels = labels is not None or kwargs.get("shift_labels") is not None
+        if skip_logits is None:
+            skip_logits = self.training and has_labels
+        loss = logits = None
+        if skip_logits and has_labels and self._loss_can_skip_logits():
+            loss = next_token_loss(hidden_states, self.lm_head.weight, labels, **kwargs)
+        else:
+            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))  # (B, T, V)
+            if has_labels:
+                loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _loss_can_skip_logits(self) -> bool:
+        """Whether head and loss are the plain ones: a LoRA or quantised head, or a user's own loss, is called instead."""
+        return type(self.lm_head) is nn.Linear and self.loss_function is ForCausalLMLoss

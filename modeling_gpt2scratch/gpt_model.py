@@ -1,0 +1,152 @@
+"""The model's body: embeddings, a stack of transformer blocks, a final norm."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .attention import CausalSelfAttention
+from .config import GPT2ScratchConfig
+from .feed_forward import FeedForward
+from .layer_norm import LayerNorm
+from .transformer_block import TransformerBlock
+
+
+class GPT2ScratchPreTrainedModel(PreTrainedModel):
+    """What all GPT2Scratch models share: the initial weights, and what they tell transformers about themselves."""
+
+    config_class = GPT2ScratchConfig
+    config: GPT2ScratchConfig
+    base_model_prefix = "transformer"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["TransformerBlock"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": TransformerBlock, "attentions": CausalSelfAttention}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """GPT-2's initialisation: weights N(0, 0.02), biases 0, norms the identity.
+
+        The two projections of each block that write into the residual stream start smaller, by 1 / sqrt(2 n_layer): the
+        stream sums 2 n_layer of them, so its variance at the output does not grow with depth (GPT-2 report, 2.3).
+        Called for every module, children first, which is why the blocks' rules can override those of their layers.
+        """
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, mean=0.0, std=std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=std)
+        elif isinstance(module, LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+        residual_std = std / math.sqrt(2 * self.config.n_layer)
+        if isinstance(module, CausalSelfAttention):
+            init.normal_(module.out_proj.weight, mean=0.0, std=residual_std)
+        elif isinstance(module, FeedForward):
+            init.normal_(module.down_proj.weight, mean=0.0, std=residual_std)
+
+
+class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
+    """Token ids (B, T) to hidden states (B, T, C): GPT-2 without its head."""
+
+    def __init__(self, config: GPT2ScratchConfig):
+        super().__init__(config)
+        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.position_embedding = nn.Embedding(config.n_positions, config.n_embd)
+        self.embedding_dropout = nn.Dropout(config.embd_pdrop)
+        self.blocks = nn.ModuleList([TransformerBlock(config, layer_idx) for layer_idx in range(config.n_layer)])
+        self.final_norm = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.token_embedding
+
+    def set_input_embeddings(self, new_embeddings: nn.Embedding) -> None:
+        self.token_embedding = new_embeddings
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        """Run the body.
+
+        Args:
+            input_ids: (B, T) token ids, or `inputs_embeds` (B, T, C) in their place.
+            attention_mask: (B, S), 1 for a token and 0 for padding. Padding on the left also needs `position_ids`
+                (`generate` makes them), as in stock GPT-2.
+            position_ids: (B, T); counted on from the cache where absent. Positions that start again inside a row mark
+                packed documents: with no `attention_mask` and `use_cache=False`, each attends only to itself.
+            past_key_values: keys and values of the tokens before, from an earlier call.
+            use_cache: whether to return them, `config.use_cache` where absent.
+
+        Returns:
+            `last_hidden_state` (B, T, C) after the final norm, and `past_key_values`; on request (`output_attentions`,
+            `output_hidden_states`) every layer's.
+
+        Raises:
+            ValueError: neither or both of `input_ids` and `inputs_embeds`, or more tokens than `config.n_positions`.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+        if inputs_embeds is None:
+            inputs_embeds = self.token_embedding(input_ids)  # (B, T, C)
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            position_ids = self._positions_after(past_key_values, inputs_embeds)
+
+        causal_mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        hidden_states = self.embedding_dropout(inputs_embeds + self.position_embedding(position_ids))
+        for block in self.blocks:
+            hidden_states = block(
+                hidden_states,
+                attention_mask=causal_mask,
+                past_key_values=past_key_values,
+                position_ids=position_ids,
+                use_cache=use_cache,
+                **kwargs,
+            )
+        hidden_states = self.final_norm(hidden_states)
+        return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
+
+    def _positions_after(self, past_key_values: Cache | None, inputs_embeds: Tensor) -> Tensor:
+        """Positions (1, T) of the tokens that follow the cached ones."""
+        T = inputs_embeds.shape[1]
+        past_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
+        # A static cache counts on the device: comparing that would wait for it, so there `generate` checks the length.
+        if isinstance(past_tokens, int) and past_tokens + T > self.config.n_positions:
+            raise ValueError(
+                f"{past_tokens + T} tokens do not fit the context of {self.config.n_positions} (config.n_positions): "
+                "shorten or truncate the input, or train with a longer context."
+            )
+        return (torch.arange(T, device=inputs_embeds.device) + past_tokens).unsqueeze(0)
