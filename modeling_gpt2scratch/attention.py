@@ -5,7 +5,6 @@ Shape letters, here and in the whole project:
     H heads    D head dimension = C / H    F feed-forward width    V vocabulary
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
@@ -48,7 +47,8 @@ class CausalSelfAttention(nn.Module):
     """Projects to queries, keys and values, attends within each head, and projects the heads' outputs back.
 
     `config._attn_implementation` chooses the attention function: "eager" is `eager_attention` above; "sdpa" (the
-    default), "flash_attention_2" and others are transformers' and compute the same thing without storing (T, S) weights.
+    default), "flash_attention_2" and others are transformers' and compute the same thing without storing (T, S)
+    weights.
 
     Queries, keys and values have a projection each, where GPT-2 stores one of width 3 C: the sums are the same, and
     tensor parallelism, LoRA, vLLM and per-matrix optimisers can take them as they are.

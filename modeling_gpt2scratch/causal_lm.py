@@ -83,5 +83,5 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         )
 
     def _loss_can_skip_logits(self) -> bool:
-        """Whether head and loss are the plain ones: a LoRA or quantised head, or a user's own loss, is called instead."""
+        """Whether head and loss are the plain ones: a LoRA or quantised head, or a user's loss is called instead."""
         return type(self.lm_head) is nn.Linear and self.loss_function is ForCausalLMLoss

@@ -1,9 +1,29 @@
 """Configuration of the model: the numbers that make a GPT-2."""
 
+import functools
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 
+def with_value_errors(config_class: Any) -> Any:
+    """Make construction raise `ValueError` for a bad value, where `@strict` raises an exception family of its own."""
+    strict_init = config_class.__init__
+
+    @functools.wraps(strict_init)
+    def init(self, *args, **kwargs):
+        try:
+            strict_init(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(str(error)) from error
+
+    config_class.__init__ = init
+    return config_class
+
+
+@with_value_errors
 @strict
 class GPT2ScratchConfig(PreTrainedConfig):
     """GPT-2's hyper-parameters under GPT-2's own names; the defaults are GPT-2 124M (Radford et al., 2019).
@@ -30,7 +50,6 @@ class GPT2ScratchConfig(PreTrainedConfig):
 
     Raises:
         ValueError: a field has the wrong type or a value that no model can have; the message names field and value.
-            (huggingface_hub's `StrictDataclassError` is a `ValueError` of this kind for single fields.)
     """
 
     model_type = "gpt2scratch"

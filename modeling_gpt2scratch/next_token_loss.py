@@ -1,8 +1,8 @@
 """The language-modelling loss, computed without holding the logits of all positions.
 
 The logits of a batch are B * T * V numbers: for GPT-2 at 4 x 512 tokens 412 MB in float32, and as much again for their
-gradient, while the model's own activations of a block take a few MB. Here the head is applied to a few hundred rows at a
-time, and each chunk's logits are dropped once its share of loss and gradient is known.
+gradient, while the model's own activations of a block take a few MB. Here the head is applied to a few hundred rows at
+a time, and each chunk's logits are dropped once its share of loss and gradient is known.
 """
 
 import torch
@@ -26,15 +26,15 @@ def next_token_loss(
 ) -> Tensor:
     """Cross-entropy of each position's prediction of the next token.
 
-    Identical to transformers' `ForCausalLMLoss(head(hidden_states), labels, ...)` in value and in every gradient, except
-    that it takes the head's input and weight in place of its output. Not differentiable twice.
+    Identical to transformers' `ForCausalLMLoss(head(hidden_states), labels, ...)` in value and in every gradient,
+    except that it takes the head's input and weight in place of its output. Not differentiable twice.
 
     Args:
         hidden_states: (B, T, C).
         head_weight: (V, C).
         labels: (B, T), shifted here: position t is scored against the label of t + 1.
-        num_items_in_batch: the number of labels to divide the sum by, where a batch is spread over gradient accumulation
-            or processes; by default the mean over this call's labels.
+        num_items_in_batch: the number of labels to divide the sum by, where a batch is spread over gradient
+            accumulation or processes; by default the mean over this call's labels.
         ignore_index: the label of positions that do not count.
         shift_labels: (B, T), labels that are already shifted, used in place of `labels`.
 
@@ -42,6 +42,7 @@ def next_token_loss(
         A float32 scalar, in nats a token.
     """
     if shift_labels is None:
+        assert labels is not None
         # Shift the labels and not the hidden states: padding an integer row is cheap, copying the states is not.
         shift_labels = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
     rows = hidden_states.flatten(0, -2)  # (B * T, C)

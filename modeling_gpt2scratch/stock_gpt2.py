@@ -1,7 +1,7 @@
 """Weights from and to `transformers.GPT2LMHeadModel`, the layout that every GPT-2 tool reads.
 
-The numbers are the same; three things differ. The names. Stock GPT-2 stores linear weights as `Conv1D`, (in, out), where
-`nn.Linear` has (out, in). And it keeps the query, key and value projections as one matrix of width 3 C.
+The numbers are the same; three things differ. The names. Stock GPT-2 stores linear weights as `Conv1D`, (in, out),
+where `nn.Linear` has (out, in). And it keeps the query, key and value projections as one matrix of width 3 C.
 """
 
 import os
@@ -35,9 +35,23 @@ _QKV = ("attention.q_proj", "attention.k_proj", "attention.v_proj")
 # The fields that both configs have, and the stock fields that this model has no counterpart for, with the only value
 # that it computes.
 _SHARED_FIELDS = (
-    "vocab_size n_positions n_embd n_layer n_head n_inner embd_pdrop attn_pdrop resid_pdrop layer_norm_epsilon "
-    "initializer_range use_cache bos_token_id eos_token_id pad_token_id tie_word_embeddings"
-).split()
+    "vocab_size",
+    "n_positions",
+    "n_embd",
+    "n_layer",
+    "n_head",
+    "n_inner",
+    "embd_pdrop",
+    "attn_pdrop",
+    "resid_pdrop",
+    "layer_norm_epsilon",
+    "initializer_range",
+    "use_cache",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "tie_word_embeddings",
+)
 _FIXED_STOCK_FIELDS = {
     "activation_function": "gelu_new",
     "scale_attn_weights": True,
@@ -148,8 +162,9 @@ def export_stock_gpt2(
     difference = largest_logit_difference(model, stock)
     if not difference <= tolerance:  # also catches NaN
         raise ValueError(
-            f"The exported GPT-2 differs from this model by {difference:.3g} in its logits (allowed: {tolerance:.3g}), so "
-            "nothing was written. A changed block computes something that stock GPT-2 does not: publish the custom model."
+            f"The exported GPT-2 differs from this model by {difference:.3g} in its logits (allowed: {tolerance:.3g}), "
+            "so nothing was written. A changed block computes something that stock GPT-2 does not: publish the custom "
+            "model."
         )
     stock.save_pretrained(folder)
     if tokenizer is not None:
@@ -172,5 +187,7 @@ def largest_logit_difference(model: GPT2ScratchForCausalLM, stock: GPT2LMHeadMod
 
 def _split_name(name: str) -> tuple[str, str, str]:
     """Split a weight's name into block prefix ("" outside blocks), layer, and "weight" or "bias"."""
-    block, layer, kind = re.fullmatch(r"(transformer\.(?:h|blocks)\.\d+\.)?(.+)\.(weight|bias)", name).groups()
+    match = re.fullmatch(r"(transformer\.(?:h|blocks)\.\d+\.)?(.+)\.(weight|bias)", name)
+    assert match is not None, name
+    block, layer, kind = match.groups()
     return block or "", layer, kind

@@ -1,0 +1,108 @@
+"""Rows, recipes and runs for the tests of train/."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def make_row(number: int, **changes: str | None) -> dict:
+    """A usable row in SYNTH's schema; `changes` replaces columns."""
+    row = {
+        "synth_id": f"test-{number}",
+        "language": "en",
+        "exercise": "memorization",
+        "model": "test",
+        "query": f"What follows {number}?",
+        "query_seed_url": f"test://number/{number}",
+        "query_seed_text": f"{number} is followed by {number + 1}.",
+        "additional_seed_url": None,
+        "seed_license": "CC0-1.0",
+        "constraints": None,
+        "script": None,
+        "synthetic_reasoning": f"Counting on from {number} gives {number + 1}.",
+        "synthetic_answer": str(number + 1),
+        "words": 7,
+    }
+    return {**row, **changes}
+
+
+@pytest.fixture
+def row() -> Callable[..., dict]:
+    return make_row
+
+
+@pytest.fixture
+def rows_file(tmp_path: Path) -> Path:
+    """Two hundred rows as JSON lines."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(make_row(number)) + "\n" for number in range(200)))
+    return file
+
+
+# A model so small that a step takes milliseconds, dropout on, so that every source of randomness takes part.
+TINY_SETTINGS = {
+    "n_layer": 2,
+    "n_head": 2,
+    "n_embd": 16,
+    "n_positions": 64,
+    "block_size": 32,
+    "validation_fraction": 0.1,
+    "per_device_train_batch_size": 4,
+    "max_steps": 12,
+    "logging_steps": 1,
+    "eval_steps": 6,
+    "save_steps": 6,
+    "max_eval_blocks": 4,
+    "learning_rate": 1e-3,
+    "cpu_threads": 1,
+    "dataloader_pin_memory": False,
+}
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, rows_file: Path) -> Path:
+    """A recipe file that trains for a dozen steps on `rows_file`, into `tmp_path / "run"`."""
+    settings = {
+        **TINY_SETTINGS,
+        "dataset": str(rows_file),
+        "data_cache_dir": str(tmp_path / "cache"),
+        "output_dir": str(tmp_path / "run"),
+    }
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in settings.items()))
+    return recipe
+
+
+@pytest.fixture
+def launch(repository: Path) -> Callable[..., subprocess.Popen]:
+    """Start `accelerate launch [launcher words] train/pretrain.py [words]`, as a user would."""
+
+    def start(words: list[str], launcher: tuple[str, ...] = (), **environment: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, "train/pretrain.py", *words]
+        return subprocess.Popen(
+            command,
+            cwd=repository,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def log_by_step() -> Callable[[Path], dict[int, dict]]:
+    """The training log of a run folder or checkpoint: loss, gradient norm and learning rate of each step."""
+
+    def read(folder: Path) -> dict[int, dict]:
+        history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+        names = ("loss", "grad_norm", "learning_rate", "tokens_seen")
+        return {entry["step"]: {name: entry[name] for name in names} for entry in history if "grad_norm" in entry}
+
+    return read

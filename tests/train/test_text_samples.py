@@ -1,0 +1,59 @@
+import json
+
+import pytest
+import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
+from train.text_samples import SAMPLES_FILE, TextSamples
+
+
+@pytest.fixture
+def model():
+    return GPT2ScratchForCausalLM(GPT2ScratchConfig(n_layer=1, n_head=2, n_embd=16, n_positions=24)).train()
+
+
+@pytest.fixture
+def evaluate(tmp_path, model):
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+
+    def run(samples: TextSamples, step: int) -> list[dict]:
+        state = TrainerState(global_step=step)
+        samples.on_evaluate(arguments, state, TrainerControl(), model=model)
+        return [json.loads(line) for line in (tmp_path / SAMPLES_FILE).read_text().splitlines()]
+
+    return run
+
+
+def test_each_evaluation_adds_an_answer_to_each_question(evaluate, tokenizer):
+    samples = TextSamples(tokenizer, ["Why?", "Who?"], max_new_tokens=4, temperature=0.7)
+    evaluate(samples, step=10)
+    found = evaluate(samples, step=20)
+    assert [(sample["step"], sample["question"]) for sample in found] == [
+        (step, question) for step in (10, 20) for question in ("Why?", "Who?")
+    ]
+
+
+def test_the_evaluation_at_the_end_does_not_repeat_the_last_steps_samples(evaluate, tokenizer):
+    samples = TextSamples(tokenizer, ["Why?"], max_new_tokens=4, temperature=0)
+    assert evaluate(samples, step=10) == evaluate(samples, step=10)
+
+
+def test_looking_changes_neither_the_random_numbers_nor_the_mode_of_the_model(evaluate, tokenizer, model):
+    before = torch.get_rng_state()
+    evaluate(TextSamples(tokenizer, ["Why?"], max_new_tokens=4, temperature=0.7), step=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+
+
+def test_a_long_answer_stops_at_the_context(evaluate, tokenizer):
+    samples = TextSamples(tokenizer, ["Why?"], max_new_tokens=1000, temperature=0.7)
+    assert len(evaluate(samples, step=1)) == 1
+
+
+def test_texts_reach_tensorboard(evaluate, tokenizer, tmp_path):
+    samples = TextSamples(tokenizer, ["Why?"], 4, 0.7, tensorboard_folder=str(tmp_path / "tensorboard"))
+    evaluate(samples, step=1)
+    samples.on_train_end(None, None, None)
+    (events,) = (tmp_path / "tensorboard").glob("events.*")
+    assert b"Why?" in events.read_bytes()

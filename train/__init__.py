@@ -1,0 +1,1 @@
+"""Pre-training of the model: data, recipes, the Trainer, evaluation."""

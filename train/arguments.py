@@ -1,0 +1,82 @@
+"""The settings of a run that transformers' `TrainingArguments` does not have, with their defaults and help."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+RECIPES_FOLDER = Path(__file__).parent / "recipes"
+
+
+def setting(help: str, default: Any = None) -> Any:
+    """A dataclass field with its `--help` text."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class ModelArguments:
+    """The model to build; the defaults are GPT-2 124M."""
+
+    _argument_group_name = "model"
+
+    n_layer: int = setting("Number of transformer blocks.", 12)
+    n_head: int = setting("Number of attention heads; must divide n_embd.", 12)
+    n_embd: int = setting("Width of the residual stream.", 768)
+    n_inner: int | None = setting("Inner width of the feed-forward layers; 4 * n_embd where unset.")
+    n_positions: int = setting("Context in tokens: the longest sequence that the model can take.", 1024)
+    embd_pdrop: float = setting("Dropout on the embeddings.", 0.1)
+    attn_pdrop: float = setting("Dropout on the attention weights.", 0.1)
+    resid_pdrop: float = setting("Dropout on what each layer adds to the residual stream.", 0.1)
+    attn_implementation: str = setting("Attention function: eager, sdpa, flash_attention_2, flex_attention.", "sdpa")
+    init_from: str | None = setting(
+        "Start from these weights in place of random ones: a run folder, a Hub id, or a stock GPT-2. The settings of "
+        "size are then taken from it; dropout is as set here."
+    )
+
+
+@dataclass
+class DataArguments:
+    """The rows to train on, and how they are cut."""
+
+    _argument_group_name = "data"
+
+    dataset: str = setting(
+        "'sample' (embedded in the package), a .parquet or .jsonl file, a folder of them, or a Hub id. All need "
+        "SYNTH's columns.",
+        "sample",
+    )
+    dataset_revision: str | None = setting("Branch, tag or commit of a Hub dataset.")
+    dataset_split: str = setting("Split of a Hub dataset.", "train")
+    languages: list[str] | None = setting("Keep only rows in these languages, e.g. en fr; all where unset.")
+    exercises: list[str] | None = setting("Keep only rows of these exercises, e.g. memorization rag; all where unset.")
+    max_samples: int | None = setting("Stop after this many usable rows (training and validation together).")
+    block_size: int = setting("Tokens in a training sequence.", 512)
+    validation_fraction: float = setting("Share of the seed articles that is held out for validation.", 0.02)
+    split_seed: int = setting("Chooses which seed articles are held out.", 0)
+    max_eval_blocks: int | None = setting("Evaluate on the first so many held-out blocks; on all where unset.")
+    data_cache_dir: str | None = setting(
+        "Where tokenised data is kept; beside the datasets library's cache where unset."
+    )
+
+
+@dataclass
+class RunArguments:
+    """What the run does around the training."""
+
+    _argument_group_name = "run"
+
+    config: str = setting("The recipe: a YAML file of settings.", str(RECIPES_FOLDER / "demo.yaml"))
+    dry_run: bool = setting("Print the resolved recipe and what it amounts to, and stop.", False)
+    sample_prompts: list[str] | None = setting(
+        "Questions that the model answers after each evaluation, for the eye; none where unset."
+    )
+    sample_tokens: int = setting("Tokens to write for each of them, at most.", 64)
+    sample_temperature: float = setting("Temperature of these samples; 0 takes the likeliest token.", 0.7)
+    cpu_threads: int | None = setting(
+        "Threads of each process when training on CPUs; all cores, shared by the processes of the machine, where unset "
+        "(accelerate launch by itself leaves one)."
+    )
+    exam: str | None = setting(
+        "Questions asked before and after training and marked by exact match: 'sample', or a .parquet or .jsonl file."
+    )
+    exam_tokens: int = setting("Tokens of an answer in the exam, its reasoning included, at most.", 64)

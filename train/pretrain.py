@@ -1,0 +1,107 @@
+"""Pre-train GPT-2.
+
+    accelerate launch train/pretrain.py                                               # the demo, minutes on a CPU
+    accelerate launch train/pretrain.py --config train/recipes/gpt2_124m_synth.yaml   # GPT-2 124M on SYNTH
+    accelerate launch train/pretrain.py --config ... --learning_rate 6e-4 --dry_run   # any setting; only look
+    accelerate launch train/pretrain.py --config ... --resume_from_checkpoint true    # go on after a stop
+
+The run folder (`--output_dir`) then holds the model, which `AutoModelForCausalLM.from_pretrained` opens, its
+checkpoints, `recipe.yaml`, `results.json`, `loss_curve.png`, `samples.jsonl` and TensorBoard's logs.
+"""
+
+import dataclasses
+import json
+import logging
+import sys
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from modeling_gpt2scratch import TOKENIZER_FOLDER
+from train.data.prepare import prepare_data
+from train.evaluation import ExamResult, load_exam, render_exam, take_exam
+from train.graceful_stop import GracefulStop
+from train.hardware import set_up_hardware
+from train.plan import describe_plan
+from train.recipe import Recipe, RecipeParser
+from train.report import draw_loss_curve, write_results
+from train.trainer import PretrainingTrainer, build_trainer
+
+
+logger = logging.getLogger("train.pretrain")
+
+EXAM_BEFORE_FILE = "exam_before.json"  # kept for the runs that resume this one
+
+
+def main(words: list[str]) -> int:
+    """Run the script on the words of a command line; returns the exit status."""
+    logging.basicConfig(format="%(message)s")
+    try:
+        recipe = RecipeParser().parse_recipe(words)
+    except ValueError as error:
+        logger.error("pretrain.py: %s", error)
+        return 2
+    logging.getLogger("train").setLevel(logging.INFO if recipe.training.should_log else logging.WARNING)
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+    if recipe.run.dry_run:
+        print(describe_plan(recipe, tokenizer))
+        return 0
+    return pretrain(recipe, tokenizer)
+
+
+def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Prepare, train, evaluate and save; returns 0, or 128 + the signal that stopped the training."""
+    set_up_hardware(recipe)
+    questions = load_exam(recipe.run.exam) if recipe.run.exam else []
+    with recipe.training.main_process_first(desc="preparing the data"):
+        data = prepare_data(recipe.data, tokenizer)
+    logger.info("%s", data.ledger.render())
+    stop = GracefulStop()
+    trainer = build_trainer(recipe, tokenizer, data, stop)
+    if recipe.training.should_save:
+        recipe.save()
+
+    known = data.trained_on_article(questions)
+    exam_before = ask_before_training(trainer, recipe, questions, known)
+
+    trained = trainer.train(resume_from_checkpoint=recipe.resume_from)
+    if stop.signal_number is not None:
+        logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
+        return 128 + stop.signal_number
+
+    evaluation = trainer.evaluate()
+    exam = take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)
+    trainer.save_model()
+    trainer.save_state()
+    if recipe.training.should_save:
+        results = {
+            "parameters": trainer.model.num_parameters(),
+            "tokens_seen": trainer.state.global_step * recipe.tokens_per_step,
+            "training": trained.metrics,
+            "evaluation": evaluation,
+            "exam": [dataclasses.asdict(result) for result in exam],
+            "exam_before": [dataclasses.asdict(result) for result in exam_before],
+            "data": {**data.source.describe(), **data.ledger.to_dict()},
+        }
+        write_results(recipe.run_folder, results)
+        draw_loss_curve(recipe.run_folder, trainer.state.log_history)
+    logger.info("held-out loss %.4f, perplexity %.2f", evaluation["eval_loss"], evaluation["eval_perplexity"])
+    logger.info("%s", render_exam(exam, exam_before) if exam else "")
+    logger.info("Model, results and curve: %s", recipe.run_folder)
+    return 0
+
+
+def ask_before_training(
+    trainer: PretrainingTrainer, recipe: Recipe, questions: list, known: list[bool]
+) -> list[ExamResult]:
+    """The exam's marks before the first step; a resumed run reads what its first start noted."""
+    noted = recipe.run_folder / EXAM_BEFORE_FILE
+    if recipe.resume_from is not None and noted.exists():
+        return [ExamResult(**result) for result in json.loads(noted.read_text())]
+    results = take_exam(trainer.model, trainer.processing_class, questions, recipe.run.exam_tokens, known)
+    if recipe.training.should_save:
+        noted.write_text(json.dumps([dataclasses.asdict(result) for result in results]))
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

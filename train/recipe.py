@@ -1,0 +1,158 @@
+"""All settings of a run: defaults, overridden by a YAML recipe, overridden by the command line.
+
+Four groups: the model, the data, the run, and everything that transformers' `TrainingArguments` has, under its own
+names. A recipe is a flat YAML file of such settings. The resolved one is written into the run folder and can be given
+to `--config` again.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from train.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, RunArguments
+from train.recipe_checks import check_run_folder, check_settings, check_training
+from train.recipe_file import read_recipe_words, unknown_setting
+
+
+RECIPE_FILE = "recipe.yaml"  # the resolved recipe in a run folder
+
+
+# Below any recipe: what a pre-training run wants where TrainingArguments' own defaults serve fine-tuning.
+TRAINING_DEFAULTS = {
+    "output_dir": "runs/gpt2scratch",
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 3e-4,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,
+    "weight_decay": 0.1,
+    "max_grad_norm": 1.0,
+    "seed": 42,
+    "eval_strategy": "steps",
+    "eval_steps": 500,
+    "save_steps": 2000,
+    "save_total_limit": 3,
+    "logging_steps": 10,
+    "logging_first_step": True,
+    "logging_nan_inf_filter": False,  # a NaN must be seen, not averaged away
+    "prediction_loss_only": True,  # evaluation keeps no logits
+    "ddp_find_unused_parameters": False,  # there are none, and looking for them costs a pass over the graph a step
+    "report_to": "tensorboard",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run's settings, checked; `settings` is the flat form that `--config` reads."""
+
+    model: ModelArguments
+    data: DataArguments
+    run: RunArguments
+    training: TrainingArguments
+    settings: dict
+
+    @property
+    def resume_from(self) -> str | bool | None:
+        """What to resume: `True` for the last checkpoint, a path, or `None` for a fresh start."""
+        word = self.training.resume_from_checkpoint
+        return {"true": True, "false": None}.get(str(word).lower(), word)
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.training.output_dir)
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences that one optimizer step sees, over all processes and accumulated batches."""
+        training = self.training
+        return training.train_batch_size * training.gradient_accumulation_steps * training.world_size
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.sequences_per_step * self.data.block_size
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True)
+
+    def save(self) -> None:
+        """Write the resolved recipe into the run folder."""
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        (self.run_folder / RECIPE_FILE).write_text(self.to_yaml(), encoding="utf-8")
+
+
+class RecipeParser(HfArgumentParser):
+    """Reads recipe and command line; every mistake is a `ValueError` that says what to write instead."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [ModelArguments, DataArguments, RunArguments, TrainingArguments],
+            usage="accelerate launch train/pretrain.py [--config RECIPE.yaml] [--SETTING VALUE ...]",
+            description="Pre-train GPT-2. With no settings: the demo, on the embedded sample.",
+            epilog="Recipes: " + ", ".join(sorted(path.name for path in RECIPES_FOLDER.glob("*.yaml"))),
+            allow_abbrev=False,
+        )
+        self.names = [action.dest for action in self._actions if action.dest != "help"]
+        self.stock_defaults = {name: self.get_default(name) for name in self.names}
+        self.set_defaults(**TRAINING_DEFAULTS)
+
+    def error(self, message: str) -> None:
+        raise ValueError(message)
+
+    def parse_recipe(self, words: list[str]) -> Recipe:
+        """Resolve the settings on a command line.
+
+        Raises:
+            ValueError: an unknown setting (the nearest valid name is given), a value of the wrong type, or settings
+                that do not fit together.
+        """
+        given = self._parse_words(words)
+        # The recipe's settings become words before the user's: one parser types both, and the later word wins.
+        settings = self._parse_words(read_recipe_words(given["config"], self.names) + words)
+        model = ModelArguments(**_pick(settings, ModelArguments))
+        data = DataArguments(**_pick(settings, DataArguments))
+        run = RunArguments(**_pick(settings, RunArguments))
+        check_settings(model, data, run)
+        training_settings = _pick(settings, TrainingArguments)
+        # Without this the processes of a distributed run on CPUs never meet: each would train alone, in the same
+        # folder.
+        training_settings["use_cpu"] |= not torch.accelerator.is_available()
+        training = TrainingArguments(**training_settings)
+        recipe = Recipe(model, data, run, training, settings=self._settings_to_save(settings))
+        check_training(training)
+        if not run.dry_run:
+            check_run_folder(recipe.run_folder, recipe.resume_from)
+        return recipe
+
+    def _parse_words(self, words: list[str]) -> dict:
+        namespace, unknown = self.parse_known_args(words)
+        for word in unknown:
+            if word.startswith("--"):
+                raise ValueError(unknown_setting(word.partition("=")[0].removeprefix("--"), self.names))
+        if unknown:
+            raise ValueError(f"Unexpected {unknown[0]!r}: settings are written --name value.")
+        return vars(namespace)
+
+    def _settings_to_save(self, settings: dict) -> dict:
+        """All settings of ours, and those of TrainingArguments that differ from its own defaults."""
+        own = {name for kind in (ModelArguments, DataArguments, RunArguments) for name in _field_names(kind)}
+        own |= TRAINING_DEFAULTS.keys()
+        # Not settings of the run itself, but of one call of the script.
+        once = {"config", "dry_run", "resume_from_checkpoint"}
+        return {
+            name: value
+            for name, value in settings.items()
+            if name not in once and value is not None and (name in own or value != self.stock_defaults[name])
+        }
+
+
+def _field_names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.init]
+
+
+def _pick(settings: dict, kind: type) -> dict:
+    return {name: settings[name] for name in _field_names(kind)}

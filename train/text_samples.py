@@ -1,0 +1,99 @@
+"""What the model writes, for the eye: answers to fixed questions after each evaluation."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from train.data.synth import question_to_ids
+
+
+SAMPLES_FILE = "samples.jsonl"
+
+
+class TextSamples(TrainerCallback):
+    """After each evaluation, lets the model answer a few questions; the texts go to the console, to `samples.jsonl` in
+    the run folder and, where that is on, to TensorBoard.
+
+    Args:
+        questions: asked in the form that the model is trained on.
+        max_new_tokens: length of a text, at most.
+        temperature: of sampling; 0 takes the likeliest token.
+        tensorboard_folder: where TensorBoard reads this run; `None` where it is off.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        questions: list[str],
+        max_new_tokens: int,
+        temperature: float,
+        tensorboard_folder: str | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self.questions = questions
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.tensorboard_folder = tensorboard_folder
+        self._tensorboard: SummaryWriter | None = None
+        self._last_step: int | None = None
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        **kwargs,
+    ) -> None:
+        if state.global_step == self._last_step:  # the last step's evaluation is repeated at the end of the run
+            return
+        self._last_step = state.global_step
+        # Every process writes the texts, as sharded models need all of them to; the main one shows them.
+        texts = [self._write(model, question, seed=args.seed) for question in self.questions]
+        if not state.is_world_process_zero:
+            return
+        if self.tensorboard_folder is not None and self._tensorboard is None:
+            self._tensorboard = SummaryWriter(self.tensorboard_folder)
+        with open(Path(args.output_dir) / SAMPLES_FILE, "a", encoding="utf-8") as file:
+            for question, text in zip(self.questions, texts, strict=True):
+                sample = {"step": state.global_step, "question": question, "text": text}
+                file.write(json.dumps(sample, ensure_ascii=False) + "\n")
+                tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
+                if self._tensorboard is not None:
+                    self._tensorboard.add_text(question, text, state.global_step)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+    @torch.no_grad()
+    def _write(self, model: PreTrainedModel, question: str, seed: int) -> str:
+        prompt = torch.tensor([question_to_ids(f"Q: {question}", self.tokenizer)], device=model.device)
+        room = model.config.max_position_embeddings - prompt.shape[1]
+        sampling = {"do_sample": True, "temperature": self.temperature} if self.temperature else {"do_sample": False}
+        was_training = model.training
+        model.eval()
+        # A generator of its own, put back afterwards: looking at the model must not change how it trains.
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            output = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=min(self.max_new_tokens, room),
+                pad_token_id=self.tokenizer.eos_token_id,
+                **sampling,
+            )
+        model.train(was_training)
+        return self.tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True).strip()
