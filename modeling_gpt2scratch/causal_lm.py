@@ -1,16 +1,16 @@
 """The language model: the body with a head that scores every token of the vocabulary as the next one."""
 
+import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
 from .config import GPT2ScratchConfig
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
-from .next_token_loss import next_token_loss
+from .next_token_loss import HAS_CHUNKED_LOSS, next_token_loss
 
 
 class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
@@ -71,7 +71,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         if skip_logits and has_labels and self._loss_can_skip_logits():
             loss = next_token_loss(hidden_states, self.lm_head.weight, labels, **kwargs)
         else:
-            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))  # (B, T, V)
+            logits = self.lm_head(keep_positions(hidden_states, logits_to_keep))  # (B, T, V)
             if has_labels:
                 loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
@@ -84,4 +84,19 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
 
     def _loss_can_skip_logits(self) -> bool:
         """Whether head and loss are the plain ones: a LoRA or quantised head, or a user's loss is called instead."""
-        return type(self.lm_head) is nn.Linear and self.loss_function is ForCausalLMLoss
+        return HAS_CHUNKED_LOSS and type(self.lm_head) is nn.Linear and self.loss_function is ForCausalLMLoss
+
+
+def keep_positions(hidden_states: Tensor, positions: int | Tensor) -> Tensor:
+    """The hidden states to score: the last so many (0 means all), or those at given positions.
+
+    Equal to `slice_logits_to_keep` of transformers 5.23, which older versions lack. `positions` as a tensor is (T',)
+    for every row, (B, T') for each row, or a boolean (B, T), whose choice comes back flat.
+    """
+    if isinstance(positions, int):
+        return hidden_states[:, slice(-positions, None)]
+    if positions.ndim == 1:
+        return hidden_states[:, positions]
+    if positions.dtype == torch.bool:
+        return hidden_states[positions]
+    return torch.take_along_dim(hidden_states, positions[..., None], dim=1)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 # Rows of logits held at once: 512 * 50,257 * 4 bytes = 103 MB. Much smaller chunks starve the matrix product, much
 # larger ones fall out of the caches; torch's own choice depends on the model's width and was slower on CPU.
 CHUNK_ROWS = 512
+# The operator came with torch 2.13; with an older one the model computes the loss from all logits.
+HAS_CHUNKED_LOSS = hasattr(F, "linear_cross_entropy")
 
 
 def next_token_loss(

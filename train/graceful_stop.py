@@ -40,7 +40,6 @@ class GracefulStop(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         for number in SIGNALS:
             self._previous_handlers[number] = signal.signal(number, self._handle)
-        _end_with_launcher()
         if args.world_size > 1:
             # Of its own and on the CPU: agreeing must not make the host wait for the accelerator.
             self._group = dist.new_group(backend="gloo")
@@ -74,11 +73,11 @@ class GracefulStop(TrainerCallback):
         return int(answer)
 
 
-def _end_with_launcher() -> None:
-    """Have the kernel send SIGTERM when the parent process ends (Linux only).
+def end_with_launcher() -> None:
+    """Have the kernel send SIGTERM when the launcher, this process's parent, ends (Linux only).
 
     `accelerate launch` starts one process without passing signals on: a scheduler that stops the launcher would leave
-    this one training, unseen.
+    this one working, unseen.
     """
     if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:  # set by the launcher
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.prepare import prepare_data
 from train.evaluation import ExamResult, load_exam, render_exam, take_exam
-from train.graceful_stop import GracefulStop
+from train.graceful_stop import GracefulStop, end_with_launcher
 from train.hardware import set_up_hardware
 from train.plan import describe_plan
 from train.recipe import Recipe, RecipeParser
@@ -50,10 +50,10 @@ def main(words: list[str]) -> int:
 
 def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns 0, or 128 + the signal that stopped the training."""
+    end_with_launcher()
     set_up_hardware(recipe)
     questions = load_exam(recipe.run.exam) if recipe.run.exam else []
-    with recipe.training.main_process_first(desc="preparing the data"):
-        data = prepare_data(recipe.data, tokenizer)
+    data = prepare_data(recipe.data, tokenizer, writes=recipe.training.local_process_index == 0)
     logger.info("%s", data.ledger.render())
     stop = GracefulStop()
     trainer = build_trainer(recipe, tokenizer, data, stop)

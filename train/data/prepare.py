@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from train.data.synth import Row, article_key, is_validation_row, reason_to_drop
 
 # Part of the fingerprint: raise it when the same rows and settings would give other blocks.
 FORMAT_VERSION = 1
+SECONDS_BETWEEN_LOOKS = 1.0
 ROWS_PER_BATCH = 1000  # tokenised together: the tokenizer works on a batch with all cores
 SPLITS = ("train", "validation")
 # The keys of the training rows' seed articles, eight bytes each: they tell later what the model has been taught about.
@@ -48,16 +50,22 @@ class PreparedData:
         return np.isin(asked, trained).tolist()
 
 
-def prepare_data(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase) -> PreparedData:
+def prepare_data(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase, writes: bool = True) -> PreparedData:
     """Tokenise and pack the rows that `arguments` ask for, or find the blocks that an earlier run made of them.
+
+    Args:
+        writes: whether this process prepares what is not there. On each machine of a distributed run one does, and the
+            others wait for its folder, however long that takes: a barrier would time out.
 
     Raises:
         ValueError: the source cannot be read, or too few rows are left to fill a block of each split.
     """
     source = find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split)
     folder = cache_folder(arguments, source, tokenizer)
-    if not folder.exists():
+    if writes and not folder.exists():
         _write_blocks(folder, arguments, source, tokenizer)
+    while not folder.exists():
+        time.sleep(SECONDS_BETWEEN_LOOKS)
     return load_prepared(folder, source)
 
 
@@ -158,7 +166,9 @@ def _write_rows(
     if not rows:
         return
     # split_special_tokens: the characters <|endoftext|> in a row stay text, and cannot end a document.
-    encoded = tokenizer([row_to_text(row) for row in rows], split_special_tokens=True, return_attention_mask=False)
+    encoded = tokenizer(
+        [row_to_text(row) for row in rows], split_special_tokens=True, return_attention_mask=False, verbose=False
+    )
     for row, split, token_ids in zip(rows, splits, encoded["input_ids"], strict=True):
         token_ids.append(tokenizer.eos_token_id)
         writers[split].add(token_ids)

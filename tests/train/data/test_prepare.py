@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -109,6 +110,14 @@ def test_a_preparation_that_fails_leaves_nothing_behind(arguments, tokenizer, tm
     assert list((tmp_path / "cache").iterdir()) == []
     monkeypatch.setattr(prepare, "_write_rows", write_rows)
     assert prepare_data(arguments(), tokenizer).ledger.rows_read == 200
+
+
+def test_a_process_that_does_not_write_waits_for_the_one_that_does(arguments, tokenizer):
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(prepare_data, arguments(), tokenizer, writes=False)
+        assert not waiting.done()
+        written = prepare_data(arguments(), tokenizer)
+        assert waiting.result(timeout=60).folder == written.folder
 
 
 def test_too_few_rows_for_a_block_is_refused_with_the_counts(arguments, tokenizer):
