@@ -65,6 +65,7 @@ class CausalSelfAttention(nn.Module):
         self.k_proj = nn.Linear(config.n_embd, config.n_embd)
         self.v_proj = nn.Linear(config.n_embd, config.n_embd)
         self.out_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.out_proj.writes_to_residual = True  # type: ignore[assignment]  # starts smaller: see _init_weights
         # Held as a module although the attention function takes a number: tools switch dropout off by module type.
         self.attention_dropout = nn.Dropout(config.attn_pdrop)
         self.residual_dropout = nn.Dropout(config.resid_pdrop)

@@ -10,7 +10,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .config import GPT2ScratchConfig
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
-from .next_token_loss import HAS_CHUNKED_LOSS, next_token_loss
+from .next_token_loss import next_token_loss
 
 
 class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
@@ -84,7 +84,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
 
     def _loss_can_skip_logits(self) -> bool:
         """Whether head and loss are the plain ones: a LoRA or quantised head, or a user's loss is called instead."""
-        return HAS_CHUNKED_LOSS and type(self.lm_head) is nn.Linear and self.loss_function is ForCausalLMLoss
+        return type(self.lm_head) is nn.Linear and self.loss_function is ForCausalLMLoss
 
 
 def keep_positions(hidden_states: Tensor, positions: int | Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Configuration of the model: the numbers that make a GPT-2."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -9,17 +10,20 @@ from transformers import PreTrainedConfig
 
 
 def with_value_errors(config_class: Any) -> Any:
-    """Make construction raise `ValueError` for a bad value, where `@strict` raises an exception family of its own."""
-    strict_init = config_class.__init__
+    """Make bad values raise `ValueError`, where `@strict` raises an exception family of its own."""
 
-    @functools.wraps(strict_init)
-    def init(self, *args, **kwargs):
-        try:
-            strict_init(self, *args, **kwargs)
-        except StrictDataclassError as error:
-            raise ValueError(str(error)) from error
+    def translate(strict_method: Callable) -> Callable:
+        @functools.wraps(strict_method)
+        def method(self, *args, **kwargs):
+            try:
+                return strict_method(self, *args, **kwargs)
+            except StrictDataclassError as error:
+                raise ValueError(str(error)) from error
 
-    config_class.__init__ = init
+        return method
+
+    for name in ("__init__", "__setattr__", "validate"):
+        setattr(config_class, name, translate(getattr(config_class, name)))
     return config_class
 
 
@@ -75,6 +79,13 @@ class GPT2ScratchConfig(PreTrainedConfig):
         "final_norm": (["hidden_states"], ["hidden_states"]),
     }
 
+    base_model_fsdp_plan = {
+        "token_embedding": "free_full_weight",
+        "position_embedding": "free_full_weight",
+        "blocks.*": "free_full_weight",
+        "final_norm": "keep_full_weight",
+    }
+
     vocab_size: int = 50257
     n_positions: int = 1024
     n_embd: int = 768
@@ -123,6 +134,7 @@ class GPT2ScratchConfig(PreTrainedConfig):
         Differs from the parent in that `auto_map` names every class: transformers writes the key of the saved class
         only, while vLLM, SGLang and `AutoModel` look for others. Models save their config through this method.
         """
+        self.validate()  # before anything is written
         # Imported here because these files import this one. transformers copies, and later fetches, the files that a
         # class's file imports, at whatever depth: through these lines every file of the model travels with any of them.
         from .causal_lm import GPT2ScratchForCausalLM

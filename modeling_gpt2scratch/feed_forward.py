@@ -14,6 +14,7 @@ class FeedForward(nn.Module):
         self.up_proj = nn.Linear(config.n_embd, config.feed_forward_size)
         self.activation = GELU()
         self.down_proj = nn.Linear(config.feed_forward_size, config.n_embd)
+        self.down_proj.writes_to_residual = True  # type: ignore[assignment]  # starts smaller: see _init_weights
         self.residual_dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor) -> Tensor:

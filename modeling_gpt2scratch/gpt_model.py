@@ -14,7 +14,6 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import CausalSelfAttention
 from .config import GPT2ScratchConfig
-from .feed_forward import FeedForward
 from .layer_norm import LayerNorm
 from .transformer_block import TransformerBlock
 
@@ -40,12 +39,15 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
         """GPT-2's initialisation: weights N(0, 0.02), biases 0, norms the identity.
 
         The two projections of each block that write into the residual stream start smaller, by 1 / sqrt(2 n_layer): the
-        stream sums 2 n_layer of them, so its variance at the output does not grow with depth (GPT-2 report, 2.3).
-        Called for every module, children first, which is why the blocks' rules can override those of their layers.
+        stream sums 2 n_layer of them, so its variance at the output does not grow with depth (GPT-2 report, 2.3). They
+        are marked, since this is called layer by layer: transformers does not call it for the modules around them,
+        which have no parameters of their own, in a model that is not part of transformers.
         """
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=std)
+            writes_to_residual = getattr(module, "writes_to_residual", False)
+            layer_std = std / math.sqrt(2 * self.config.n_layer) if writes_to_residual else std
+            init.normal_(module.weight, mean=0.0, std=layer_std)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
@@ -53,12 +55,6 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
         elif isinstance(module, LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
-
-        residual_std = std / math.sqrt(2 * self.config.n_layer)
-        if isinstance(module, CausalSelfAttention):
-            init.normal_(module.out_proj.weight, mean=0.0, std=residual_std)
-        elif isinstance(module, FeedForward):
-            init.normal_(module.down_proj.weight, mean=0.0, std=residual_std)
 
 
 class GPT2ScratchModel(GPT2ScratchPreTrainedModel):

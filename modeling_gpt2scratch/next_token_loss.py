@@ -8,13 +8,15 @@ a time, and each chunk's logits are dropped once its share of loss and gradient 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 # Rows of logits held at once: 512 * 50,257 * 4 bytes = 103 MB. Much smaller chunks starve the matrix product, much
 # larger ones fall out of the caches; torch's own choice depends on the model's width and was slower on CPU.
 CHUNK_ROWS = 512
-# The operator came with torch 2.13; with an older one the model computes the loss from all logits.
-HAS_CHUNKED_LOSS = hasattr(F, "linear_cross_entropy")
+# torch 2.13 brought an operator that makes the gradients in the forward pass: three matrix products where recomputing
+# the logits takes four. It rounds the loss to the type of its inputs, so it serves float32 only.
+HAS_FUSED_OPERATOR = hasattr(F, "linear_cross_entropy")
 
 
 def next_token_loss(
@@ -50,17 +52,34 @@ def next_token_loss(
     rows = hidden_states.flatten(0, -2)  # (B * T, C)
     targets = shift_labels.flatten().to(rows.device)
     device_type = rows.device.type
-    if torch.is_autocast_enabled(device_type):
-        # The chunked operator is not known to autocast: do for it what autocast does for a linear layer.
-        dtype = torch.get_autocast_dtype(device_type)
-        rows, head_weight = rows.to(dtype), head_weight.to(dtype)
+    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else rows.dtype
+    # Off, since the chunks cast for themselves: autocast would keep one cast weight, and sum its gradients in 16 bits.
     with torch.autocast(device_type, enabled=False):
-        loss = F.linear_cross_entropy(
-            rows,
-            head_weight,
-            targets,
-            reduction="mean" if num_items_in_batch is None else "sum",
-            ignore_index=ignore_index,
-            options=nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS),
-        ).float()
-    return loss if num_items_in_batch is None else loss / num_items_in_batch
+        if HAS_FUSED_OPERATOR and dtype == torch.float32 and not torch.compiler.is_compiling():
+            options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS)
+            total = F.linear_cross_entropy(
+                rows, head_weight, targets, reduction="sum", ignore_index=ignore_index, options=options
+            )
+        else:
+            total = sum_over_chunks(rows, head_weight, targets, dtype, ignore_index)
+    if num_items_in_batch is None:
+        return total / (targets != ignore_index).sum()
+    return total / num_items_in_batch
+
+
+def sum_over_chunks(
+    rows: Tensor, head_weight: Tensor, targets: Tensor, dtype: torch.dtype, ignore_index: int
+) -> Tensor:
+    """The summed loss of rows (B * T, C), whose logits are made in `dtype`, chunk by chunk, and again for the backward
+    pass."""
+
+    def chunk_loss(chunk: Tensor, weight: Tensor, chunk_targets: Tensor) -> Tensor:
+        logits = F.linear(chunk.to(dtype), weight.to(dtype)).float()
+        return F.cross_entropy(logits, chunk_targets, ignore_index=ignore_index, reduction="sum")
+
+    losses = [
+        # Nothing random happens inside, so there is no random state to keep.
+        checkpoint(chunk_loss, chunk, head_weight, chunk_targets, use_reentrant=False, preserve_rng_state=False)
+        for chunk, chunk_targets in zip(rows.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True)
+    ]
+    return torch.stack(losses).sum()

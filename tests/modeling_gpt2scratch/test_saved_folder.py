@@ -1,0 +1,100 @@
+"""A saved folder opens with every Auto class, with this package and without it, and can be saved again from there."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, GPT2ScratchModel
+
+
+CODE_FILES = {
+    "attention.py",
+    "causal_lm.py",
+    "config.py",
+    "feed_forward.py",
+    "gelu.py",
+    "gpt_model.py",
+    "layer_norm.py",
+    "next_token_loss.py",
+    "transformer_block.py",
+}
+
+
+@pytest.fixture
+def saved(tiny_model, tokenizer, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "saved")
+    tokenizer.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_it_opens_with_the_package_and_no_trust(saved, tiny_model, input_ids):
+    assert type(AutoConfig.from_pretrained(saved)) is GPT2ScratchConfig
+    assert type(AutoModel.from_pretrained(saved)) is GPT2ScratchModel
+    model = AutoModelForCausalLM.from_pretrained(saved)
+    assert type(model) is GPT2ScratchForCausalLM
+    assert torch.equal(model.eval()(input_ids).logits, tiny_model(input_ids).logits)
+    assert AutoTokenizer.from_pretrained(saved)("Hello")["input_ids"] == [15496]
+
+
+@pytest.mark.slow
+def test_it_opens_without_the_package_and_saves_again(saved, tiny_model, tmp_path, run_without_package):
+    code = """
+    source, target, logits = sys.argv[1:]
+    config = AutoConfig.from_pretrained(source, trust_remote_code=True)
+    assert config.n_layer == 3 and config.hidden_size == 32
+    model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=True).eval()
+    body = AutoModel.from_pretrained(source, trust_remote_code=True).eval()
+    assert torch.equal(body(torch.arange(5)[None])[0], model.transformer(torch.arange(5)[None])[0])
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=True)
+    assert tokenizer("Hello")["input_ids"] == [15496]
+    assert model.generate(torch.arange(5)[None], max_new_tokens=3, pad_token_id=0).shape[1] > 5
+    torch.save(logits_of(model), logits)
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    body.save_pretrained(target + "_body")
+    config.save_pretrained(target + "_config")
+    """
+    expected = tiny_model(torch.arange(20).view(2, 10)).logits
+    for source, target in (("saved", "again"), ("again", "third"), ("again_body", "fourth")):
+        if not (tmp_path / source / "tokenizer.json").exists():
+            AutoTokenizer.from_pretrained(saved).save_pretrained(tmp_path / source)
+        run_without_package(code, tmp_path / source, tmp_path / target, tmp_path / "logits.pt")
+        torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected, atol=1e-6, rtol=0)
+        assert names(tmp_path / target) == names(saved)
+        assert names(tmp_path / f"{target}_config") >= CODE_FILES
+        config = (tmp_path / target / "config.json").read_text()
+        assert json.loads(config)["auto_map"] == json.loads((saved / "config.json").read_text())["auto_map"]
+        assert str(tmp_path) not in config
+
+
+def test_every_class_saves_all_code_and_names_every_class(tiny_model, tmp_path):
+    for name, saving in (("model", tiny_model), ("body", tiny_model.transformer), ("config", tiny_model.config)):
+        saving.save_pretrained(tmp_path / name)
+        assert {file for file in names(tmp_path / name) if file.endswith(".py")} == CODE_FILES
+        assert json.loads((tmp_path / name / "config.json").read_text())["auto_map"] == {
+            "AutoConfig": "config.GPT2ScratchConfig",
+            "AutoModel": "gpt_model.GPT2ScratchModel",
+            "AutoModelForCausalLM": "causal_lm.GPT2ScratchForCausalLM",
+        }
+
+
+def test_weights_are_safetensors_with_one_copy_of_the_tied_matrix(saved):
+    assert not [file for file in names(saved) if file.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    with safe_open(saved / "model.safetensors", "pt") as weights:
+        tied = {"lm_head.weight", "transformer.token_embedding.weight"} & set(weights.keys())
+    assert len(tied) == 1
+
+
+def test_tying_survives_saving_loading_and_a_new_vocabulary_size(saved):
+    model = AutoModelForCausalLM.from_pretrained(saved)
+    assert model.lm_head.weight is model.transformer.token_embedding.weight
+    model.resize_token_embeddings(230)
+    assert model.lm_head.weight is model.transformer.token_embedding.weight
+    assert model(torch.tensor([[229]])).logits.shape == (1, 1, 230)
