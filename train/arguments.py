@@ -24,6 +24,9 @@ class ModelArguments:
     n_embd: int = setting("Width of the residual stream.", 768)
     n_inner: int | None = setting("Inner width of the feed-forward layers; 4 * n_embd where unset.")
     n_positions: int = setting("Context in tokens: the longest sequence that the model can take.", 1024)
+    initializer_range: float = setting(
+        "Standard deviation of the initial weights; GPT-2's 0.02 suits wide models.", 0.02
+    )
     embd_pdrop: float = setting("Dropout on the embeddings.", 0.1)
     attn_pdrop: float = setting("Dropout on the attention weights.", 0.1)
     resid_pdrop: float = setting("Dropout on what each layer adds to the residual stream.", 0.1)

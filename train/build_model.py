@@ -21,6 +21,7 @@ def build_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> GPT2Scra
         n_layer=model.n_layer,
         n_head=model.n_head,
         n_inner=model.n_inner,
+        initializer_range=model.initializer_range,
         embd_pdrop=model.embd_pdrop,
         attn_pdrop=model.attn_pdrop,
         resid_pdrop=model.resid_pdrop,

@@ -165,6 +165,18 @@ def test_two_processes_train_the_model_that_one_trains(shared, words, launch, re
         torch.testing.assert_close(others[name], weights[name], rtol=0, atol=2e-5)
 
 
+def test_the_best_model_is_what_stays(words, shared):
+    """ "Best" is turned round here, so that it is not the last: the model that is kept has the highest loss."""
+    folder = shared / "best"
+    best = ("--load_best_model_at_end", "true", "--metric_for_best_model", "eval_loss", "--greater_is_better", "true")
+    assert main([*words, *best, "--max_steps", "30", "--output_dir", str(folder)]) == 0
+    state = json.loads((folder / "trainer_state.json").read_text())
+    losses = {entry["step"]: entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry}
+    assert max(losses, key=losses.get) == 10
+    assert_same_weights(folder, folder / "checkpoint-10")
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-30"]
+
+
 def test_weight_decay_falls_on_matrices_only(words, shared, monkeypatch):
     from train.trainer import PretrainingTrainer
 

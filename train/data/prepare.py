@@ -117,7 +117,11 @@ def _write_blocks(folder: Path, arguments: DataArguments, source: Source, tokeni
             ledger.left_over_tokens[split] = writer.left_over_tokens
         _check_enough(ledger, arguments)
         (unfinished / "ledger.json").write_text(json.dumps(ledger.to_dict(), indent=2))
-        os.replace(unfinished, folder)
+        try:
+            os.replace(unfinished, folder)
+        except OSError:
+            if not folder.exists():  # else another run has prepared the same data meanwhile
+                raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -120,6 +120,20 @@ def test_a_process_that_does_not_write_waits_for_the_one_that_does(arguments, to
         assert waiting.result(timeout=60).folder == written.folder
 
 
+def test_two_runs_may_prepare_the_same_data_at_once(arguments, tokenizer, monkeypatch):
+    write_rows = prepare._write_rows
+
+    def let_the_other_finish_first(*args):
+        monkeypatch.setattr(prepare, "_write_rows", write_rows)
+        prepare_data(arguments(), tokenizer)
+        write_rows(*args)
+
+    monkeypatch.setattr(prepare, "_write_rows", let_the_other_finish_first)
+    data = prepare_data(arguments(), tokenizer)
+    assert data.ledger.rows_read == 200
+    assert [path.name for path in data.folder.parent.iterdir()] == [data.folder.name]
+
+
 def test_too_few_rows_for_a_block_is_refused_with_the_counts(arguments, tokenizer):
     with pytest.raises(ValueError, match=r"split holds .* tokens, less than one block of 4096"):
         prepare_data(arguments(block_size=4096), tokenizer)
