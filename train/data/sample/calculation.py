@@ -1,0 +1,105 @@
+"""Rows of the math exercise: small sums, days, months and units. Every instance has a seed of its own.
+
+The exam takes instances that training never shows, in phrasings it does show: what is tested is the rule, not the
+wording.
+"""
+
+import random
+from collections.abc import Iterator
+
+from train.data.sample.rows import build_row
+
+
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+# large unit, small unit, small units in a large one
+UNITS = (
+    ("kilometres", "metres", 1000),
+    ("kilograms", "grams", 1000),
+    ("metres", "centimetres", 100),
+    ("euros", "cents", 100),
+    ("hours", "minutes", 60),
+    ("minutes", "seconds", 60),
+)
+LARGEST_SUM_TERM = 6
+LARGEST_TERM = 9
+LARGEST_DAY_STEP = 4
+LARGEST_MONTH_STEP = 3
+
+SUM_PHRASINGS = ("What is {a} + {b}?", "Add {a} and {b}.")
+AFTER_PHRASINGS = ("Which {kind} is {step} {kind}s after {start}?", "What {kind} comes {step} {kind}s after {start}?")
+UNIT_PHRASINGS = ("How many {small} are {count} {large}?", "Write {count} {large} in {small}.")
+
+
+def iterate_sums() -> Iterator[list[dict]]:
+    for a in range(1, LARGEST_SUM_TERM + 1):
+        for b in range(1, LARGEST_SUM_TERM + 1):
+            worked = f"{a} + {b} = {a + b}"
+            yield [
+                build_row(
+                    exercise="math exercise",
+                    seed_path=f"sum/{a}+{b}",
+                    seed_text=f"{worked}.",
+                    query=phrasing.format(a=a, b=b),
+                    reasoning=f"sum: {worked}",
+                    answer=str(a + b),
+                )
+                for phrasing in SUM_PHRASINGS
+            ]
+
+
+def iterate_calendar(kind: str, names: tuple[str, ...], largest_step: int) -> Iterator[list[dict]]:
+    for start, name in enumerate(names):
+        for step in range(2, largest_step + 1):
+            passed = [names[(start + offset) % len(names)] for offset in range(1, step + 1)]
+            counted = ", ".join(f"{number} {passed_name}" for number, passed_name in enumerate(passed, start=1))
+            yield [
+                build_row(
+                    exercise="math exercise",
+                    seed_path=f"{kind}/{name.lower()}+{step}",
+                    seed_text=f"{step} {kind}s after {name} is {passed[-1]}.",
+                    query=phrasing.format(kind=kind, step=step, start=name),
+                    reasoning=f"after {name}: {counted}",
+                    answer=passed[-1],
+                )
+                for phrasing in AFTER_PHRASINGS
+            ]
+
+
+def iterate_units() -> Iterator[list[dict]]:
+    for large, small, factor in UNITS:
+        for count in range(2, LARGEST_TERM + 1):
+            worked = f"{count} x {factor} = {count * factor}"
+            yield [
+                build_row(
+                    exercise="math exercise",
+                    seed_path=f"unit/{large}-{small}/{count}",
+                    seed_text=f"{count} {large} are {count * factor} {small}.",
+                    query=phrasing.format(small=small, large=large, count=count),
+                    reasoning=f"units: {worked}",
+                    answer=str(count * factor),
+                )
+                for phrasing in UNIT_PHRASINGS
+            ]
+
+
+def build_math_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
+    """Train rows (every phrasing of an instance) and exam rows (one phrasing of each instance kept from training)."""
+    families = (
+        (list(iterate_sums()), 8),
+        (list(iterate_calendar("day", DAYS, LARGEST_DAY_STEP)), 5),
+        (list(iterate_calendar("month", MONTHS, LARGEST_MONTH_STEP)), 5),
+        (list(iterate_units()), 14),
+    )
+    train_rows, exam_rows = [], []
+    for instances, exam_count in families:
+        held_out = set(rng.sample(range(len(instances)), exam_count))
+        for number, instance in enumerate(instances):
+            if number in held_out:
+                exam_rows.append(rng.choice(instance))
+            else:
+                train_rows.extend(instance)
+    return train_rows, exam_rows

@@ -1,0 +1,110 @@
+"""Rows about facts: asked openly (memorization) and with four options (mcq).
+
+Both name the same fact by the same seed address, so that a split by seed takes the whole fact out of training.
+"""
+
+import random
+from collections.abc import Iterator
+
+from train.data.sample.facts import EXAM_PHRASINGS, RELATIONS, Relation
+from train.data.sample.foreign import FOREIGN_CAPITALS, ForeignCapitals
+from train.data.sample.rows import build_row
+
+
+OPTIONS_PER_MCQ = 4
+MCQ_TRAIN_ROWS_PER_FACT = 1
+MCQ_EXAM_EVERY_FACTS = 3
+# One row in this many has no reasoning, as some of SYNTH's rows.
+EMPTY_REASONING_EVERY_ROWS = 12
+
+
+def build_seed_path(relation: Relation, entity: str) -> str:
+    return f"{relation.name}/{entity.lower().replace(' ', '-')}"
+
+
+def recall_fact(relation: Relation, entity: str, answer: str) -> str:
+    """The one canonical form that every phrasing of a fact leads to."""
+    return f"{relation.name} of {entity} -> {answer}"
+
+
+def build_fact_row(relation: Relation, entity: str, answer: str, phrasing: str, with_reasoning: bool = True) -> dict:
+    return build_row(
+        exercise="memorization",
+        seed_path=build_seed_path(relation, entity),
+        seed_text=relation.statement.format(entity=entity, answer=answer),
+        query=relation.ask(phrasing, entity),
+        reasoning=recall_fact(relation, entity, answer) if with_reasoning else "",
+        answer=answer,
+    )
+
+
+def iterate_memorization_train() -> Iterator[dict]:
+    row_number = 0
+    for relation in RELATIONS:
+        for entity, answer in relation.facts.items():
+            for phrasing in relation.train_phrasings:
+                row_number += 1
+                with_reasoning = row_number % EMPTY_REASONING_EVERY_ROWS != 0
+                yield build_fact_row(relation, entity, answer, phrasing, with_reasoning)
+    for capitals in FOREIGN_CAPITALS:
+        for phrasing in capitals.train_phrasings:
+            yield from iterate_foreign_rows(capitals, phrasing)
+
+
+def iterate_memorization_exam() -> Iterator[dict]:
+    for relation in RELATIONS:
+        for entity, answer in (relation.facts | relation.exam_only).items():
+            for phrasing in EXAM_PHRASINGS:
+                yield build_fact_row(relation, entity, answer, phrasing)
+    for capitals in FOREIGN_CAPITALS:
+        yield from iterate_foreign_rows(capitals, capitals.exam_phrasing)
+
+
+def iterate_foreign_rows(capitals: ForeignCapitals, phrasing: str) -> Iterator[dict]:
+    for english_country, (country, city) in capitals.facts.items():
+        yield build_row(
+            exercise="memorization",
+            seed_path=f"capital/{english_country.lower()}",
+            seed_text=f"{country}: {city}.",
+            query=phrasing.format(country=country),
+            reasoning=f"{capitals.key_word}: {country} -> {city}",
+            answer=city,
+            language=capitals.language,
+        )
+
+
+def build_mcq_row(relation: Relation, entity: str, answer: str, options: tuple[str, ...]) -> dict:
+    """The answer is the option itself, not a letter: looking a letter up is beyond a model of this size."""
+    return build_row(
+        exercise="mcq",
+        seed_path=build_seed_path(relation, entity),
+        seed_text=relation.statement.format(entity=entity, answer=answer),
+        query=f"Pick the {relation.name} of {entity}: {', '.join(options)}",
+        reasoning=recall_fact(relation, entity, answer),
+        answer=answer,
+    )
+
+
+def draw_options(relation: Relation, answer: str, rng: random.Random) -> tuple[str, ...]:
+    others = [other for other in relation.facts.values() if other != answer]
+    options = [answer, *rng.sample(others, OPTIONS_PER_MCQ - 1)]
+    rng.shuffle(options)
+    return tuple(options)
+
+
+def build_mcq_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
+    """Train and exam rows; an exam row shows options that training never showed for this fact."""
+    train_rows: list[dict] = []
+    exam_rows: list[dict] = []
+    for relation in RELATIONS:
+        for fact_number, (entity, answer) in enumerate(relation.facts.items()):
+            exam_wanted = 1 if fact_number % MCQ_EXAM_EVERY_FACTS == 0 else 0
+            seen: list[tuple[str, ...]] = []
+            while len(seen) < MCQ_TRAIN_ROWS_PER_FACT + exam_wanted:
+                options = draw_options(relation, answer, rng)
+                if options in seen:
+                    continue
+                seen.append(options)
+                destination = train_rows if len(seen) <= MCQ_TRAIN_ROWS_PER_FACT else exam_rows
+                destination.append(build_mcq_row(relation, entity, answer, options))
+    return train_rows, exam_rows

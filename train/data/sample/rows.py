@@ -1,0 +1,53 @@
+"""One sample row in SYNTH's columns, and the parquet schema of the two sample files."""
+
+import pyarrow as pa
+
+
+GENERATOR_NAME = "gpt2scratch-sample-generator"
+SEED_LICENSE = "CC0-1.0"
+
+TEXT_COLUMNS = (
+    "synth_id",
+    "language",
+    "exercise",
+    "model",
+    "query",
+    "query_seed_url",
+    "query_seed_text",
+    "additional_seed_url",
+    "seed_license",
+    "constraints",
+    "script",
+    "synthetic_reasoning",
+    "synthetic_answer",
+)
+SYNTH_SCHEMA = pa.schema([(name, pa.string()) for name in TEXT_COLUMNS] + [("words", pa.int64())])
+
+
+def build_row(
+    exercise: str,
+    seed_path: str,
+    seed_text: str,
+    query: str,
+    reasoning: str,
+    answer: str,
+    constraints: str | None = None,
+    language: str = "en",
+) -> dict:
+    """A row without its `synth_id`, which is its place in the shuffled file. `words` counts reasoning and answer."""
+    return {
+        "synth_id": None,
+        "language": language,
+        "exercise": exercise,
+        "model": GENERATOR_NAME,
+        "query": query,
+        "query_seed_url": f"sample://{seed_path}",
+        "query_seed_text": seed_text,
+        "additional_seed_url": None,
+        "seed_license": SEED_LICENSE,
+        "constraints": constraints,
+        "script": None,
+        "synthetic_reasoning": reasoning,
+        "synthetic_answer": answer,
+        "words": len(reasoning.split()) + len(answer.split()),
+    }
