@@ -40,7 +40,9 @@ def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
     if held_out:
         axes.plot(*zip(*held_out, strict=True), color="tab:orange", marker="o", markersize=4, label="held out")
         last_tokens, last_loss = held_out[-1]
-        axes.annotate(f"{last_loss:.3f}", (last_tokens, last_loss), textcoords="offset points", xytext=(4, 6))
+        axes.annotate(
+            f"{last_loss:.3f}", (last_tokens, last_loss), textcoords="offset points", xytext=(0, 6), ha="right"
+        )
     axes.set_xlabel("tokens seen")
     axes.set_ylabel("loss (nats a token)")
     axes.set_title(folder.name)
