@@ -47,5 +47,6 @@ def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
     axes.set_ylabel("loss (nats a token)")
     axes.set_title(folder.name)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if training or held_out:
+        axes.legend()
     figure.savefig(folder / CURVE_FILE, dpi=120)
