@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from modeling_gpt2scratch import next_token_loss as module
@@ -10,19 +9,6 @@ from modeling_gpt2scratch.next_token_loss import next_token_loss
 
 
 B, T, C, V = 3, 50, 16, 300
-
-
-class LargestTensor(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["operator", "recomputed"])
@@ -110,11 +96,11 @@ def test_it_compiles(inputs):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
-def test_the_logits_of_all_positions_are_never_made(inputs):
+def test_the_logits_of_all_positions_are_never_made(inputs, largest_tensor):
     hidden, weight, labels = inputs
-    with LargestTensor() as largest:
+    with largest_tensor() as largest:
         next_token_loss(hidden, weight, labels).backward()
     assert 0 < largest.elements <= 64 * V
-    with LargestTensor() as largest:
+    with largest_tensor() as largest:
         ForCausalLMLoss(torch.nn.functional.linear(hidden, weight), labels, vocab_size=V).backward()
     assert largest.elements == B * T * V  # so the first half of this test could have failed

@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainingArguments
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
@@ -42,19 +41,6 @@ def trainer(tmp_path):
     )
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made
-
-
 def test_evaluation_is_the_mean_over_tokens_and_its_perplexity(trainer):
     metrics = trainer.evaluate()
     model = trainer.model.eval()
@@ -72,9 +58,9 @@ def test_the_evaluation_batch_does_not_change_the_loss(trainer, batch_size):
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_neither_training_nor_evaluation_holds_all_logits(trainer):
+def test_neither_training_nor_evaluation_holds_all_logits(trainer, largest_tensor):
     all_logits = 16 * BLOCK * VOCABULARY
-    with LargestTensor() as largest:
+    with largest_tensor() as largest:
         trainer.train()
         trainer.evaluate()
     assert 0 < largest.elements <= all_logits // 2
