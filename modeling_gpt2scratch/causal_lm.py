@@ -6,11 +6,15 @@ from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from .config import GPT2ScratchConfig
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
 from .next_token_loss import next_token_loss
+
+
+logger = logging.get_logger(__name__)
 
 
 class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
@@ -83,8 +87,32 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         )
 
     def _loss_can_skip_logits(self) -> bool:
-        """Whether head and loss are the plain ones: a LoRA or quantised head, or a user's loss is called instead."""
-        return type(self.lm_head) is nn.Linear and self.loss_function is ForCausalLMLoss
+        """Whether head and loss are the plain ones: a LoRA, quantised or sharded head, or a user's loss is called
+        instead."""
+        plain_head = type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter
+        return plain_head and self.loss_function is ForCausalLMLoss
+
+    def _prepare_generated_length(self, generation_config, *, input_ids_length, inputs_tensor, **kwargs):
+        """End generation where the context ends, as the model has no position for the token after that.
+
+        Raises:
+            ValueError: the prompt alone is longer than the context.
+        """
+        context, prompt = self.config.n_positions, inputs_tensor.shape[1]
+        if prompt > context:
+            raise ValueError(
+                f"A prompt of {prompt} tokens does not fit the context of {context} (config.n_positions): shorten it, "
+                "or keep its end with tokenizer(..., truncation=True) and tokenizer.truncation_side='left'."
+            )
+        generation_config = super()._prepare_generated_length(
+            generation_config, input_ids_length=input_ids_length, inputs_tensor=inputs_tensor, **kwargs
+        )
+        # The last token is only written and not read again, hence + 1. A prompt of embeddings has no input ids.
+        longest = input_ids_length + context - prompt + 1
+        if generation_config.max_length > longest:
+            logger.warning_once(f"Generation ends where the context of {context} tokens (config.n_positions) is full.")
+            generation_config.max_length = longest
+        return generation_config
 
 
 def keep_positions(hidden_states: Tensor, positions: int | Tensor) -> Tensor:

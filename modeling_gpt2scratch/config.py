@@ -66,6 +66,7 @@ class GPT2ScratchConfig(PreTrainedConfig):
         "num_hidden_layers": "n_layer",
     }
     base_model_tp_plan = {
+        "token_embedding": "embedding_rowwise",
         "blocks.*.attention.q_proj": "colwise",
         "blocks.*.attention.k_proj": "colwise",
         "blocks.*.attention.v_proj": "colwise",
@@ -125,8 +126,8 @@ class GPT2ScratchConfig(PreTrainedConfig):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a dropout probability: it must be in [0, 1).")
         for name in ("layer_norm_epsilon", "initializer_range"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be in (0, 1).")
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in (0, 1].")
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> None:
         """Save `config.json` and, beside it, the model's code, so that the folder opens where this package is absent.
@@ -139,11 +140,19 @@ class GPT2ScratchConfig(PreTrainedConfig):
         # class's file imports, at whatever depth: through these lines every file of the model travels with any of them.
         from .causal_lm import GPT2ScratchForCausalLM
         from .gpt_model import GPT2ScratchModel
+        from .task_heads import (
+            GPT2ScratchForQuestionAnswering,
+            GPT2ScratchForSequenceClassification,
+            GPT2ScratchForTokenClassification,
+        )
 
         auto_classes = {
             "AutoConfig": GPT2ScratchConfig,
             "AutoModel": GPT2ScratchModel,
             "AutoModelForCausalLM": GPT2ScratchForCausalLM,
+            "AutoModelForQuestionAnswering": GPT2ScratchForQuestionAnswering,
+            "AutoModelForSequenceClassification": GPT2ScratchForSequenceClassification,
+            "AutoModelForTokenClassification": GPT2ScratchForTokenClassification,
         }
         self.auto_map = {
             auto_class: f"{model_class.__module__.rpartition('.')[-1]}.{model_class.__name__}"

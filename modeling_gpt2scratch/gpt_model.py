@@ -1,6 +1,7 @@
 """The model's body: embeddings, a stack of transformer blocks, a final norm."""
 
 import math
+import os
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import CausalSelfAttention
 from .config import GPT2ScratchConfig
+from .file_modes import share_weight_files
 from .layer_norm import LayerNorm
 from .transformer_block import TransformerBlock
 
@@ -55,6 +57,12 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
         elif isinstance(module, LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs) -> None:
+        """As the parent's, with weights that whoever may read the config may read, too."""
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            share_weight_files(save_directory)
 
 
 class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
@@ -114,6 +122,9 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             position_ids = self._positions_after(past_key_values, inputs_embeds)
+        elif position_ids.device.type == "cpu" and not torch.compiler.is_compiling():
+            # Not on an accelerator, where reading a value waits for all work before it.
+            self._check_length(int(position_ids.max()) + 1)
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -140,9 +151,13 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
         T = inputs_embeds.shape[1]
         past_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
         # A static cache counts on the device: comparing that would wait for it, so there `generate` checks the length.
-        if isinstance(past_tokens, int) and past_tokens + T > self.config.n_positions:
+        if isinstance(past_tokens, int):
+            self._check_length(past_tokens + T)
+        return (torch.arange(T, device=inputs_embeds.device) + past_tokens).unsqueeze(0)
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.config.n_positions:
             raise ValueError(
-                f"{past_tokens + T} tokens do not fit the context of {self.config.n_positions} (config.n_positions): "
+                f"{tokens} tokens do not fit the context of {self.config.n_positions} (config.n_positions): "
                 "shorten or truncate the input, or train with a longer context."
             )
-        return (torch.arange(T, device=inputs_embeds.device) + past_tokens).unsqueeze(0)

@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from .causal_lm import GPT2ScratchForCausalLM
 from .config import GPT2ScratchConfig
+from .file_modes import share_weight_files
 
 
 # Stock name, our name; a linear layer's weight is transposed on the way.
@@ -78,7 +79,9 @@ def config_from_stock(stock: GPT2Config) -> GPT2ScratchConfig:
 
 def config_to_stock(config: GPT2ScratchConfig) -> GPT2Config:
     """The same model's stock configuration."""
-    return GPT2Config(**{name: getattr(config, name) for name in _SHARED_FIELDS}, **_FIXED_STOCK_FIELDS)
+    shared = {name: getattr(config, name) for name in _SHARED_FIELDS}
+    # n_ctx is GPT-2's older name of n_positions: transformers dropped it, llama.cpp's converter still reads it.
+    return GPT2Config(**shared, **_FIXED_STOCK_FIELDS, n_ctx=config.n_positions)
 
 
 def weights_from_stock(stock_weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -167,6 +170,7 @@ def export_stock_gpt2(
             "model."
         )
     stock.save_pretrained(folder)
+    share_weight_files(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     return Path(folder)

@@ -44,6 +44,7 @@ def test_published_sizes_have_their_parameter_counts(four_sizes, size):
         ("resid_pdrop", -0.1),
         ("resid_pdrop", float("nan")),
         ("layer_norm_epsilon", 0.0),
+        ("layer_norm_epsilon", 1.5),
         ("initializer_range", -0.02),
     ],
 )

@@ -99,6 +99,8 @@ def test_more_tokens_than_the_context_are_refused(tiny_model):
     cache = tiny_model(torch.zeros(1, 60, dtype=torch.long), use_cache=True).past_key_values
     with pytest.raises(ValueError, match=r"65 tokens do not fit"):
         tiny_model(torch.zeros(1, 5, dtype=torch.long), past_key_values=cache)
+    with pytest.raises(ValueError, match=r"65 tokens do not fit"):
+        tiny_model(torch.zeros(1, 5, dtype=torch.long), position_ids=torch.arange(60, 65)[None])
 
 
 def test_gradient_checkpointing_gives_equal_gradients(tiny_config, randomise, input_ids):

@@ -1,13 +1,14 @@
 """A saved folder opens with every Auto class, with this package and without it, and can be saved again from there."""
 
 import json
+import os
 
 import pytest
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, GPT2ScratchModel
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, GPT2ScratchModel, export_stock_gpt2
 
 
 CODE_FILES = {
@@ -15,10 +16,12 @@ CODE_FILES = {
     "causal_lm.py",
     "config.py",
     "feed_forward.py",
+    "file_modes.py",
     "gelu.py",
     "gpt_model.py",
     "layer_norm.py",
     "next_token_loss.py",
+    "task_heads.py",
     "transformer_block.py",
 }
 
@@ -82,6 +85,9 @@ def test_every_class_saves_all_code_and_names_every_class(tiny_model, tmp_path):
             "AutoConfig": "config.GPT2ScratchConfig",
             "AutoModel": "gpt_model.GPT2ScratchModel",
             "AutoModelForCausalLM": "causal_lm.GPT2ScratchForCausalLM",
+            "AutoModelForQuestionAnswering": "task_heads.GPT2ScratchForQuestionAnswering",
+            "AutoModelForSequenceClassification": "task_heads.GPT2ScratchForSequenceClassification",
+            "AutoModelForTokenClassification": "task_heads.GPT2ScratchForTokenClassification",
         }
 
 
@@ -90,6 +96,38 @@ def test_weights_are_safetensors_with_one_copy_of_the_tied_matrix(saved):
     with safe_open(saved / "model.safetensors", "pt") as weights:
         tied = {"lm_head.weight", "transformer.token_embedding.weight"} & set(weights.keys())
     assert len(tied) == 1
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_files_are_as_readable_as_the_user_wants_them(tiny_model, tokenizer, tmp_path, umask):
+    """A colleague, or a server under another user, can read what a usual umask lets them read."""
+    before = os.umask(umask)
+    try:
+        tiny_model.save_pretrained(tmp_path / "custom")
+        tokenizer.save_pretrained(tmp_path / "custom")
+        export_stock_gpt2(tiny_model, tmp_path / "exported", tokenizer=tokenizer)
+        tiny_model.save_pretrained(tmp_path / "sharded", max_shard_size="50KB")
+    finally:
+        os.umask(before)
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 1
+    for file in tmp_path.glob("*/*"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask, file
+
+
+def test_tools_find_context_stop_token_and_chat_form(saved):
+    """Servers and evaluation harnesses take them from these files."""
+    tokenizer_config = json.loads((saved / "tokenizer_config.json").read_text())
+    assert tokenizer_config["model_max_length"] == 1024
+    assert "chat_template" not in tokenizer_config
+    assert "Reasoning:" in (saved / "chat_template.jinja").read_text()
+
+
+def test_the_generation_config_says_where_a_text_ends(tmp_path):
+    with torch.device("meta"):
+        model = GPT2ScratchForCausalLM(GPT2ScratchConfig(n_embd=12, n_layer=1))
+    model.generation_config.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "generation_config.json").read_text())
+    assert (settings["bos_token_id"], settings["eos_token_id"]) == (50256, 50256)
 
 
 def test_tying_survives_saving_loading_and_a_new_vocabulary_size(saved):

@@ -107,6 +107,7 @@ def test_the_configs_of_all_four_sizes_convert_and_count(four_sizes):
             assert GPT2ScratchForCausalLM(config).num_parameters() == parameters, name
         back = config_to_stock(config)
         assert (back.n_embd, back.n_layer, back.n_head) == (stock.n_embd, stock.n_layer, stock.n_head)
+        assert back.to_dict()["n_ctx"] == stock.n_positions  # llama.cpp's converter asks for it
 
 
 def test_a_stock_folder_loads(tiny_stock, tmp_path, input_ids):
