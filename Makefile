@@ -1,18 +1,23 @@
 # make pretrain   set up, then pre-train the demo (ARGS="..." adds settings)
 # make test       set up, then run all tests
+# make conformance  set up, fetch transformers' own tests, then run them on our classes and on stock GPT-2's
 # make check      set up, then lint and type-check
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN = $(VENV)/bin
 
-.PHONY: pretrain test check
+.PHONY: pretrain test conformance check
 
 pretrain: $(VENV)/installed
 	$(BIN)/accelerate launch train/pretrain.py $(ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)
+
+conformance: $(VENV)/installed
+	$(BIN)/python tests/conformance/fetch.py
+	$(BIN)/python -m pytest tests/conformance $(ARGS)
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
