@@ -3,8 +3,10 @@
 import math
 import os
 import time
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalLoopOutput
 
 from train.build_model import build_model
@@ -20,7 +22,8 @@ class PretrainingTrainer(Trainer):
 
     - neither training nor evaluation ever holds the logits of all positions;
     - evaluation reports perplexity beside the loss;
-    - log lines carry the tokens seen and the tokens per second since the last one, without a device sync a step.
+    - log lines carry the tokens seen and the tokens per second since the last one, without a device sync a step;
+    - no pickle of the arguments lies beside the model: `recipe.yaml` has them as text.
 
     Args:
         tokens_per_step: tokens that one optimizer step sees, over all processes.
@@ -44,6 +47,11 @@ class PretrainingTrainer(Trainer):
         # Beyond e^100 the number says nothing, and math.exp overflows at e^710.
         output.metrics[f"{prefix}_perplexity"] = math.exp(min(output.metrics[f"{prefix}_loss"], 100.0))
         return output
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            Path(output_dir or self.args.output_dir, TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

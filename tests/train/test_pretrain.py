@@ -1,6 +1,7 @@
 """The script, run as a user runs it: `accelerate launch train/pretrain.py`."""
 
 import json
+import os
 import re
 import signal
 import time
@@ -89,6 +90,18 @@ def test_the_run_folder_and_its_checkpoints_open_with_the_auto_classes(finished)
         assert written.shape[1] > 2
         assert (saved / "attention.py").exists()
     assert_same_weights(folder, folder / "checkpoint-40")
+
+
+def test_whoever_gets_the_run_folder_can_read_it_and_runs_no_pickle(finished):
+    folder, _ = finished
+    files = [path for path in folder.iterdir() if path.is_file()]
+    assert {"model.safetensors", "chat_template.jinja", "generation_config.json"} <= {path.name for path in files}
+    assert not [path for path in files if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    assert not list(folder.rglob("training_args.bin"))
+    umask = os.umask(0o022)
+    os.umask(umask)
+    for path in files + list(folder.glob("checkpoint-*/*.safetensors")):
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask, path
 
 
 def test_old_checkpoints_go_and_the_last_stay(finished):
