@@ -83,3 +83,11 @@ class RunArguments:
         "Questions asked before and after training and marked by exact match: 'sample', or a .parquet or .jsonl file."
     )
     exam_tokens: int = setting("Tokens of an answer in the exam, its reasoning included, at most.", 64)
+    loss_spike_score: float = setting(
+        "Report a step whose loss is so many standard deviations above that of the last 128 steps; 0 for never.", 6.0
+    )
+    skip_loss_spikes: bool = setting("Leave such steps out, weights and optimizer as they were.", False)
+    resume_with_changes: list[str] | None = setting(
+        "Settings that are meant to differ from those of the checkpoint that is resumed; any other difference that "
+        "would train something else is refused."
+    )

@@ -5,11 +5,14 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
@@ -71,6 +74,22 @@ class GracefulStop(TrainerCallback):
         answer = torch.tensor(received)
         dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=self._group)
         return int(answer)
+
+
+def shield_workers(dataloader: DataLoader) -> None:
+    """Have a dataloader's worker processes outlive the signals that stop a run.
+
+    A launcher and a terminal send them to all processes; without its workers the run could not finish its step.
+    """
+    dataloader = getattr(dataloader, "base_dataloader", dataloader)  # accelerate wraps the one that starts workers
+    dataloader.worker_init_fn = partial(_start_shielded, dataloader.worker_init_fn)
+
+
+def _start_shielded(start: Callable[[int], None] | None, worker: int) -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if start is not None:
+        start(worker)
 
 
 def end_with_launcher() -> None:

@@ -4,6 +4,7 @@
     accelerate launch train/pretrain.py --config train/recipes/gpt2_124m_synth.yaml   # GPT-2 124M on SYNTH
     accelerate launch train/pretrain.py --config ... --learning_rate 6e-4 --dry_run   # any setting; only look
     accelerate launch train/pretrain.py --config ... --resume_from_checkpoint true    # go on after a stop
+    accelerate launch train/pretrain.py --config ... --resume_from_checkpoint auto    # go on, or start: for job queues
 
 The run folder (`--output_dir`) then holds the model, which `AutoModelForCausalLM.from_pretrained` opens, its
 checkpoints, `recipe.yaml`, `results.json`, `loss_curve.png`, `samples.jsonl` and TensorBoard's logs.
@@ -12,19 +13,26 @@ checkpoints, `recipe.yaml`, `results.json`, `loss_curve.png`, `samples.jsonl` an
 import dataclasses
 import json
 import logging
+import os
 import sys
+from contextlib import nullcontext
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
+from train.checkpoints import put_aside_damaged
 from train.data.prepare import prepare_data
 from train.evaluation import ExamResult, load_exam, render_exam, take_exam
 from train.graceful_stop import GracefulStop, end_with_launcher
 from train.hardware import set_up_hardware
+from train.loss_guard import NotFiniteError
 from train.plan import describe_plan
 from train.recipe import Recipe, RecipeParser
+from train.refusal import RunRefusedError
 from train.report import draw_loss_curve, write_results
-from train.trainer import PretrainingTrainer, build_trainer
+from train.resume import check_data
+from train.run_lock import lock_run
+from train.trainer import CheckpointNotWrittenError, PretrainingTrainer, build_trainer
 
 
 logger = logging.getLogger("train.pretrain")
@@ -35,17 +43,25 @@ EXAM_BEFORE_FILE = "exam_before.json"  # kept for the runs that resume this one
 def main(words: list[str]) -> int:
     """Run the script on the words of a command line; returns the exit status."""
     logging.basicConfig(format="%(message)s")
+    logging.getLogger("train").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
         recipe = RecipeParser().parse_recipe(words)
     except ValueError as error:
         logger.error("pretrain.py: %s", error)
         return 2
-    logging.getLogger("train").setLevel(logging.INFO if recipe.training.should_log else logging.WARNING)
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
     if recipe.run.dry_run:
         print(describe_plan(recipe, tokenizer))
         return 0
-    return pretrain(recipe, tokenizer)
+    writes = recipe.training.should_save
+    try:
+        with lock_run(recipe.run_folder) if writes else nullcontext():
+            if writes:
+                put_aside_damaged(recipe.run_folder)
+            return pretrain(recipe, tokenizer)
+    except (RunRefusedError, CheckpointNotWrittenError, NotFiniteError) as error:
+        logger.error("pretrain.py: %s", error)
+        return 1
 
 
 def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -55,22 +71,25 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     questions = load_exam(recipe.run.exam) if recipe.run.exam else []
     data = prepare_data(recipe.data, tokenizer, writes=recipe.training.local_process_index == 0)
     logger.info("%s", data.ledger.render())
+    if recipe.resume_from is not None:
+        check_data(recipe.resume_from, data.ledger.sha256["train"], recipe.run.resume_with_changes)
     stop = GracefulStop()
     trainer = build_trainer(recipe, tokenizer, data, stop)
     if recipe.training.should_save:
+        trainer.check_room()
         recipe.save()
 
     known = data.trained_on_article(questions)
     exam_before = ask_before_training(trainer, recipe, questions, known)
 
-    trained = trainer.train(resume_from_checkpoint=recipe.resume_from)
+    trained = trainer.train(recipe.resume_from)
     if stop.signal_number is not None:
         logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
         return 128 + stop.signal_number
 
-    evaluation = trainer.evaluate()
+    evaluation = trainer.evaluate_final_model()
     exam = take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)
-    trainer.save_model()
+    trainer.save_final_model()
     trainer.save_state()
     if recipe.training.should_save:
         results = {

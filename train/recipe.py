@@ -14,8 +14,9 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from train.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, RunArguments
-from train.recipe_checks import check_run_folder, check_settings, check_training
+from train.recipe_checks import check_settings, check_training
 from train.recipe_file import read_recipe_words, unknown_setting
+from train.resume import adapt_to_checkpoint, find_checkpoint
 
 
 RECIPE_FILE = "recipe.yaml"  # the resolved recipe in a run folder
@@ -48,19 +49,19 @@ TRAINING_DEFAULTS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run's settings, checked; `settings` is the flat form that `--config` reads."""
+    """One run's settings, checked.
+
+    Attributes:
+        settings: the flat form that `--config` reads.
+        resume_from: the checkpoint to go on from, verified; `None` for a fresh start.
+    """
 
     model: ModelArguments
     data: DataArguments
     run: RunArguments
     training: TrainingArguments
     settings: dict
-
-    @property
-    def resume_from(self) -> str | bool | None:
-        """What to resume: `True` for the last checkpoint, a path, or `None` for a fresh start."""
-        word = self.training.resume_from_checkpoint
-        return {"true": True, "false": None}.get(str(word).lower(), word)
+    resume_from: Path | None = None
 
     @property
     def run_folder(self) -> Path:
@@ -99,6 +100,8 @@ class RecipeParser(HfArgumentParser):
         self.names = [action.dest for action in self._actions if action.dest != "help"]
         self.stock_defaults = {name: self.get_default(name) for name in self.names}
         self.set_defaults(**TRAINING_DEFAULTS)
+        (resume,) = (action for action in self._actions if action.dest == "resume_from_checkpoint")
+        resume.help = "true: the newest complete checkpoint of --output_dir; auto: that, or a start; or a checkpoint."
 
     def error(self, message: str) -> None:
         raise ValueError(message)
@@ -122,11 +125,17 @@ class RecipeParser(HfArgumentParser):
         # folder.
         training_settings["use_cpu"] |= not torch.accelerator.is_available()
         training = TrainingArguments(**training_settings)
-        recipe = Recipe(model, data, run, training, settings=self._settings_to_save(settings))
         check_training(training)
+        checkpoint = None
         if not run.dry_run:
-            check_run_folder(recipe.run_folder, recipe.resume_from)
-        return recipe
+            checkpoint = find_checkpoint(Path(training.output_dir), training.resume_from_checkpoint)
+        if checkpoint is not None:
+            before = self._parse_words(read_recipe_words(str(checkpoint / RECIPE_FILE), self.names))
+            accumulated = adapt_to_checkpoint(
+                checkpoint, before, settings, training.train_batch_size, training.world_size
+            )
+            training.gradient_accumulation_steps = settings["gradient_accumulation_steps"] = accumulated
+        return Recipe(model, data, run, training, self._settings_to_save(settings), checkpoint)
 
     def _parse_words(self, words: list[str]) -> dict:
         namespace, unknown = self.parse_known_args(words)
@@ -142,7 +151,7 @@ class RecipeParser(HfArgumentParser):
         own = {name for kind in (ModelArguments, DataArguments, RunArguments) for name in _field_names(kind)}
         own |= TRAINING_DEFAULTS.keys()
         # Not settings of the run itself, but of one call of the script.
-        once = {"config", "dry_run", "resume_from_checkpoint"}
+        once = {"config", "dry_run", "resume_from_checkpoint", "resume_with_changes"}
         return {
             name: value
             for name, value in settings.items()

@@ -1,9 +1,6 @@
 """What a recipe must fulfil: mistakes are refused before any data is read, with the value, the limit and the remedy."""
 
-from pathlib import Path
-
 from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from train.arguments import DataArguments, ModelArguments, RunArguments
 
@@ -25,6 +22,8 @@ def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments
             f"--validation_fraction {data.validation_fraction} must be between 0 and 1: training needs rows, and so "
             "does evaluation."
         )
+    if run.loss_spike_score < 0:
+        raise ValueError(f"--loss_spike_score {run.loss_spike_score} must be at least 0 (0: no spikes are looked for).")
     if run.sample_temperature < 0:
         raise ValueError(f"--sample_temperature {run.sample_temperature} must be at least 0.")
     # With --init_from the model brings its own context, checked when it is loaded.
@@ -46,22 +45,24 @@ def check_training(training: TrainingArguments) -> None:
         raise ValueError(
             "--dataloader_drop_last would drop evaluation batches, too. Leave it out: training uses whole batches."
         )
+    for name, remedy in (
+        ("auto_find_batch_size", "a resumed run would see other batches. Set --per_device_train_batch_size"),
+        ("dataloader_persistent_workers", "a resumed run would draw other random numbers. Leave it out"),
+        (
+            "enable_jit_checkpoint",
+            "it can save inside a step. SIGTERM saves a checkpoint without it, between two steps",
+        ),
+        ("ignore_data_skip", "a resumed run would see the first rows again. Leave it out"),
+        ("save_only_model", "such checkpoints cannot be resumed from. Leave it out"),
+    ):
+        if getattr(training, name):
+            raise ValueError(f"--{name}: {remedy}.")
+    if not training.prediction_loss_only:
+        raise ValueError("--prediction_loss_only false would keep all logits in evaluation, for nothing. Leave it out.")
+    if training.save_on_each_node:
+        raise ValueError("--save_on_each_node: checkpoints lie in one folder that all machines share. Leave it out.")
     if training.load_best_model_at_end and training.save_total_limit == 1:
         raise ValueError(
             "--save_total_limit 1 with --load_best_model_at_end keeps only the best checkpoint, and the run could not "
             "be resumed from its last one: keep at least 2."
-        )
-
-
-def check_run_folder(folder: Path, resume_from: str | bool | None) -> None:
-    """Refuse to write over a run, or to resume what is not there."""
-    last_checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
-    if resume_from is True and last_checkpoint is None:
-        raise ValueError(f"--resume_from_checkpoint true: {folder} holds no checkpoint. Leave it out to start afresh.")
-    if isinstance(resume_from, str) and not (Path(resume_from) / "trainer_state.json").is_file():
-        raise ValueError(f"--resume_from_checkpoint {resume_from}: no checkpoint there (no trainer_state.json).")
-    if resume_from is None and (last_checkpoint is not None or (folder / "model.safetensors").exists()):
-        raise ValueError(
-            f"{folder} already holds a run. Continue it with --resume_from_checkpoint true, choose another "
-            "--output_dir, or move it away; nothing was changed."
         )

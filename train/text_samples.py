@@ -46,7 +46,17 @@ class TextSamples(TrainerCallback):
         self.temperature = temperature
         self.tensorboard_folder = tensorboard_folder
         self._tensorboard: SummaryWriter | None = None
-        self._last_step: int | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        """Forget what a stopped run has written after the step that this one resumes from."""
+        file = Path(args.output_dir) / SAMPLES_FILE
+        if state.is_world_process_zero and file.exists():
+            # A line that was cut off is later than any checkpoint.
+            lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+            partial = file.with_suffix(".partial")
+            partial.write_text("".join(kept), encoding="utf-8")
+            partial.replace(file)
 
     def on_evaluate(
         self,
@@ -56,9 +66,6 @@ class TextSamples(TrainerCallback):
         model: PreTrainedModel,
         **kwargs,
     ) -> None:
-        if state.global_step == self._last_step:  # the last step's evaluation is repeated at the end of the run
-            return
-        self._last_step = state.global_step
         # Every process writes the texts, as sharded models need all of them to; the main one shows them.
         texts = [self._write(model, question, seed=args.seed) for question in self.questions]
         if not state.is_world_process_zero:

@@ -80,7 +80,7 @@ def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
         (["--learning_rate", "0"], "learning_rate 0"),
         (["--per_device_train_batch_size", "0"], "per_device_train_batch_size 0"),
         (["--dataloader_drop_last", "true"], "dataloader_drop_last"),
-        (["--resume_from_checkpoint", "true"], "holds no checkpoint"),
+        (["--resume_from_checkpoint", "true"], "holds no complete checkpoint"),
         (["--resume_from_checkpoint", "elsewhere"], "elsewhere: no checkpoint there"),
     ],
 )

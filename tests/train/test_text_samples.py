@@ -34,9 +34,15 @@ def test_each_evaluation_adds_an_answer_to_each_question(evaluate, tokenizer):
     ]
 
 
-def test_the_evaluation_at_the_end_does_not_repeat_the_last_steps_samples(evaluate, tokenizer):
-    samples = TextSamples(tokenizer, ["Why?"], max_new_tokens=4, temperature=0)
-    assert evaluate(samples, step=10) == evaluate(samples, step=10)
+def test_a_resumed_run_forgets_what_came_after_its_step(tokenizer, tmp_path):
+    file = tmp_path / SAMPLES_FILE
+    file.write_text(
+        "".join(json.dumps({"step": step, "text": "x"}) + "\n" for step in (5, 10, 15)) + '{"step": 20, "te'
+    )
+    samples = TextSamples(tokenizer, [], 4, 0.0)
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    samples.on_train_begin(arguments, TrainerState(global_step=10, is_world_process_zero=True), TrainerControl())
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [5, 10]
 
 
 def test_looking_changes_neither_the_random_numbers_nor_the_mode_of_the_model(evaluate, tokenizer, model):

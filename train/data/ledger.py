@@ -16,6 +16,7 @@ class Ledger:
         blocks: full blocks by split.
         left_over_tokens: tokens by split that did not fill a last block, and are not used.
         rows_by_exercise, rows_by_language: kept rows of both splits.
+        sha256: of the blocks' tokens, by split; names what a run is trained on.
     """
 
     rows_read: int = 0
@@ -26,6 +27,7 @@ class Ledger:
     left_over_tokens: Counter = field(default_factory=Counter)
     rows_by_exercise: Counter = field(default_factory=Counter)
     rows_by_language: Counter = field(default_factory=Counter)
+    sha256: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         """Plain dictionaries, for JSON."""
@@ -35,7 +37,7 @@ class Ledger:
     def from_dict(cls, values: dict) -> "Ledger":
         ledger = cls()
         for name, value in values.items():
-            setattr(ledger, name, Counter(value) if isinstance(value, dict) else value)
+            setattr(ledger, name, Counter(value) if isinstance(getattr(ledger, name), Counter) else value)
         return ledger
 
     def render(self) -> str:

@@ -1,5 +1,6 @@
 """Tokens to blocks of equal length in a memory-mapped Arrow file."""
 
+import hashlib
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +28,7 @@ class BlockWriter:
     def __init__(self, path: Path, block_size: int):
         self.block_size = block_size
         self.blocks_written = 0
+        self._sha256 = hashlib.sha256()
         self._pending: list[np.ndarray] = []
         self._pending_tokens = 0
         features = Features({"input_ids": List(Value(TOKEN_DTYPE.__name__), length=block_size)})
@@ -49,6 +51,11 @@ class BlockWriter:
             self._write_full_blocks()
 
     @property
+    def sha256(self) -> str:
+        """Names the tokens written: equal for equal blocks in equal order, wherever they came from."""
+        return self._sha256.hexdigest()
+
+    @property
     def left_over_tokens(self) -> int:
         """Tokens that have not filled a block; never written."""
         return self._pending_tokens
@@ -59,6 +66,7 @@ class BlockWriter:
         if len(blocks):
             self._writer.write_batch({"input_ids": list(blocks.reshape(-1, self.block_size))})
             self.blocks_written += len(blocks) // self.block_size
+            self._sha256.update(blocks.astype("<u2").tobytes())
         self._pending, self._pending_tokens = [rest], len(rest)
 
 

@@ -24,7 +24,7 @@ from train.data.synth import Row, article_key, is_validation_row, reason_to_drop
 
 
 # Part of the fingerprint: raise it when the same rows and settings would give other blocks.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SECONDS_BETWEEN_LOOKS = 1.0
 ROWS_PER_BATCH = 1000  # tokenised together: the tokenizer works on a batch with all cores
 SPLITS = ("train", "validation")
@@ -115,6 +115,7 @@ def _write_blocks(folder: Path, arguments: DataArguments, source: Source, tokeni
         for split, writer in writers.items():
             ledger.blocks[split] = writer.blocks_written
             ledger.left_over_tokens[split] = writer.left_over_tokens
+            ledger.sha256[split] = writer.sha256
         _check_enough(ledger, arguments)
         (unfinished / "ledger.json").write_text(json.dumps(ledger.to_dict(), indent=2))
         try:

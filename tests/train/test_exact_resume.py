@@ -1,0 +1,145 @@
+"""A run that is stopped and resumed equals one that never was: every logged number, every weight, every picture."""
+
+import json
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from train.graceful_stop import GracefulStop
+from train.pretrain import main
+
+
+pytestmark = pytest.mark.slow
+
+# 8 sequences a step and 7 steps an epoch, three epochs; evaluation, with a text sample, at every third step.
+EXACT = (
+    *("--max_samples", "80", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"),
+    *("--max_steps", "-1", "--num_train_epochs", "3", "--eval_steps", "3", "--save_steps", "100"),
+    *("--attn_pdrop", "0.1", "--resid_pdrop", "0.1", "--embd_pdrop", "0.1", "--lr_scheduler_type", "cosine"),
+    *("--sample_prompts", "What follows 3?", "--sample_tokens", "6", "--sample_temperature", "0.7"),
+)
+STEPS_IN_EPOCH = 7
+LAST_STEP = 3 * STEPS_IN_EPOCH
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """`stop_after(step)`: the run then gets a SIGTERM during that step."""
+    original = GracefulStop.on_step_end
+
+    def choose(step):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                self._handle(signal.SIGTERM, None)
+            return original(self, args, state, control, **kwargs)
+
+        monkeypatch.setattr(GracefulStop, "on_step_end", on_step_end)
+
+    return choose
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("exact")
+
+
+@pytest.fixture
+def words(tiny_recipe, shared, row):
+    rows = shared / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row(number)) + "\n" for number in range(200)))
+    return ["--config", str(tiny_recipe), "--dataset", str(rows), "--data_cache_dir", str(shared / "cache"), *EXACT]
+
+
+def record(folder, log_by_step):
+    """All that a run leaves behind that must not depend on its having been stopped."""
+    scalars = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    events = {
+        tag: [(event.step, event.value) for event in scalars.Scalars(tag)]
+        for tag in scalars.Tags()["scalars"]
+        # Not rates and times, which no two runs share, and not what is only known of the last start.
+        if tag in ("train/loss", "train/grad_norm", "train/learning_rate", "train/tokens_seen", "eval/loss")
+    }
+    state = json.loads((folder / "trainer_state.json").read_text())
+    return {
+        "log": log_by_step(folder),
+        "tensorboard": events,
+        "samples": (folder / "samples.jsonl").read_text(),
+        "best": (state["best_metric"], state["best_global_step"]),
+        "epoch": state["epoch"],
+        "weights": load_file(folder / "model.safetensors"),
+    }
+
+
+def assert_same(found, expected):
+    for name in expected.keys() - {"weights"}:
+        assert found[name] == expected[name], name
+    assert found["weights"].keys() == expected["weights"].keys()
+    for name, tensor in expected["weights"].items():
+        assert torch.equal(found["weights"][name], tensor), name
+
+
+@pytest.fixture
+def never_stopped(words, shared, log_by_step):
+    """What a run that was left alone leaves behind, by the number of workers."""
+
+    def of(workers):
+        folder = shared / f"never-stopped-{workers}"
+        if not folder.exists():
+            assert main([*words, "--dataloader_num_workers", workers, "--output_dir", str(folder)]) == 0
+        return record(folder, log_by_step)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("workers", "stops"),
+    [
+        ("0", [1]),
+        ("0", [2]),
+        ("0", [3]),  # at an evaluation
+        ("0", [STEPS_IN_EPOCH - 1]),
+        ("0", [STEPS_IN_EPOCH]),  # at an epoch's end
+        ("0", [STEPS_IN_EPOCH + 1]),
+        ("0", [LAST_STEP - 1]),
+        ("0", [4, 5, 16]),
+        ("2", [2]),
+        ("2", [STEPS_IN_EPOCH, 2 * STEPS_IN_EPOCH]),
+    ],
+    ids=str,
+)
+def test_stopped_and_resumed_equals_never_stopped(
+    workers, stops, words, shared, never_stopped, stop_after, log_by_step
+):
+    expected = never_stopped(workers)
+    assert expected["log"].keys() >= set(range(1, LAST_STEP + 1))
+    assert [step for step, _ in expected["tensorboard"]["train/loss"]] == list(range(1, LAST_STEP + 1))
+    folder = shared / f"stopped-{workers}-{'-'.join(map(str, stops))}"
+    words = [*words, "--dataloader_num_workers", workers, "--output_dir", str(folder)]
+    words += ["--resume_from_checkpoint", "auto"]
+    for stop in stops:
+        stop_after(stop)
+        assert main(words) == 128 + signal.SIGTERM
+    stop_after(None)
+    assert main(words) == 0
+    assert_same(record(folder, log_by_step), expected)
+
+
+def test_another_number_of_accumulated_batches_sees_the_same_rows(
+    words, shared, never_stopped, stop_after, log_by_step
+):
+    """2 batches of 4 or 1 of 8: no dropout, so that only rounding differs."""
+    words = [*words, "--attn_pdrop", "0", "--resid_pdrop", "0", "--embd_pdrop", "0"]
+    one, other = shared / "no-dropout", shared / "other-batches"
+    assert main([*words, "--output_dir", str(one)]) == 0
+    stop_after(9)
+    assert main([*words, "--output_dir", str(other)]) == 128 + signal.SIGTERM
+    stop_after(None)
+    words += ["--per_device_train_batch_size", "8", "--output_dir", str(other), "--resume_from_checkpoint", "true"]
+    assert main(words) == 0
+    expected, found = log_by_step(one), log_by_step(other)
+    assert expected.keys() == found.keys()
+    for step in expected:
+        assert found[step] == pytest.approx(expected[step], rel=1e-5), step

@@ -1,0 +1,130 @@
+"""Two processes: exact resume, a change of their number amid a run, and the same loss and gradients as one."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from train.graceful_stop import GracefulStop
+from train.pretrain import main
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
+
+NO_DROPOUT = ("--attn_pdrop", "0", "--resid_pdrop", "0", "--embd_pdrop", "0")
+
+
+@pytest.fixture
+def launcher(repository):
+    config = repository / "train" / "recipes" / "accelerate" / "cpu_2_processes.yaml"
+    return ("--config_file", str(config), "--main_process_port", "0")
+
+
+@pytest.fixture
+def words(tiny_recipe):
+    settings = {"max_steps": 40, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "save_steps": 100}
+    more = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return ["--config", str(tiny_recipe), "--eval_steps", "20", "--max_eval_blocks", "7", *more]
+
+
+def run_to_end(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def stop_gently(process, step):
+    """SIGTERM to the launcher once a step is logged; returns the step that the run stopped at."""
+    output = ""
+    for line in process.stdout:
+        output += line
+        if f"| {step}/" in output:
+            process.send_signal(signal.SIGTERM)
+            break
+    output += process.stdout.read()
+    process.wait(60)
+    time.sleep(1)  # the launcher ends a little after its processes
+    found = re.search(r"Stopped at step (\d+)", output)
+    assert found, output
+    return int(found[1])
+
+
+def stop_in_process_after(step, monkeypatch):
+    original = GracefulStop.on_step_end
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == step:
+            self._handle(signal.SIGTERM, None)
+        return original(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(GracefulStop, "on_step_end", on_step_end)
+
+
+def held_out(folder):
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+
+
+def test_two_processes_resume_exactly(words, launch, launcher, tmp_path, log_by_step):
+    """Dropout, accumulation and workers on."""
+    words = [*words, "--dataloader_num_workers", "1"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run_to_end(launch([*words, "--output_dir", str(whole)], launcher))
+    words += ["--output_dir", str(stopped)]
+    assert 2 <= stop_gently(launch(words, launcher), 2) < 40
+    run_to_end(launch([*words, "--resume_from_checkpoint", "true"], launcher))
+    assert log_by_step(stopped) == log_by_step(whole)
+    assert held_out(stopped) == held_out(whole)
+    expected, found = load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_one_process_goes_on_as_two_and_as_one_again(
+    words, launch, launcher, tmp_path, log_by_step, monkeypatch, caplog
+):
+    """The same sequences a step in the same order, so the same losses but for rounding; accumulation follows."""
+    words = [*words, *NO_DROPOUT]
+    whole, changed = tmp_path / "whole", tmp_path / "changed"
+    assert main([*words, "--output_dir", str(whole)]) == 0
+    words += ["--output_dir", str(changed)]
+    with monkeypatch.context() as patch:
+        stop_in_process_after(5, patch)
+        assert main(words) == 128 + signal.SIGTERM
+    words += ["--resume_from_checkpoint", "true"]
+    assert 7 <= stop_gently(launch(words, launcher), 7) < 40
+    manifest = json.loads(
+        max(changed.glob("checkpoint-*/manifest.json"), key=lambda path: path.stat().st_mtime).read_text()
+    )
+    assert (manifest["processes"], manifest["sequences_per_step"]) == (2, 4)
+    assert main(words) == 0
+    assert "made by 2 processes x 1 accumulated batches; going on with 1 x 2" in caplog.text
+    expected, found = log_by_step(whole), log_by_step(changed)
+    assert expected.keys() == found.keys()
+    for step in expected:
+        assert found[step] == pytest.approx(expected[step], rel=1e-4), step
+    assert held_out(changed) == pytest.approx(held_out(whole), rel=1e-5)
+
+
+def test_two_processes_have_the_loss_and_gradients_of_one(repository, launcher, tiny_recipe, tmp_path):
+    """Rows of unequal label counts: 8 sequences as 1 x 8 x 1 and as 2 x 2 x 2 (processes, batch, accumulated)."""
+    script = str(Path(__file__).with_name("unequal_labels.py"))
+    results = {}
+    for processes, batch, accumulated in ((1, 8, 1), (2, 2, 2)):
+        words = launcher if processes == 2 else ("--cpu", "--num_processes", "1")
+        result = tmp_path / f"{processes}.pt"
+        command = [sys.executable, "-m", "accelerate.commands.launch", *words, script, str(result)]
+        command += [str(batch), str(accumulated), str(tiny_recipe)]
+        finished = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=300)
+        assert finished.returncode == 0, finished.stderr
+        results[processes] = torch.load(result)
+    assert results[2]["loss"] == pytest.approx(results[1]["loss"], rel=1e-6)
+    assert results[2]["held_out"] == pytest.approx(results[1]["held_out"], rel=1e-6)
+    for name, gradient in results[1]["gradients"].items():
+        torch.testing.assert_close(results[2]["gradients"][name], gradient, atol=1e-7, rtol=1e-4)

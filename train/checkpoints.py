@@ -1,0 +1,186 @@
+"""A checkpoint is complete or absent.
+
+It is written in `RUN/unfinished/`, flushed to the disk, given a manifest of its files and renamed into place. Only a
+folder whose files are those of its manifest is a checkpoint: for resuming, for rotation, and for the space it takes.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+MANIFEST_FILE = "manifest.json"
+UNFINISHED_FOLDER = "unfinished"
+DAMAGED_PREFIX = "damaged-"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint that is torn, or whose content is not what was written."""
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step in a checkpoint's name."""
+    match = _NAME.fullmatch(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint} is not named checkpoint-STEP.")
+    return int(match[1])
+
+
+def checkpoints_in(run_folder: Path) -> list[Path]:
+    """All folders named as checkpoints, whole or not, the newest step first."""
+    found = [path for path in run_folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def write_manifest(folder: Path, facts: dict) -> None:
+    """Flush every file of a folder to the disk, and then write `manifest.json`: size and SHA-256 of each, and `facts`.
+
+    The manifest is the last file to appear, and appears whole.
+    """
+    files = {}
+    for path in _files(folder):
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256}
+    text = json.dumps({**facts, "files": files}, indent=2) + "\n"
+    partial = folder / f"{MANIFEST_FILE}.partial"
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(folder / MANIFEST_FILE)
+    for directory in {path.parent for path in _files(folder)}:
+        _flush_folder(directory)
+
+
+def read_manifest(checkpoint: Path) -> dict:
+    """The manifest, by itself.
+
+    Raises:
+        DamagedCheckpointError: there is none, or it is not whole.
+    """
+    try:
+        return json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DamagedCheckpointError(
+            f"{checkpoint.name} has no {MANIFEST_FILE}: writing it was not finished."
+        ) from None
+    except ValueError:
+        raise DamagedCheckpointError(f"{checkpoint.name}: its {MANIFEST_FILE} cannot be read.") from None
+
+
+def verify(checkpoint: Path, content: bool = True) -> dict:
+    """Check that a checkpoint is what was written; returns its manifest.
+
+    Args:
+        content: also compare every byte, by SHA-256; else only which files there are, and their sizes.
+
+    Raises:
+        DamagedCheckpointError: what is wrong with it.
+    """
+    manifest = read_manifest(checkpoint)
+    for name, written in manifest["files"].items():
+        path = checkpoint / name
+        if not path.is_file():
+            raise DamagedCheckpointError(f"{checkpoint.name}: {name} is missing.")
+        if path.stat().st_size != written["bytes"]:
+            raise DamagedCheckpointError(
+                f"{checkpoint.name}: {name} has {path.stat().st_size:,} bytes, {written['bytes']:,} were written."
+            )
+        if content:
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != written["sha256"]:
+                    raise DamagedCheckpointError(
+                        f"{checkpoint.name}: {name} is not what was written (its SHA-256 differs): the disk or a copy "
+                        "has changed it."
+                    )
+    return manifest
+
+
+def newest_complete(run_folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is whole, and why each newer one was passed over."""
+    passed_over = []
+    for checkpoint in checkpoints_in(run_folder):
+        try:
+            verify(checkpoint)
+        except DamagedCheckpointError as error:
+            passed_over.append(str(error))
+        else:
+            return checkpoint, passed_over
+    return None, passed_over
+
+
+def put_in_place(unfinished: Path, run_folder: Path) -> Path:
+    """Rename a folder with a manifest to where checkpoints lie."""
+    place = run_folder / unfinished.name
+    unfinished.rename(place)
+    _flush_folder(run_folder)
+    return place
+
+
+def move_files(source: Path, target: Path) -> None:
+    """Move a folder's files into another, each replacing its namesake at once; then remove the folder."""
+    for path in sorted(source.iterdir()):
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+        path.replace(target / path.name)
+    source.rmdir()
+    _flush_folder(target)
+
+
+def put_aside_damaged(run_folder: Path) -> None:
+    """Clear the way for a run: what was never finished goes, and damaged checkpoints get another name."""
+    shutil.rmtree(run_folder / UNFINISHED_FOLDER, ignore_errors=True)
+    for checkpoint in checkpoints_in(run_folder):
+        try:
+            verify(checkpoint, content=False)
+        except DamagedCheckpointError:
+            aside = run_folder / f"{DAMAGED_PREFIX}{checkpoint.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            checkpoint.rename(aside)
+
+
+def rotate(run_folder: Path, limit: int | None, best: Path | None) -> None:
+    """Delete the oldest complete checkpoints beyond `limit`; the best and the newest always stay.
+
+    Damaged ones do not count: a run could not be resumed from them.
+    """
+    if limit is None:
+        return
+    complete = []
+    for checkpoint in checkpoints_in(run_folder):
+        try:
+            verify(checkpoint, content=False)
+        except DamagedCheckpointError:
+            continue
+        complete.append(checkpoint)
+    kept = {*complete[:1], best}
+    for checkpoint in complete:
+        if len(kept & set(complete)) < limit:
+            kept.add(checkpoint)
+    for checkpoint in complete:
+        if checkpoint not in kept:
+            # Out of the way first, so that a deletion that is cut off leaves nothing that looks like a checkpoint.
+            old = run_folder / UNFINISHED_FOLDER / f"old-{checkpoint.name}"
+            old.parent.mkdir(exist_ok=True)
+            checkpoint.rename(old)
+            shutil.rmtree(old)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST_FILE)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

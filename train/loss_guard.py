@@ -1,0 +1,97 @@
+"""Watches loss and gradient at each step: a NaN or an infinity ends the run there, a spike is reported or left out."""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+logger = logging.getLogger(__name__)
+
+WINDOW_STEPS = 128  # as llm.c's outlier detector
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss or its gradient has become NaN or infinite."""
+
+
+class LossGuard:
+    """Judges each optimizer step before it is taken, on the CPU; on an accelerator one step later, so that the host
+    never waits for the device, unless spikes are to be skipped.
+
+    Args:
+        spike_score: a loss so many standard deviations above the mean of the last `WINDOW_STEPS` is a spike; 0 means
+            that none is looked for.
+        skip_spikes: leave the weights as they are at a spike.
+        describe_step: called with a step's number when the run ends there: the rows and the learning rate, in words.
+    """
+
+    def __init__(self, spike_score: float, skip_spikes: bool, describe_step: Callable[[int], str]):
+        self.spike_score = spike_score
+        self.skip_spikes = skip_spikes
+        self.describe_step = describe_step
+        self.recent_losses: deque[float] = deque(maxlen=WINDOW_STEPS)
+        self.spikes = 0
+        self._pending: tuple[int, Tensor, torch.Event | None] | None = None
+
+    def observe(self, step: int, loss: Tensor, gradient_norm: Tensor) -> bool:
+        """Take note of a step that is about to be taken; returns whether it shall be.
+
+        Args:
+            step: its number, from 1.
+            loss: a scalar, the mean over the step's tokens.
+            gradient_norm: a scalar, before clipping.
+
+        Raises:
+            NotFiniteError: one of the two is NaN or infinite (on an accelerator: was, at the step before).
+        """
+        values = torch.stack([loss.detach().float(), gradient_norm.detach().float()])
+        if values.device.type == "cpu" or (self.skip_spikes and self.spike_score):
+            return self._judge(step, *values.tolist())
+        self.settle()
+        copy = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)
+        arrived = torch.Event(device=values.device.type)
+        arrived.record()
+        self._pending = (step, copy, arrived)
+        return True
+
+    def settle(self) -> None:
+        """Judge the step that is still on its way from the device, if any; called before anything is saved."""
+        if self._pending is not None:
+            step, values, arrived = self._pending
+            self._pending = None
+            if arrived is not None:
+                arrived.synchronize()
+            self._judge(step, *values.tolist())
+
+    def _judge(self, step: int, loss: float, gradient_norm: float) -> bool:
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            raise NotFiniteError(
+                f"Step {step}: the loss is {loss:g} and its gradient norm {gradient_norm:g}; "
+                f"{self.describe_step(step)}. Nothing of this step was saved. Look at these rows, or resume from the "
+                "last checkpoint with a lower learning rate."
+            )
+        score = self._score(loss)
+        is_spike = bool(self.spike_score) and score > self.spike_score
+        if is_spike:
+            self.spikes += 1
+            action = "left out" if self.skip_spikes else "taken all the same (--skip_loss_spikes leaves such steps out)"
+            logger.warning(
+                "Step %d: the loss of %.3f is %.1f standard deviations above the last %d; the step is %s.",
+                *(step, loss, score, WINDOW_STEPS, action),
+            )
+        skipped = is_spike and self.skip_spikes
+        if not skipped:
+            self.recent_losses.append(loss)
+        return not skipped
+
+    def _score(self, loss: float) -> float:
+        """Standard deviations above the window's mean; 0 while the window is not full."""
+        if len(self.recent_losses) < WINDOW_STEPS:
+            return 0.0
+        mean = math.fsum(self.recent_losses) / WINDOW_STEPS
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in self.recent_losses) / WINDOW_STEPS)
+        return (loss - mean) / deviation if deviation > 0 else 0.0
