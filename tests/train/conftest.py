@@ -2,12 +2,17 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from train.graceful_stop import GracefulStop
 
 
 def make_row(number: int, **changes: str | None) -> dict:
@@ -106,3 +111,53 @@ def log_by_step() -> Callable[[Path], dict[int, dict]]:
         return {entry["step"]: {name: entry[name] for name in names} for entry in history if "grad_norm" in entry}
 
     return read
+
+
+@pytest.fixture
+def run_to_end() -> Callable[[subprocess.Popen], str]:
+    """Wait for a launched run; returns its output."""
+
+    def run_to_end(process: subprocess.Popen) -> str:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        return output
+
+    return run_to_end
+
+
+@pytest.fixture
+def stop_gently() -> Callable[[subprocess.Popen, int], tuple[int, str]]:
+    """Send SIGTERM to the launcher, as a scheduler does, once a step is logged; returns the step that the run stopped
+    at, and its output to the last."""
+
+    def stop_gently(process: subprocess.Popen, step: int) -> tuple[int, str]:
+        output = ""
+        for line in process.stdout:
+            output += line
+            if f"| {step}/" in output:
+                process.send_signal(signal.SIGTERM)
+                break
+        output += process.stdout.read()
+        process.wait(60)
+        time.sleep(1)  # the launcher ends a little after its processes
+        stopped = re.search(r"Stopped at step (\d+)", output)
+        assert stopped, output
+        return int(stopped[1]), output
+
+    return stop_gently
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """`stop_after(step)`: a run in this process then gets a SIGTERM during that step; `None` for no more of it."""
+    original = GracefulStop.on_step_end
+
+    def choose(step: int | None) -> None:
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                self._handle(signal.SIGTERM, None)
+            return original(self, args, state, control, **kwargs)
+
+        monkeypatch.setattr(GracefulStop, "on_step_end", on_step_end)
+
+    return choose

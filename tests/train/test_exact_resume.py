@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from train.graceful_stop import GracefulStop
 from train.pretrain import main
 
 
@@ -23,22 +22,6 @@ EXACT = (
 )
 STEPS_IN_EPOCH = 7
 LAST_STEP = 3 * STEPS_IN_EPOCH
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """`stop_after(step)`: the run then gets a SIGTERM during that step."""
-    original = GracefulStop.on_step_end
-
-    def choose(step):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == step:
-                self._handle(signal.SIGTERM, None)
-            return original(self, args, state, control, **kwargs)
-
-        monkeypatch.setattr(GracefulStop, "on_step_end", on_step_end)
-
-    return choose
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,15 @@
 """Two processes: exact resume, a change of their number amid a run, and the same loss and gradients as one."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.graceful_stop import GracefulStop
 from train.pretrain import main
 
 
@@ -34,51 +31,18 @@ def words(tiny_recipe):
     return ["--config", str(tiny_recipe), "--eval_steps", "20", "--max_eval_blocks", "7", *more]
 
 
-def run_to_end(process):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
-
-
-def stop_gently(process, step):
-    """SIGTERM to the launcher once a step is logged; returns the step that the run stopped at."""
-    output = ""
-    for line in process.stdout:
-        output += line
-        if f"| {step}/" in output:
-            process.send_signal(signal.SIGTERM)
-            break
-    output += process.stdout.read()
-    process.wait(60)
-    time.sleep(1)  # the launcher ends a little after its processes
-    found = re.search(r"Stopped at step (\d+)", output)
-    assert found, output
-    return int(found[1])
-
-
-def stop_in_process_after(step, monkeypatch):
-    original = GracefulStop.on_step_end
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == step:
-            self._handle(signal.SIGTERM, None)
-        return original(self, args, state, control, **kwargs)
-
-    monkeypatch.setattr(GracefulStop, "on_step_end", on_step_end)
-
-
 def held_out(folder):
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     return [entry["eval_loss"] for entry in history if "eval_loss" in entry]
 
 
-def test_two_processes_resume_exactly(words, launch, launcher, tmp_path, log_by_step):
+def test_two_processes_resume_exactly(words, launch, launcher, run_to_end, stop_gently, tmp_path, log_by_step):
     """Dropout, accumulation and workers on."""
     words = [*words, "--dataloader_num_workers", "1"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     run_to_end(launch([*words, "--output_dir", str(whole)], launcher))
     words += ["--output_dir", str(stopped)]
-    assert 2 <= stop_gently(launch(words, launcher), 2) < 40
+    assert 2 <= stop_gently(launch(words, launcher), 2)[0] < 40
     run_to_end(launch([*words, "--resume_from_checkpoint", "true"], launcher))
     assert log_by_step(stopped) == log_by_step(whole)
     assert held_out(stopped) == held_out(whole)
@@ -87,18 +51,18 @@ def test_two_processes_resume_exactly(words, launch, launcher, tmp_path, log_by_
 
 
 def test_one_process_goes_on_as_two_and_as_one_again(
-    words, launch, launcher, tmp_path, log_by_step, monkeypatch, caplog
+    words, launch, launcher, stop_after, stop_gently, tmp_path, log_by_step, caplog
 ):
     """The same sequences a step in the same order, so the same losses but for rounding; accumulation follows."""
     words = [*words, *NO_DROPOUT]
     whole, changed = tmp_path / "whole", tmp_path / "changed"
     assert main([*words, "--output_dir", str(whole)]) == 0
     words += ["--output_dir", str(changed)]
-    with monkeypatch.context() as patch:
-        stop_in_process_after(5, patch)
-        assert main(words) == 128 + signal.SIGTERM
+    stop_after(5)
+    assert main(words) == 128 + signal.SIGTERM
+    stop_after(None)
     words += ["--resume_from_checkpoint", "true"]
-    assert 7 <= stop_gently(launch(words, launcher), 7) < 40
+    assert 7 <= stop_gently(launch(words, launcher), 7)[0] < 40
     manifest = json.loads(
         max(changed.glob("checkpoint-*/manifest.json"), key=lambda path: path.stat().st_mtime).read_text()
     )
