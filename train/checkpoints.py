@@ -4,6 +4,7 @@ It is written in `RUN/unfinished/`, flushed to the disk, given a manifest of its
 folder whose files are those of its manifest is a checkpoint: for resuming, for rotation, and for the space it takes.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -103,6 +104,16 @@ def verify(checkpoint: Path, content: bool = True) -> dict:
     return manifest
 
 
+def complete_checkpoints(run_folder: Path) -> list[Path]:
+    """Those whose files are there in full length, the newest step first; their bytes are not read."""
+    complete = []
+    for checkpoint in checkpoints_in(run_folder):
+        with contextlib.suppress(DamagedCheckpointError):
+            verify(checkpoint, content=False)
+            complete.append(checkpoint)
+    return complete
+
+
 def newest_complete(run_folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that is whole, and why each newer one was passed over."""
     passed_over = []
@@ -134,13 +145,17 @@ def move_files(source: Path, target: Path) -> None:
     _flush_folder(target)
 
 
-def put_aside_damaged(run_folder: Path) -> None:
-    """Clear the way for a run: what was never finished goes, and damaged checkpoints get another name."""
+def put_aside_damaged(run_folder: Path, resumed_step: int) -> None:
+    """Clear the way for a run: what was never finished goes, and damaged checkpoints get another name.
+
+    Args:
+        resumed_step: of the checkpoint that the run goes on from, 0 for none. Those after it were passed over as
+            damaged, and the run will write its own in their place.
+    """
     shutil.rmtree(run_folder / UNFINISHED_FOLDER, ignore_errors=True)
+    complete = complete_checkpoints(run_folder)
     for checkpoint in checkpoints_in(run_folder):
-        try:
-            verify(checkpoint, content=False)
-        except DamagedCheckpointError:
+        if step_of(checkpoint) > resumed_step or checkpoint not in complete:
             aside = run_folder / f"{DAMAGED_PREFIX}{checkpoint.name}"
             shutil.rmtree(aside, ignore_errors=True)
             checkpoint.rename(aside)
@@ -153,13 +168,7 @@ def rotate(run_folder: Path, limit: int | None, best: Path | None) -> None:
     """
     if limit is None:
         return
-    complete = []
-    for checkpoint in checkpoints_in(run_folder):
-        try:
-            verify(checkpoint, content=False)
-        except DamagedCheckpointError:
-            continue
-        complete.append(checkpoint)
+    complete = complete_checkpoints(run_folder)
     kept = {*complete[:1], best}
     for checkpoint in complete:
         if len(kept & set(complete)) < limit:

@@ -34,7 +34,6 @@ class LossGuard:
         self.skip_spikes = skip_spikes
         self.describe_step = describe_step
         self.recent_losses: deque[float] = deque(maxlen=WINDOW_STEPS)
-        self.spikes = 0
         self._pending: tuple[int, Tensor, torch.Event | None] | None = None
 
     def observe(self, step: int, loss: Tensor, gradient_norm: Tensor) -> bool:
@@ -77,7 +76,6 @@ class LossGuard:
         score = self._score(loss)
         is_spike = bool(self.spike_score) and score > self.spike_score
         if is_spike:
-            self.spikes += 1
             action = "left out" if self.skip_spikes else "taken all the same (--skip_loss_spikes leaves such steps out)"
             logger.warning(
                 "Step %d: the loss of %.3f is %.1f standard deviations above the last %d; the step is %s.",

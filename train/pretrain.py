@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.checkpoints import put_aside_damaged
+from train.checkpoints import put_aside_damaged, step_of
 from train.data.prepare import prepare_data
 from train.evaluation import ExamResult, load_exam, render_exam, take_exam
 from train.graceful_stop import GracefulStop, end_with_launcher
@@ -57,7 +57,7 @@ def main(words: list[str]) -> int:
     try:
         with lock_run(recipe.run_folder) if writes else nullcontext():
             if writes:
-                put_aside_damaged(recipe.run_folder)
+                put_aside_damaged(recipe.run_folder, step_of(recipe.resume_from) if recipe.resume_from else 0)
             return pretrain(recipe, tokenizer)
     except (RunRefusedError, CheckpointNotWrittenError, NotFiniteError) as error:
         logger.error("pretrain.py: %s", error)

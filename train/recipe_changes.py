@@ -54,7 +54,7 @@ def changed_settings(before: dict, now: dict) -> dict[str, tuple[object, object]
     }
 
 
-def first_other_rate(
+def changed_schedule(
     before: dict, now: dict, total_steps_before: int, resumed_step: int
 ) -> dict[str, tuple[object, object]]:
     """The changed settings of the schedule, if the new one would have chosen another rate in any step up to now.

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers.trainer import TRAINER_STATE_NAME
 
 from train.checkpoints import DamagedCheckpointError, checkpoints_in, newest_complete, read_manifest, step_of, verify
-from train.recipe_changes import accumulation_for, changed_settings, first_other_rate, render_changes
+from train.recipe_changes import accumulation_for, changed_schedule, changed_settings, render_changes
 from train.refusal import RunRefusedError
 
 
@@ -81,7 +81,7 @@ def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per
         raise ValueError(f"--resume_with_changes {' '.join(unknown)}: there are no such settings.")
     state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     changes = changed_settings(before, now)
-    changes |= first_other_rate(before, now, state["max_steps"], state["global_step"])
+    changes |= changed_schedule(before, now, state["max_steps"], state["global_step"])
     refused = {name: values for name, values in changes.items() if name not in meant}
     if refused:
         raise ValueError(render_changes(refused, checkpoint))

@@ -5,6 +5,8 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -200,21 +202,27 @@ class PretrainingTrainer(Trainer):
         if place.exists():  # at an epoch's end, a step can be saved twice
             return
         self._saving_in = self.run_folder / UNFINISHED_FOLDER
-        unfinished = self._saving_in / place.name
         try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                self._complete_checkpoint(unfinished)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            needs = disk_space.describe_failure(self.run_folder, disk_space.checkpoint_bytes(self.model))
-            raise CheckpointNotWrittenError(
-                f"{place} could not be written ({needs}); earlier checkpoints are untouched. {error}"
-            ) from error
+            with self._all_or_nothing(place):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    self._complete_checkpoint(self._saving_in / place.name)
         finally:
             self._saving_in = None
         self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _all_or_nothing(self, what: Path) -> Iterator[None]:
+        """Leave nothing half-written where writing fails, and say what was needed."""
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(self.run_folder / UNFINISHED_FOLDER, ignore_errors=True)
+            needs = disk_space.describe_failure(self.run_folder, disk_space.checkpoint_bytes(self.model))
+            raise CheckpointNotWrittenError(
+                f"{what} could not be written ({needs}); earlier checkpoints are untouched. {error}"
+            ) from error
 
     def _complete_checkpoint(self, unfinished: Path) -> None:
         """Add what stock leaves out, seal the folder, rename it into place, and let old ones go."""
@@ -242,10 +250,11 @@ class PretrainingTrainer(Trainer):
         """Write the model into the run folder itself, each file whole or as it was before."""
         if self.is_fsdp_enabled:  # whose shards are for checkpoints; a model that others open is whole
             self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-        self.save_model(str(self.run_folder / UNFINISHED_FOLDER))
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            checkpoints.move_files(self.run_folder / UNFINISHED_FOLDER, self.run_folder)
+        with self._all_or_nothing(self.run_folder / "model.safetensors"):
+            self.save_model(str(self.run_folder / UNFINISHED_FOLDER))
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                checkpoints.move_files(self.run_folder / UNFINISHED_FOLDER, self.run_folder)
 
     def check_room(self) -> None:
         """Refuse a run whose checkpoints will not fit on the disk.

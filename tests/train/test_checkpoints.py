@@ -122,13 +122,16 @@ def test_rotation_does_not_count_damaged_ones(make, tmp_path):
 
 
 def test_a_new_start_clears_the_way(make, tmp_path):
-    make(10), make(20)
-    (tmp_path / "checkpoint-20" / "model.safetensors").unlink()
-    (tmp_path / UNFINISHED_FOLDER / "checkpoint-30").mkdir()
-    put_aside_damaged(tmp_path)
-    assert names(tmp_path) == ["checkpoint-10", "damaged-checkpoint-20"]
-    put_aside_damaged(tmp_path)
-    assert names(tmp_path) == ["checkpoint-10", "damaged-checkpoint-20"]
+    for step in (5, 10, 20, 30):
+        make(step)
+    (tmp_path / "checkpoint-5" / "model.safetensors").unlink()
+    flip_one_bit(tmp_path / "checkpoint-20" / "model.safetensors")
+    (tmp_path / "checkpoint-30" / "model.safetensors").unlink()
+    (tmp_path / UNFINISHED_FOLDER / "checkpoint-40").mkdir()
+    for _ in range(2):
+        put_aside_damaged(tmp_path, resumed_step=10)
+        aside = [f"damaged-checkpoint-{step}" for step in (20, 30, 5)]
+        assert names(tmp_path) == ["checkpoint-10", *aside]
 
 
 def test_moved_files_replace_their_namesakes(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.checkpoints import MANIFEST_FILE, write_manifest
+from train.checkpoints import MANIFEST_FILE, verify, write_manifest
 from train.pretrain import main
 from train.recipe_changes import accumulation_for
 from train.run_lock import LOCK_FILE, lock_run
@@ -70,7 +70,12 @@ def test_a_flipped_bit_is_found_at_load(words, run, caplog):
     assert resume(words, run) == 0
     assert resumed_step(caplog) == 6
     assert "rng_state.pth is not what was written" in caplog.text
-    assert resume(words, run, word=str(run / "damaged-checkpoint-12")) == 2
+    assert verify(run / "checkpoint-12")["step"] == 12  # a new one; the damaged lies aside
+    aside = run / "damaged-checkpoint-12"
+    assert (aside / "rng_state.pth").read_bytes() == content
+    caplog.clear()
+    assert resume(words, run, word=str(aside)) == 2
+    assert "rng_state.pth is not what was written" in caplog.text
 
 
 def test_nothing_complete_is_refused_or_begun_afresh(words, run, tmp_path, caplog):

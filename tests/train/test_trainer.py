@@ -1,14 +1,16 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.data.packing import collate_blocks
 from train.recipe import RecipeParser
-from train.trainer import PretrainingTrainer
+from train.trainer import CheckpointNotWrittenError, PretrainingTrainer
 
 
 VOCABULARY, BLOCK = 5000, 64
@@ -159,3 +161,20 @@ def test_a_finished_run_trains_no_step_more(build, tmp_path):
     again.train(tmp_path / "run" / "checkpoint-3")
     assert again.state.global_step == 3
     assert all(torch.equal(tensor, weights[name]) for name, tensor in again.model.state_dict().items())
+
+
+def test_a_final_model_that_cannot_be_written_leaves_the_one_before(trainer, monkeypatch):
+    run = trainer.run_folder
+    run.mkdir(exist_ok=True)
+    (run / "model.safetensors").write_text("before")
+
+    def fill_disk(folder):
+        Path(folder).mkdir()
+        (Path(folder) / "model.safetensors").write_text("half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(trainer, "save_model", fill_disk)
+    with pytest.raises(CheckpointNotWrittenError, match=r"model.safetensors could not be written .* No space left"):
+        trainer.save_final_model()
+    assert (run / "model.safetensors").read_text() == "before"
+    assert not (run / "unfinished").exists()
