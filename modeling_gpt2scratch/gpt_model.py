@@ -15,6 +15,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import CausalSelfAttention
 from .config import GPT2ScratchConfig
+from .dropout import Dropout
 from .file_modes import share_weight_files
 from .layer_norm import LayerNorm
 from .transformer_block import TransformerBlock
@@ -72,7 +73,7 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
         super().__init__(config)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.position_embedding = nn.Embedding(config.n_positions, config.n_embd)
-        self.embedding_dropout = nn.Dropout(config.embd_pdrop)
+        self.embedding_dropout = Dropout(config.embd_pdrop)
         self.blocks = nn.ModuleList([TransformerBlock(config, layer_idx) for layer_idx in range(config.n_layer)])
         self.final_norm = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.gradient_checkpointing = False

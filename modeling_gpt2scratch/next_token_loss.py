@@ -7,16 +7,10 @@ a time, and each chunk's logits are dropped once its share of loss and gradient 
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-
-# Rows of logits held at once: 512 * 50,257 * 4 bytes = 103 MB. Much smaller chunks starve the matrix product, much
-# larger ones fall out of the caches; torch's own choice depends on the model's width and was slower on CPU.
-CHUNK_ROWS = 512
-# torch 2.13 brought an operator that makes the gradients in the forward pass: three matrix products where recomputing
-# the logits takes four. It rounds the loss to the type of its inputs, so it serves float32 only.
-HAS_FUSED_OPERATOR = hasattr(F, "linear_cross_entropy")
+from .chunked_head import CHUNK_ROWS, summed_loss
 
 
 def next_token_loss(
@@ -53,24 +47,22 @@ def next_token_loss(
     targets = shift_labels.flatten().to(rows.device)
     device_type = rows.device.type
     dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else rows.dtype
+    labelled = targets != ignore_index
+    count = labelled.sum() if num_items_in_batch is None else num_items_in_batch
+    if device_type == "cpu" and not torch.compiler.is_compiling():
+        # Rows without a label cost nothing: the last of each sequence, and in fine-tuning those of the prompts. On an
+        # accelerator, choosing rows would make the host wait for it.
+        rows, targets = rows[labelled], targets[labelled]
     # Off, since the chunks cast for themselves: autocast would keep one cast weight, and sum its gradients in 16 bits.
     with torch.autocast(device_type, enabled=False):
-        if HAS_FUSED_OPERATOR and dtype == torch.float32 and not torch.compiler.is_compiling():
-            options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS)
-            total = F.linear_cross_entropy(
-                rows, head_weight, targets, reduction="sum", ignore_index=ignore_index, options=options
-            )
-        else:
-            total = sum_over_chunks(rows, head_weight, targets, dtype, ignore_index)
-    if num_items_in_batch is None:
-        return total / (targets != ignore_index).sum()
-    return total / num_items_in_batch
+        total_of = sum_over_chunks if torch.compiler.is_compiling() else summed_loss
+        return total_of(rows, head_weight, targets, dtype, ignore_index) / count
 
 
 def sum_over_chunks(
     rows: Tensor, head_weight: Tensor, targets: Tensor, dtype: torch.dtype, ignore_index: int
 ) -> Tensor:
-    """The summed loss of rows (B * T, C), whose logits are made in `dtype`, chunk by chunk, and again for the backward
+    """`summed_loss` in operations that `torch.compile` follows: each chunk's logits are made again in the backward
     pass."""
 
     def chunk_loss(chunk: Tensor, weight: Tensor, chunk_targets: Tensor) -> Tensor:

@@ -63,6 +63,32 @@ class DataArguments:
 
 
 @dataclass
+class OptimizerArguments:
+    """Which optimizer, and how fast each kind of weight learns."""
+
+    _argument_group_name = "optimizer"
+
+    optim_name: str = setting(
+        "adamw: AdamW for all weights (--optim names another of transformers' optimizers). muon: Muon for the blocks' "
+        "matrices and AdamW for embeddings, norms and biases.",
+        "adamw",
+    )
+    hidden_lr_scale: float = setting("Learning rate of the blocks' matrices, as a multiple of --learning_rate.", 1.0)
+    embedding_lr_scale: float = setting("Learning rate of the embeddings and the head tied to them, likewise.", 1.0)
+    muon_momentum: float = setting("Momentum of Muon.", 0.95)
+    decay_steps: float = setting(
+        "Steps, or below 1 the share of the run, over which the rate falls at its end under --lr_scheduler_type "
+        "warmup_stable_decay.",
+        0.2,
+    )
+
+    @property
+    def differs_from_stock(self) -> bool:
+        """Whether the Trainer's own optimizer, one learning rate for all weights, would not do."""
+        return (self.optim_name, self.hidden_lr_scale, self.embedding_lr_scale) != ("adamw", 1.0, 1.0)
+
+
+@dataclass
 class RunArguments:
     """What the run does around the training."""
 

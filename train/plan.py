@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from modeling_gpt2scratch.next_token_loss import CHUNK_ROWS
+from modeling_gpt2scratch.chunked_head import CHUNK_ROWS
 from train.build_model import build_config
 from train.data.prepare import cache_folder, load_prepared
 from train.data.sources import Source, find_source
@@ -52,14 +52,13 @@ def estimate_memory_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Re
     training = recipe.training
     tokens = training.per_device_train_batch_size * recipe.data.block_size
     half = training.bf16 or training.fp16
-    bytes_per_unit = 34 if half else 64
+    bytes_per_unit = 26 if half else 48
     # The setting has both names: transformers 5.17 knows only the second.
     if recipe.settings.get("activation_checkpointing") or recipe.settings.get("gradient_checkpointing"):
         blocks = tokens * config.n_embd * ((2 if half else 4) * config.n_layer + bytes_per_unit)
     else:
         blocks = tokens * config.n_embd * bytes_per_unit * config.n_layer
-    stores_attention_weights = config.attn_pdrop > 0 and not torch.cuda.is_available()
-    if stores_attention_weights or recipe.model.attn_implementation == "eager":
+    if recipe.model.attn_implementation == "eager":
         # Scores, their softmax and the dropout mask: (B, H, T, T) each, in every block.
         blocks += tokens * recipe.data.block_size * config.n_head * 9 * config.n_layer
     head = min(CHUNK_ROWS, tokens) * config.vocab_size * 4 + config.vocab_size * config.n_embd * 4

@@ -32,7 +32,8 @@ from train.refusal import RunRefusedError
 from train.report import draw_loss_curve, write_results
 from train.resume import check_data
 from train.run_lock import lock_run
-from train.trainer import CheckpointNotWrittenError, PretrainingTrainer, build_trainer
+from train.trainer import PretrainingTrainer, build_trainer
+from train.trainer_saving import CheckpointNotWrittenError
 
 
 logger = logging.getLogger("train.pretrain")

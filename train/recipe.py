@@ -1,8 +1,8 @@
 """All settings of a run: defaults, overridden by a YAML recipe, overridden by the command line.
 
-Four groups: the model, the data, the run, and everything that transformers' `TrainingArguments` has, under its own
-names. A recipe is a flat YAML file of such settings. The resolved one is written into the run folder and can be given
-to `--config` again.
+Five groups: the model, the data, the optimizer, the run, and everything that transformers' `TrainingArguments` has,
+under its own names. A recipe is a flat YAML file of such settings. The resolved one is written into the run folder and
+can be given to `--config` again.
 """
 
 import dataclasses
@@ -13,12 +13,13 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
-from train.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, RunArguments
-from train.recipe_checks import check_settings, check_training
+from train.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
+from train.recipe_checks import check_optimizer, check_settings, check_training
 from train.recipe_file import read_recipe_words, unknown_setting
 from train.resume import adapt_to_checkpoint, find_checkpoint
 
 
+OWN_GROUPS = (ModelArguments, DataArguments, OptimizerArguments, RunArguments)
 RECIPE_FILE = "recipe.yaml"  # the resolved recipe in a run folder
 
 
@@ -58,6 +59,7 @@ class Recipe:
 
     model: ModelArguments
     data: DataArguments
+    optimizer: OptimizerArguments
     run: RunArguments
     training: TrainingArguments
     settings: dict
@@ -91,7 +93,7 @@ class RecipeParser(HfArgumentParser):
 
     def __init__(self) -> None:
         super().__init__(
-            [ModelArguments, DataArguments, RunArguments, TrainingArguments],
+            [*OWN_GROUPS, TrainingArguments],
             usage="accelerate launch train/pretrain.py [--config RECIPE.yaml] [--SETTING VALUE ...]",
             description="Pre-train GPT-2. With no settings: the demo, on the embedded sample.",
             epilog="Recipes: " + ", ".join(sorted(path.name for path in RECIPES_FOLDER.glob("*.yaml"))),
@@ -118,6 +120,7 @@ class RecipeParser(HfArgumentParser):
         settings = self._parse_words(read_recipe_words(given["config"], self.names) + words)
         model = ModelArguments(**_pick(settings, ModelArguments))
         data = DataArguments(**_pick(settings, DataArguments))
+        optimizer = OptimizerArguments(**_pick(settings, OptimizerArguments))
         run = RunArguments(**_pick(settings, RunArguments))
         check_settings(model, data, run)
         training_settings = _pick(settings, TrainingArguments)
@@ -126,6 +129,7 @@ class RecipeParser(HfArgumentParser):
         training_settings["use_cpu"] |= not torch.accelerator.is_available()
         training = TrainingArguments(**training_settings)
         check_training(training)
+        check_optimizer(optimizer, training)
         checkpoint = None
         if not run.dry_run:
             checkpoint = find_checkpoint(Path(training.output_dir), training.resume_from_checkpoint)
@@ -135,7 +139,7 @@ class RecipeParser(HfArgumentParser):
                 checkpoint, before, settings, training.train_batch_size, training.world_size
             )
             training.gradient_accumulation_steps = settings["gradient_accumulation_steps"] = accumulated
-        return Recipe(model, data, run, training, self._settings_to_save(settings), checkpoint)
+        return Recipe(model, data, optimizer, run, training, self._settings_to_save(settings), checkpoint)
 
     def _parse_words(self, words: list[str]) -> dict:
         namespace, unknown = self.parse_known_args(words)
@@ -148,7 +152,7 @@ class RecipeParser(HfArgumentParser):
 
     def _settings_to_save(self, settings: dict) -> dict:
         """All settings of ours, and those of TrainingArguments that differ from its own defaults."""
-        own = {name for kind in (ModelArguments, DataArguments, RunArguments) for name in _field_names(kind)}
+        own = {name for kind in OWN_GROUPS for name in _field_names(kind)}
         own |= TRAINING_DEFAULTS.keys()
         # Not settings of the run itself, but of one call of the script.
         once = {"config", "dry_run", "resume_from_checkpoint", "resume_with_changes"}

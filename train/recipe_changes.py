@@ -1,11 +1,12 @@
 """Whether a run can go on under a recipe: the one that its checkpoint was made with, or one that trains the same."""
 
-import json
 import math
 from pathlib import Path
 
 import torch
 from transformers import get_scheduler
+
+from train.schedules import schedule_options
 
 
 # Settings that may differ when a run goes on: they change where things lie, what is shown, and when it is saved.
@@ -32,6 +33,7 @@ FREE = {
 }
 # These shape the learning rate, and are judged by it.
 SCHEDULE = {
+    "decay_steps",
     "learning_rate",
     "lr_scheduler_kwargs",
     "lr_scheduler_type",
@@ -81,14 +83,15 @@ def changed_schedule(
 def learning_rates(settings: dict, total_steps: int, steps: int) -> list[float]:
     """The learning rate of each of the first `steps` steps of a run of `total_steps`."""
     peak, warmup = settings["learning_rate"], settings["warmup_steps"]
-    options = settings["lr_scheduler_kwargs"] or {}
     schedule = get_scheduler(
         settings["lr_scheduler_type"],
         optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak),
         # Below 1, the warmup is a share of the run, as in TrainingArguments.
         num_warmup_steps=int(warmup) if warmup >= 1 else math.ceil(total_steps * warmup),
         num_training_steps=total_steps,
-        scheduler_specific_kwargs=json.loads(options) if isinstance(options, str) else dict(options),
+        scheduler_specific_kwargs=schedule_options(
+            settings["lr_scheduler_type"], settings["lr_scheduler_kwargs"], settings["decay_steps"], total_steps
+        ),
     )
     return [peak * schedule.lr_lambdas[0](step) for step in range(steps)]
 

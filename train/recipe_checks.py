@@ -1,8 +1,9 @@
 """What a recipe must fulfil: mistakes are refused before any data is read, with the value, the limit and the remedy."""
 
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
-from train.arguments import DataArguments, ModelArguments, RunArguments
+from train.arguments import DataArguments, ModelArguments, OptimizerArguments, RunArguments
 
 
 def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments) -> None:
@@ -65,4 +66,21 @@ def check_training(training: TrainingArguments) -> None:
         raise ValueError(
             "--save_total_limit 1 with --load_best_model_at_end keeps only the best checkpoint, and the run could not "
             "be resumed from its last one: keep at least 2."
+        )
+
+
+def check_optimizer(optimizer: OptimizerArguments, training: TrainingArguments) -> None:
+    """Refuse optimizers that do not exist, and settings that one would not read."""
+    if optimizer.optim_name not in ("adamw", "muon"):
+        raise ValueError(f"--optim_name {optimizer.optim_name}: there are adamw and muon.")
+    for name in ("hidden_lr_scale", "embedding_lr_scale", "decay_steps"):
+        if getattr(optimizer, name) <= 0:
+            raise ValueError(f"--{name} {getattr(optimizer, name)} must be above 0.")
+    if not 0 <= optimizer.muon_momentum < 1:
+        raise ValueError(f"--muon_momentum {optimizer.muon_momentum} must be in [0, 1).")
+    adamw = (OptimizerNames.ADAMW_TORCH_FUSED, OptimizerNames.ADAMW_TORCH)
+    if optimizer.differs_from_stock and training.optim not in adamw:
+        raise ValueError(
+            f"--optim {training.optim.value} cannot be had with --optim_name muon, --hidden_lr_scale or "
+            "--embedding_lr_scale, which are for AdamW: leave out the one or the others."
         )

@@ -13,8 +13,11 @@ from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, GPT2
 
 CODE_FILES = {
     "attention.py",
+    "blocked_attention.py",
     "causal_lm.py",
+    "chunked_head.py",
     "config.py",
+    "dropout.py",
     "feed_forward.py",
     "file_modes.py",
     "gelu.py",

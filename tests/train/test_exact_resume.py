@@ -110,6 +110,21 @@ def test_stopped_and_resumed_equals_never_stopped(
     assert_same(record(folder, log_by_step), expected)
 
 
+def test_muon_under_a_decaying_schedule_resumes_exactly(words, shared, stop_after, log_by_step):
+    """Stopped before the decay begins and within it; each kind of weight has its own rate."""
+    words = [*words, "--optim_name", "muon", "--hidden_lr_scale", "2", "--embedding_lr_scale", "0.5"]
+    words += ["--lr_scheduler_type", "warmup_stable_decay", "--decay_steps", "0.5", "--warmup_steps", "3"]
+    whole, stopped = shared / "muon", shared / "muon-stopped"
+    assert main([*words, "--output_dir", str(whole)]) == 0
+    words += ["--output_dir", str(stopped), "--resume_from_checkpoint", "auto"]
+    for stop in (5, 16):
+        stop_after(stop)
+        assert main(words) == 128 + signal.SIGTERM
+    stop_after(None)
+    assert main(words) == 0
+    assert_same(record(stopped, log_by_step), record(whole, log_by_step))
+
+
 def test_another_number_of_accumulated_batches_sees_the_same_rows(
     words, shared, never_stopped, stop_after, log_by_step
 ):

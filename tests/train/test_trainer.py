@@ -10,7 +10,8 @@ from transformers import TrainerCallback
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.data.packing import collate_blocks
 from train.recipe import RecipeParser
-from train.trainer import CheckpointNotWrittenError, PretrainingTrainer
+from train.trainer import PretrainingTrainer
+from train.trainer_saving import CheckpointNotWrittenError
 
 
 VOCABULARY, BLOCK = 5000, 64

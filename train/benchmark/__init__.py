@@ -1,0 +1,1 @@
+"""`python -m train.benchmark`: this model beside transformers' GPT-2, on the user's own machine."""

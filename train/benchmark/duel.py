@@ -1,0 +1,99 @@
+"""Two processes that work in turns on the same case, so that both meet the machine in the same moods."""
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from train.arguments import RECIPES_FOLDER
+from train.benchmark.cases import WARM_UP_TURNS, Case
+from train.benchmark.contender import ANSWER
+
+
+SIDES = ("ours", "stock")
+LINES_TO_SHOW = 15  # of the output of a side that failed
+
+
+class ContenderFailedError(RuntimeError):
+    """A side of a case ended early; the message has the end of its output."""
+
+
+class Contender:
+    """A child process that works on one side of a case."""
+
+    def __init__(self, side: str, case: Case, processes: int, on_gpu: bool, log: Path):
+        self.side = side
+        self.log = log
+        command = [sys.executable, "-m"]
+        if processes > 1:
+            config = RECIPES_FOLDER / "accelerate" / ("gpu_8.yaml" if on_gpu else "cpu_2_processes.yaml")
+            # Port 0: each side finds a free one.
+            options = ["--config_file", str(config), "--num_processes", str(processes), "--main_process_port", "0"]
+            command += ["accelerate.commands.launch", *options, "-m"]
+        command += ["train.benchmark.contender", side, json.dumps(dataclasses.asdict(case))]
+        with open(log, "w", encoding="utf-8") as errors:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+
+    def take_turn(self) -> float:
+        """Let it work once; returns the seconds that it took."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; the answer that does not come says so
+        return self.answer()["seconds"]
+
+    def answer(self) -> dict:
+        """The next thing that it says.
+
+        Raises:
+            ContenderFailedError: it has ended instead.
+        """
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(ANSWER):
+                return json.loads(line.removeprefix(ANSWER))
+        last_lines = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-LINES_TO_SHOW:])
+        raise ContenderFailedError(f"{self.side} ended with status {self.process.wait()}:\n{last_lines}")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict:
+    """Measure both sides, turn by turn; each begins every second round.
+
+    Returns:
+        For each side `seconds` (of each step, by turn), their median, `tokens_per_second` (of all processes),
+        `peak_memory_bytes` (of the main process), `flops_per_token` and `parameters`.
+
+    Raises:
+        ContenderFailedError: a side could not do the work, for lack of memory, say.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        contenders = {side: Contender(side, case, processes, on_gpu, Path(folder, f"{side}.log")) for side in SIDES}
+        try:
+            seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+            for turn in range(case.turns):
+                for side in SIDES if turn % 2 else reversed(SIDES):
+                    seconds[side].append(contenders[side].take_turn() / case.steps_per_turn)
+            return {
+                side: _summarise(seconds[side][WARM_UP_TURNS:], contenders[side].answer(), case, processes)
+                for side in SIDES
+            }
+        finally:
+            for contender in contenders.values():
+                contender.stop()
+
+
+def _summarise(seconds: list[float], facts: dict, case: Case, processes: int) -> dict:
+    median = statistics.median(seconds)
+    tokens = case.tokens_per_turn / case.steps_per_turn * processes
+    return {"seconds": seconds, "median_seconds": median, "tokens_per_second": tokens / median, **facts}

@@ -1,0 +1,86 @@
+"""Muon: momentum whose matrices are orthogonalised before they are added to the weights.
+
+An update of a weight matrix usually has a few large singular values; setting all of them to about one makes every
+direction learn at the same speed (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/).
+"""
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+# The quintic a X + b (X X^T) X + c (X X^T)^2 X drives singular values in (0, 1] towards one; Jordan's coefficients,
+# chosen for a steep slope at zero, leave them between about 0.7 and 1.2, which trains as well as exactly one.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+# AdamW's updates have a root mean square of 0.2 to 0.4 a weight (Liu et al., 2025, "Muon is scalable for LLM training",
+# section 2.2): scaled to 0.2, Muon takes AdamW's learning rate and weight decay.
+UPDATE_RMS = 0.2
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """The nearest (semi-)orthogonal matrices, about: `U V^T` for `U S V^T`; (N, rows, columns) in and out.
+
+    In bfloat16 on accelerators, which is precise enough. In float32 on CPUs: one without bfloat16 instructions takes 40
+    times as long for a bfloat16 product.
+    """
+    a, b, c = COEFFICIENTS
+    X = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
+    is_tall = X.shape[-2] > X.shape[-1]
+    if is_tall:  # the products are of the smaller side
+        X = X.mT
+    X = X / X.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # no singular value above one
+    for _ in range(ITERATIONS):
+        gram = X @ X.mT
+        X = torch.baddbmm(X, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), X, beta=a)
+    return X.mT if is_tall else X
+
+
+class Muon(torch.optim.Muon):
+    """Identical to `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, except that matrices of one shape are
+    orthogonalised together, in the precision that suits the device, and that matrices may be sharded (DTensors).
+
+    At width 96 on two CPU cores the stacks take half the time of single matrices; on a GPU, 72 matrices become two
+    batches of products.
+    """
+
+    def __init__(self, params, lr: float, weight_decay: float, momentum: float = 0.95):
+        super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One optimization step; parameters without a gradient stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            by_shape = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for shape, parameters in by_shape.items():
+                directions = [self._direction(parameter, parameter.grad, group["momentum"]) for parameter in parameters]
+                step_size = group["lr"] * UPDATE_RMS * math.sqrt(max(shape))
+                for parameter, update in zip(parameters, orthogonalise(torch.stack(directions)), strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(_shard_like(parameter, update.to(parameter.dtype)), alpha=-step_size)
+        return loss
+
+    def _direction(self, parameter: Tensor, gradient: Tensor, momentum: float) -> Tensor:
+        """The gradient's moving average, looked at one step ahead (Nesterov); whole, also where it is sharded."""
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        direction = gradient.lerp(average, momentum)
+        return direction.full_tensor() if isinstance(direction, DTensor) else direction
+
+
+def _shard_like(parameter: Tensor, whole: Tensor) -> Tensor:
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return whole

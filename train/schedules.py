@@ -1,0 +1,20 @@
+"""The learning rate's course over a run."""
+
+import json
+import math
+from typing import Any
+
+
+def schedule_options(schedule: str, options: dict | str | None, decay_steps: float, total_steps: int) -> dict[str, Any]:
+    """What transformers' `get_scheduler` needs beside warmup and length.
+
+    Args:
+        schedule: `--lr_scheduler_type`.
+        options: `--lr_scheduler_kwargs`, also as JSON; they win.
+        decay_steps: steps over which `warmup_stable_decay` falls at its end; below 1, a share of the run.
+    """
+    given = json.loads(options) if isinstance(options, str) else dict(options or {})
+    if schedule == "warmup_stable_decay":
+        steps = math.ceil(total_steps * decay_steps) if decay_steps < 1 else int(decay_steps)
+        return {"num_decay_steps": steps, **given}
+    return given

@@ -1,0 +1,56 @@
+"""Evaluation by the Trainer: the held-out loss a token, whatever the batches and processes, and never any logits."""
+
+import math
+
+import torch
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+
+class EvaluationTrainer(Trainer):
+    """Identical to `transformers.Trainer`, except that the held-out loss is the mean over tokens, comes with its
+    perplexity, and is computed without holding the logits of all positions."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._evaluated_batches = 0
+        self._held_out: torch.Tensor | None = None  # nats and tokens, summed
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        # Training skips them by itself; in evaluation the model would return logits unless told that nobody reads them.
+        return super().compute_loss(model, {**inputs, "skip_logits": True}, return_outputs, num_items_in_batch)
+
+    def evaluate_final_model(self) -> dict[str, float]:
+        """The held-out figures of the model that training ended with; computed unless its step was evaluated."""
+        best = self.state.best_global_step if self.args.load_best_model_at_end else None
+        step = best or self.state.global_step
+        for entry in reversed(self.state.log_history):
+            if entry["step"] == step and "eval_loss" in entry:
+                return {name: value for name, value in entry.items() if name.startswith("eval_")}
+        return self.evaluate()
+
+    def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
+        self._evaluated_batches = 0
+        self._held_out = torch.zeros(2, device=self.args.device, dtype=torch.float64)
+        output = super().evaluation_loop(*args, **kwargs)
+        nats, tokens = self.accelerator.reduce(self._held_out, reduction="sum").tolist()
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        loss = nats / tokens
+        # Beyond e^100 the number says nothing, and math.exp overflows at e^710.
+        output.metrics.update({f"{prefix}_loss": loss, f"{prefix}_perplexity": math.exp(min(loss, 100.0))})
+        return output
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """The loss of one batch; its nats and tokens are added up for the mean over all of them."""
+        assert self._held_out is not None
+        labels = inputs["labels"].clone()
+        # The last batches of several processes are filled up with rows from the beginning, which count once only.
+        batch = self._evaluated_batches * self.args.world_size + self.args.process_index
+        labels[max(len(self.eval_dataset) - batch * self.args.eval_batch_size, 0) :] = -100
+        self._evaluated_batches += 1
+        inputs = self._prepare_inputs({**inputs, "labels": labels})
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs)  # of this process alone, as no number of items is given
+        tokens = (inputs["labels"][:, 1:] != -100).sum()
+        self._held_out += torch.stack([torch.where(tokens > 0, loss.double() * tokens, 0.0), tokens.double()])
+        return loss, None, None
