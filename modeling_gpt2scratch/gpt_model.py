@@ -121,19 +121,27 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
             inputs_embeds = self.token_embedding(input_ids)  # (B, T, C)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
+        given_positions = position_ids
         if position_ids is None:
             position_ids = self._positions_after(past_key_values, inputs_embeds)
         elif position_ids.device.type == "cpu" and not torch.compiler.is_compiling():
             # Not on an accelerator, where reading a value waits for all work before it.
             self._check_length(int(position_ids.max()) + 1)
 
-        causal_mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
+        nothing_but_causal = attention_mask is None and given_positions is None and past_key_values is None
+        if self.training and nothing_but_causal and self.config._attn_implementation == "sdpa":
+            # SDPA is causal by itself. With torch before 2.14 a compiled model would get the mask all the same, and so
+            # miss the flash kernel, which takes none.
+            causal_mask = None
+        else:
+            causal_mask = create_causal_mask(
+                config=self.config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                # Only those that may start again inside a row: to look for that, an accelerator has to be waited for.
+                position_ids=given_positions,
+            )
         hidden_states = self.embedding_dropout(inputs_embeds + self.position_embedding(position_ids))
         for block in self.blocks:
             hidden_states = block(

@@ -92,3 +92,17 @@ def test_two_processes_have_the_loss_and_gradients_of_one(repository, launcher, 
     assert results[2]["held_out"] == pytest.approx(results[1]["held_out"], rel=1e-6)
     for name, gradient in results[1]["gradients"].items():
         torch.testing.assert_close(results[2]["gradients"][name], gradient, atol=1e-7, rtol=1e-4)
+
+
+def test_sharded_weights_train_as_whole_ones(repository, tmp_path):
+    """FSDP2 on two processes: the loss without logits, and Muon, which needs each matrix whole."""
+    result = tmp_path / "result.json"
+    script = str(Path(__file__).with_name("sharded_step.py"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
+    finished = subprocess.run([*command, str(result)], cwd=repository, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(result.read_text())
+    assert found["found"] == pytest.approx(found["expected"], rel=1e-5)
+    assert found["difference"] < 1e-4  # three steps of 0.01
+    assert found["sharded_parameters"] == 36
+    assert found["losses_without_logits"] == 6  # three of each model: neither made all logits

@@ -26,7 +26,8 @@ class Case:
 
     Args:
         work: "train" is a whole optimizer step under the Trainer (clipping and logging on), "evaluate" is
-            `Trainer.evaluate` on one batch, "generate" is greedy text with a cache.
+            `Trainer.evaluate` on one batch, "generate" is greedy text with a cache, "prepare" is from rows to blocks of
+            tokens, beside `tokenizers` alone.
         batch: sequences of one process.
         length: tokens of a sequence; in "generate" those of the prompt.
         new_tokens: written in "generate".
@@ -35,7 +36,7 @@ class Case:
     """
 
     model: ModelSize
-    work: Literal["train", "evaluate", "generate"]
+    work: Literal["train", "evaluate", "generate", "prepare"]
     batch: int
     length: int
     dropout: float = 0.0
@@ -48,6 +49,8 @@ class Case:
 
     @property
     def name(self) -> str:
+        if self.work == "prepare":
+            return "prepare (beside tokenizers alone)"
         size = f"{self.batch} x {self.length}" + (f" + {self.new_tokens}" if self.new_tokens else "")
         words = [self.work, self.model.name, size]
         if self.work == "train":
@@ -56,11 +59,6 @@ class Case:
         if self.attention != "sdpa":
             words.append(self.attention)
         return ", ".join(words)
-
-    @property
-    def tokens_per_turn(self) -> int:
-        """Tokens read, or written, by one process."""
-        return self.batch * (self.new_tokens or self.length) * self.steps_per_turn
 
 
 # Memory that is asked for the first time is slow; so are the first steps of a compiled model.
@@ -75,8 +73,9 @@ def cases_for_cpu(quick: bool) -> list[Case]:
         Case(SMALL, "evaluate", 8, 256, turns=turns),
         Case(SMALL, "generate", 1, 64, new_tokens=128, turns=turns),
     ]
+    prepare = Case(SMALL, "prepare", 1, 1024, turns=turns)
     if quick:
-        return small
+        return [*small, prepare]
     return [
         Case(GPT2_124M, "train", 4, 512, dropout=0.0, turns=7),
         Case(GPT2_124M, "train", 4, 512, dropout=0.1, turns=7),
@@ -84,6 +83,7 @@ def cases_for_cpu(quick: bool) -> list[Case]:
         Case(GPT2_124M, "evaluate", 8, 1024, turns=6),
         Case(GPT2_124M, "generate", 1, 64, new_tokens=128, turns=7),
         Case(GPT2_124M, "generate", 8, 64, new_tokens=128, turns=7),
+        prepare,
     ]
 
 

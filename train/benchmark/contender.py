@@ -11,9 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 from transformers import (
+    AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
@@ -24,9 +27,13 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
+from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2ScratchForCausalLM
+from train.arguments import DataArguments
 from train.benchmark.cases import Case, ModelSize
 from train.data.packing import collate_blocks
+from train.data.prepare import ROWS_PER_BATCH, prepare_data
+from train.data.sources import SAMPLE_FOLDER, find_source
+from train.data.synth import reason_to_drop, row_to_text
 from train.flops import flops_per_token, wait_for
 from train.hardware import set_up_hardware
 from train.peak_memory import peak_memory_bytes
@@ -35,6 +42,7 @@ from train.trainer import PretrainingTrainer
 
 
 ANSWER = "benchmark answer: "
+QUERIES_IN_A_ROW = 110  # which makes the rows as long as those of SYNTH, about 940 tokens
 
 
 class Turns:
@@ -157,6 +165,35 @@ def generate(model: PreTrainedModel, case: Case, turns: Turns) -> None:
         turns.end()
 
 
+def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
+    """Rows to blocks on disk, or the same texts through `tokenizers` alone; returns the tokens of a turn."""
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+    rows_file = Path(folder, "rows.parquet")
+    sample = pq.read_table(SAMPLE_FOLDER / "train.parquet")
+    rows = sample.to_pylist()
+    for number, row in enumerate(rows):
+        row["synthetic_reasoning"] = " ".join(str(rows[number - other]["query"]) for other in range(QUERIES_IN_A_ROW))
+    pq.write_table(pa.Table.from_pylist(rows, schema=sample.schema), rows_file)
+    texts = [row_to_text(row) for row in find_source(str(rows_file)).open() if reason_to_drop(row) is None]
+    tokens = 0
+    for turn in range(case.turns):
+        turns.begin()
+        if side == "ours":
+            arguments = DataArguments(
+                dataset=str(rows_file), block_size=case.length, data_cache_dir=str(Path(folder, str(turn)))
+            )
+            tokens = sum(prepare_data(arguments, tokenizer).ledger.tokens.values())
+        else:
+            encoded = (
+                encoding
+                for start in range(0, len(texts), ROWS_PER_BATCH)
+                for encoding in tokenizer.backend_tokenizer.encode_batch(texts[start : start + ROWS_PER_BATCH])
+            )
+            tokens = sum(len(encoding.ids) + 1 for encoding in encoded)
+        turns.end()
+    return tokens
+
+
 def main() -> None:
     side, case_words = sys.argv[1:]
     case_fields = json.loads(case_words)
@@ -166,11 +203,17 @@ def main() -> None:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
     # The same tokens for both sides, more than enough blocks for all steps.
     rows = torch.randint(50_257, (case.batch * processes * max(4, case.steps_per_turn), case.length))
+    tokens, flops, parameters = case.batch * case.length, 0, 0
     with tempfile.TemporaryDirectory() as folder:
-        blocks = Dataset.from_dict({"input_ids": rows.tolist()}).with_format("numpy")
-        build = build_ours if side == "ours" else build_stock
-        trainer = build(case, blocks, folder)
-        turns = Turns(trainer.args.device)
+        if case.work == "prepare":
+            turns = Turns(torch.device("cpu"))
+            tokens = prepare(side, case, folder, turns)
+        else:
+            blocks = Dataset.from_dict({"input_ids": rows.tolist()}).with_format("numpy")
+            trainer = (build_ours if side == "ours" else build_stock)(case, blocks, folder)
+            turns = Turns(trainer.args.device)
+            flops = flops_per_token(trainer.model.config, case.length, case.work == "train")
+            parameters = trainer.model.num_parameters()
         if case.work == "train":
             trainer.add_callback(TakeTurns(turns, case.steps_per_turn))
             trainer.train()
@@ -180,13 +223,15 @@ def main() -> None:
                 for _ in range(case.steps_per_turn):
                     trainer.evaluate()
                 turns.end()
-        else:
+        elif case.work == "generate":
             generate(trainer.model, case, turns)
+            tokens = case.batch * case.new_tokens
         turns.answer(
             {
+                "tokens": tokens * processes,
                 "peak_memory_bytes": peak_memory_bytes(turns.device),
-                "flops_per_token": flops_per_token(trainer.model.config, case.length, case.work == "train"),
-                "parameters": trainer.model.num_parameters(),
+                "flops_per_token": flops,
+                "parameters": parameters,
             }
         )
 

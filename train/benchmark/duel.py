@@ -71,8 +71,8 @@ def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict:
     """Measure both sides, turn by turn; each begins every second round.
 
     Returns:
-        For each side `seconds` (of each step, by turn), their median, `tokens_per_second` (of all processes),
-        `peak_memory_bytes` (of the main process), `flops_per_token` and `parameters`.
+        For each side `seconds` (of a step, for each turn that counts), their median, `tokens` (of a step, over all
+        processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`.
 
     Raises:
         ContenderFailedError: a side could not do the work, for lack of memory, say.
@@ -84,16 +84,12 @@ def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict:
             for turn in range(case.turns):
                 for side in SIDES if turn % 2 else reversed(SIDES):
                     seconds[side].append(contenders[side].take_turn() / case.steps_per_turn)
-            return {
-                side: _summarise(seconds[side][WARM_UP_TURNS:], contenders[side].answer(), case, processes)
-                for side in SIDES
-            }
+            return {side: _summarise(seconds[side][WARM_UP_TURNS:], contenders[side].answer()) for side in SIDES}
         finally:
             for contender in contenders.values():
                 contender.stop()
 
 
-def _summarise(seconds: list[float], facts: dict, case: Case, processes: int) -> dict:
+def _summarise(seconds: list[float], facts: dict) -> dict:
     median = statistics.median(seconds)
-    tokens = case.tokens_per_turn / case.steps_per_turn * processes
-    return {"seconds": seconds, "median_seconds": median, "tokens_per_second": tokens / median, **facts}
+    return {"seconds": seconds, "median_seconds": median, "tokens_per_second": facts["tokens"] / median, **facts}

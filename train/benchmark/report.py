@@ -21,11 +21,11 @@ def table_row(result: dict) -> str:
     if "failed" in result:
         return f"{name:<48} failed: {result['failed'].splitlines()[-1]}"
     ours, stock = result["ours"], result["stock"]
-    sheet = f"{ours['mfu_data_sheet']:>8.1%}" if ours.get("mfu_data_sheet") else f"{'':>8}"
+    utilisation = [f"{ours[name]:>8.1%}" if ours.get(name) else f"{'':>8}" for name in ("mfu", "mfu_data_sheet")]
     return (
         f"{name:<48} {ours['median_seconds']:>9.3f} {stock['median_seconds']:>9.3f} {result['time_ratio']:>6.2f}   "
         f"{ours['peak_memory_bytes'] / GB:>8.2f} {stock['peak_memory_bytes'] / GB:>8.2f} {result['memory_ratio']:>6.2f}"
-        f"   {ours['tokens_per_second']:>9,.0f} {ours['mfu']:>8.1%} {sheet}"
+        f"   {ours['tokens_per_second']:>9,.0f} {' '.join(utilisation)}"
     )
 
 

@@ -6,7 +6,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,9 +107,9 @@ def _write_blocks(folder: Path, arguments: DataArguments, source: Source, tokeni
             open(unfinished / ARTICLES_FILE, "wb") as articles,
         ):
             writers = {"train": train_writer, "validation": validation_writer}
-            for rows in _usable_rows(arguments, source, ledger):
+            for rows, token_ids in _tokenise_ahead(_usable_rows(arguments, source, ledger), tokenizer):
                 splits = _split_rows(rows, arguments)
-                _write_rows(rows, splits, tokenizer, writers, ledger)
+                _write_rows(rows, splits, token_ids, tokenizer.eos_token_id, writers, ledger)
                 for row, split in zip(rows, splits, strict=True):
                     if split == "train":
                         articles.write(article_key(seed_article(row)))
@@ -160,25 +161,40 @@ def _split_rows(rows: list[Row], arguments: DataArguments) -> list[str]:
     ]
 
 
+def _tokenise_ahead(
+    batches: Iterable[list[Row]], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[list[Row], list[list[int]]]]:
+    """Each batch with its token ids; the next one is tokenised, by all cores, while this one is being written."""
+
+    def tokenise(rows: list[Row]) -> list[list[int]]:
+        # split_special_tokens: the characters <|endoftext|> in a row stay text, and cannot end a document.
+        texts = [row_to_text(row) for row in rows]
+        return tokenizer(texts, split_special_tokens=True, return_attention_mask=False, verbose=False)["input_ids"]
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ahead: tuple[list[Row], Future] | None = None
+        for rows in filter(None, batches):
+            before, ahead = ahead, (rows, thread.submit(tokenise, rows))
+            if before is not None:
+                yield before[0], before[1].result()
+        if ahead is not None:
+            yield ahead[0], ahead[1].result()
+
+
 def _write_rows(
     rows: list[Row],
     splits: list[str],
-    tokenizer: PreTrainedTokenizerBase,
+    token_ids: list[list[int]],
+    end_of_text: int,
     writers: dict[str, BlockWriter],
     ledger: Ledger,
 ) -> None:
-    """Tokenise a batch of rows and hand each to its split's writer."""
-    if not rows:
-        return
-    # split_special_tokens: the characters <|endoftext|> in a row stay text, and cannot end a document.
-    encoded = tokenizer(
-        [row_to_text(row) for row in rows], split_special_tokens=True, return_attention_mask=False, verbose=False
-    )
-    for row, split, token_ids in zip(rows, splits, encoded["input_ids"], strict=True):
-        token_ids.append(tokenizer.eos_token_id)
-        writers[split].add(token_ids)
+    """Hand each row of a batch to its split's writer."""
+    for row, split, row_ids in zip(rows, splits, token_ids, strict=True):
+        row_ids.append(end_of_text)
+        writers[split].add(row_ids)
         ledger.kept_rows[split] += 1
-        ledger.tokens[split] += len(token_ids)
+        ledger.tokens[split] += len(row_ids)
         ledger.rows_by_exercise[row["exercise"]] += 1
         ledger.rows_by_language[row["language"]] += 1
 
