@@ -17,7 +17,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     Identical to `torch.nn.functional.dropout`, which it calls on accelerators and where nothing is dropped, except that
     on CPUs `p` is rounded to a multiple of 2^-16 (0.1 to 0.100006), which the scale makes up for. In return four masks
     come out of one 64-bit random number, where torch draws a float for each value and keeps it for the backward pass:
-    eight times as fast, and a quarter of the memory. A training step of GPT-2 124M at 4 x 512 tokens draws 190 million.
+    five times as fast, and a quarter of the memory. A training step of GPT-2 124M at 4 x 512 tokens draws 190 million.
     """
     if x.device.type != "cpu" or not training or p == 0 or torch.compiler.is_compiling():
         return F.dropout(x, p, training)

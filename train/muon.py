@@ -43,8 +43,8 @@ class Muon(torch.optim.Muon):
     """Identical to `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, except that matrices of one shape are
     orthogonalised together, in the precision that suits the device, and that matrices may be sharded (DTensors).
 
-    At width 96 on two CPU cores the stacks take half the time of single matrices; on a GPU, 72 matrices become two
-    batches of products.
+    At width 96 on two CPU cores the stacks take a third of the time of single matrices; on a GPU the 72 matrices of
+    GPT-2 124M become three batches of products.
     """
 
     def __init__(self, params, lr: float, weight_decay: float, momentum: float = 0.95):

@@ -27,6 +27,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
     parameters = model.num_parameters()
     training = recipe.training
     memory = estimate_memory_bytes(config, parameters, recipe)
+    state = state_bytes(config, parameters, recipe)
     lines = [
         recipe.to_yaml(),
         f"parameters          {parameters:,}"
@@ -35,8 +36,8 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
         f"x {training.gradient_accumulation_steps} accumulated x {training.world_size} processes "
         f"x {recipe.data.block_size} tokens",
         f"steps               {_describe_steps(recipe, tokenizer)}",
-        f"memory per process  about {memory / GIB:.1f} GiB (weights, gradients and AdamW's two averages "
-        f"{16 * parameters / GIB:.1f}, activations and head {(memory - 16 * parameters) / GIB:.1f})",
+        f"memory per process  about {memory / GIB:.1f} GiB (weights, gradients and the optimizer's "
+        f"averages {state / GIB:.1f}, activations and head {(memory - state) / GIB:.1f})",
     ]
     return "\n".join(lines)
 
@@ -44,10 +45,10 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
 def estimate_memory_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Recipe) -> int:
     """Peak memory of a training step in one process: tensors only, without the interpreter and its libraries.
 
-    Weights, gradients and AdamW's two averages take 4 x 4 bytes a parameter. Each block keeps, for the backward pass,
-    about 34 bytes a token and unit of width in 16-bit (Korthikanti et al., 2022, equation 2, without its term for
-    stored attention weights), half of that again in 32-bit where the dropout masks stay one byte. The head keeps one
-    chunk of logits, its copy in the softmax, and the gradient of its weight.
+    Each block keeps, for the backward pass, about 26 bytes a token and unit of width in 16-bit: the 34 of Korthikanti
+    et al., 2022, equation 2, without GELU's output, which is made again, and without stored attention weights. In
+    32-bit it is twice that, but for the dropout masks, which stay one byte. The head keeps one chunk of logits and the
+    gradient of its weight.
     """
     training = recipe.training
     tokens = training.per_device_train_batch_size * recipe.data.block_size
@@ -62,7 +63,14 @@ def estimate_memory_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Re
         # Scores, their softmax and the dropout mask: (B, H, T, T) each, in every block.
         blocks += tokens * recipe.data.block_size * config.n_head * 9 * config.n_layer
     head = min(CHUNK_ROWS, tokens) * config.vocab_size * 4 + config.vocab_size * config.n_embd * 4
-    return 16 * parameters + blocks + head
+    return state_bytes(config, parameters, recipe) + blocks + head
+
+
+def state_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Recipe) -> int:
+    """Weights, gradients, and AdamW's two averages of each; Muon keeps one, of the blocks' matrices."""
+    C, F = config.n_embd, config.feed_forward_size
+    hidden = config.n_layer * (4 * C * C + 2 * C * F) if recipe.optimizer.optim_name == "muon" else 0
+    return 16 * parameters - 4 * hidden
 
 
 def _describe_steps(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,4 +1,4 @@
-"""How long the shipped recipe takes to the loss that a tuned AdamW ends with: the experiment behind train/EXPERIMENTS.md.
+"""How long the shipped recipe takes to the loss that a tuned AdamW ends with (see train/EXPERIMENTS.md).
 
     python -m train.time_to_loss --dataset FOLDER_OF_ROWS --seeds 1 2 3
 

@@ -43,6 +43,12 @@ def test_a_hub_that_cannot_be_reached_costs_only_the_number_of_steps(recipe, tok
     assert "parameters" in plan
 
 
+def test_muon_keeps_one_average_of_the_blocks_matrices(recipe, tokenizer):
+    plans = [recipe("--optim_name", name) for name in ("adamw", "muon")]
+    adamw, muon = (estimate_memory_bytes(build_config(plan, tokenizer), 10**6, plan) for plan in plans)
+    assert adamw - muon == 4 * 2 * 12 * 16 * 16
+
+
 @pytest.mark.parametrize("dropout", ["0", "0.1"])
 def test_the_memory_estimate_is_near_what_a_step_takes(recipe, tokenizer, dropout):
     """Counted by torch's profiler: what is allocated and not freed, at its peak, over a whole training step."""

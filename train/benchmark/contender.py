@@ -35,7 +35,7 @@ from train.data.prepare import ROWS_PER_BATCH, prepare_data
 from train.data.sources import SAMPLE_FOLDER, find_source
 from train.data.synth import reason_to_drop, row_to_text
 from train.flops import flops_per_token, wait_for
-from train.hardware import set_up_hardware
+from train.hardware import available_cores, set_up_hardware
 from train.peak_memory import peak_memory_bytes
 from train.recipe import RecipeParser
 from train.trainer import PretrainingTrainer
@@ -200,7 +200,7 @@ def main() -> None:
     case = Case(**{**case_fields, "model": ModelSize(**case_fields["model"])})
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     set_seed(0)
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+    torch.set_num_threads(max(1, available_cores() // processes))
     # The same tokens for both sides, more than enough blocks for all steps.
     rows = torch.randint(50_257, (case.batch * processes * max(4, case.steps_per_turn), case.length))
     tokens, flops, parameters = case.batch * case.length, 0, 0
