@@ -120,7 +120,7 @@ def build_ours(case: Case, blocks: Dataset, folder: str) -> Trainer:
         model=model,
         args=recipe.training,
         train_dataset=blocks,
-        eval_dataset=blocks.select(range(case.batch)),
+        eval_dataset=blocks.select(range(case.batch * recipe.training.world_size)),
         data_collator=collate_blocks,
         recipe=recipe,
         data_name="benchmark",
@@ -132,11 +132,12 @@ def build_stock(case: Case, blocks: Dataset, folder: str) -> Trainer:
     dropouts = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), case.dropout)
     config = GPT2Config(**sizes(case.model), **dropouts, n_positions=positions(case))
     rows = blocks.map(lambda batch: {"labels": batch["input_ids"]}, batched=True).with_format("torch")
+    arguments = TrainingArguments(**training_settings(case, folder))
     return Trainer(
         model=GPT2LMHeadModel._from_config(config, attn_implementation=case.attention),
-        args=TrainingArguments(**training_settings(case, folder)),
+        args=arguments,
         train_dataset=rows,
-        eval_dataset=rows.select(range(case.batch)),
+        eval_dataset=rows.select(range(case.batch * arguments.world_size)),
         data_collator=default_data_collator,
     )
 
