@@ -14,6 +14,7 @@ from .blocked_attention import blocked_attention, suits_blocks
 from .config import GPT2ScratchConfig
 from .dropout import Dropout
 from .dropout import dropout as drop
+from .linear import Linear
 
 
 def eager_attention(
@@ -64,10 +65,10 @@ class CausalSelfAttention(nn.Module):
         self.head_dim = config.n_embd // config.n_head
         self.scaling = self.head_dim**-0.5
         self.is_causal = True
-        self.q_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.k_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.v_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.out_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.q_proj = Linear(config.n_embd, config.n_embd)
+        self.k_proj = Linear(config.n_embd, config.n_embd)
+        self.v_proj = Linear(config.n_embd, config.n_embd)
+        self.out_proj = Linear(config.n_embd, config.n_embd)
         self.out_proj.writes_to_residual = True  # type: ignore[assignment]  # starts smaller: see _init_weights
         # Held as a module although the attention function takes a number: tools switch dropout off by module type.
         self.attention_dropout = Dropout(config.attn_pdrop)

@@ -11,6 +11,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .config import GPT2ScratchConfig
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
+from .linear import Linear
 from .next_token_loss import next_token_loss
 
 
@@ -28,7 +29,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
     def __init__(self, config: GPT2ScratchConfig):
         super().__init__(config)
         self.transformer = GPT2ScratchModel(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -89,7 +90,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
     def _loss_can_skip_logits(self) -> bool:
         """Whether head and loss are the plain ones: a LoRA, quantised or sharded head, or a user's loss is called
         instead."""
-        plain_head = type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter
+        plain_head = type(self.lm_head) is Linear and type(self.lm_head.weight) is nn.Parameter
         return plain_head and self.loss_function is ForCausalLMLoss
 
     def _prepare_generated_length(self, generation_config, *, input_ids_length, inputs_tensor, **kwargs):

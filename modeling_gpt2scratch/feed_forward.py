@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 from .config import GPT2ScratchConfig
 from .dropout import Dropout
 from .gelu import GELU
+from .linear import Linear
 
 
 class FeedForward(nn.Module):
@@ -14,9 +15,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: GPT2ScratchConfig):
         super().__init__()
-        self.up_proj = nn.Linear(config.n_embd, config.feed_forward_size)
+        self.up_proj = Linear(config.n_embd, config.feed_forward_size)
         self.activation = GELU()
-        self.down_proj = nn.Linear(config.feed_forward_size, config.n_embd)
+        self.down_proj = Linear(config.feed_forward_size, config.n_embd)
         self.down_proj.writes_to_residual = True  # type: ignore[assignment]  # starts smaller: see _init_weights
         self.residual_dropout = Dropout(config.resid_pdrop)
 

@@ -23,6 +23,7 @@ CODE_FILES = {
     "gelu.py",
     "gpt_model.py",
     "layer_norm.py",
+    "linear.py",
     "next_token_loss.py",
     "task_heads.py",
     "transformer_block.py",
