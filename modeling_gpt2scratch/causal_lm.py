@@ -11,7 +11,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .config import GPT2ScratchConfig
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
-from .linear import Linear
+from .linear import project
 from .next_token_loss import next_token_loss
 
 
@@ -29,7 +29,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
     def __init__(self, config: GPT2ScratchConfig):
         super().__init__(config)
         self.transformer = GPT2ScratchModel(config)
-        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -76,7 +76,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         if skip_logits and has_labels and self._loss_can_skip_logits():
             loss = next_token_loss(hidden_states, self.lm_head.weight, labels, **kwargs)
         else:
-            logits = self.lm_head(keep_positions(hidden_states, logits_to_keep))  # (B, T, V)
+            logits = project(self.lm_head, keep_positions(hidden_states, logits_to_keep))  # (B, T, V)
             if has_labels:
                 loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
@@ -90,7 +90,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
     def _loss_can_skip_logits(self) -> bool:
         """Whether head and loss are the plain ones: a LoRA, quantised or sharded head, or a user's loss is called
         instead."""
-        plain_head = type(self.lm_head) is Linear and type(self.lm_head.weight) is nn.Parameter
+        plain_head = type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter
         return plain_head and self.loss_function is ForCausalLMLoss
 
     def _prepare_generated_length(self, generation_config, *, input_ids_length, inputs_tensor, **kwargs):

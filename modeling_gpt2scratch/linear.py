@@ -1,7 +1,6 @@
-"""The linear layer, `x W^T + b`, with a faster product for the few rows of a generation step on CPUs."""
+"""A linear layer's product, `x W^T + b`, made faster for the few rows of a generation step on CPUs."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -10,23 +9,25 @@ from torch import Tensor, nn
 MOST_ROWS = 64
 
 
-class Linear(nn.Linear):
-    """Identical to `torch.nn.Linear`, of which it is a subclass, so that LoRA, quantisers and parallelism find it.
+def project(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer(x)`, for an `nn.Linear` or whatever LoRA, a quantiser or a parallel plan has put in its place.
 
-    `F.linear` calls oneDNN for 16-bit numbers only. Without gradients, plain float32 weights on a CPU and few rows are
-    handed to it directly; the results differ by rounding.
+    torch calls oneDNN for 16-bit numbers only. Without gradients, plain float32 weights on a CPU and few rows are
+    handed to it directly; the results differ by rounding. A function and no subclass of `nn.Linear`, since
+    bitsandbytes passes over subclasses.
     """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if _suits_onednn(x, self.weight):
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return F.linear(x, self.weight, self.bias)
+    if _suits_onednn(layer, x):
+        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
+    return layer(x)
 
 
-def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
+def _suits_onednn(layer: nn.Module, x: Tensor) -> bool:
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    is_plain = type(x) is Tensor and type(weight) is nn.Parameter
-    is_float32_on_cpu = x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter or type(x) is not Tensor:
+        return False
+    is_watched = layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
+    is_float32_on_cpu = x.device.type == layer.weight.device.type == "cpu" and x.dtype == layer.weight.dtype
     has_few_rows = 0 < x.numel() <= MOST_ROWS * x.shape[-1]
-    return is_plain and is_float32_on_cpu and has_few_rows and torch.backends.mkldnn.is_available()
+    is_plain = not is_watched and is_float32_on_cpu and x.dtype == torch.float32
+    return is_plain and has_few_rows and torch.backends.mkldnn.is_available()
