@@ -124,8 +124,7 @@ def test_it_goes_with_gradient_checkpointing(build, input_ids):
         torch.testing.assert_close(gradients[1][name], gradient)
 
 
-def test_training_with_dropout_learns_what_training_without_it_learns(build, input_ids):
-    """The expected loss: averaged over many masks, the outputs come near those without dropout."""
+def test_averaged_over_many_masks_the_outputs_come_near_those_without_dropout(build, input_ids):
     model = build(0.2)
     hidden = torch.stack([model.transformer(input_ids, use_cache=False).last_hidden_state for _ in range(200)]).mean(0)
     without = model.eval().transformer(input_ids).last_hidden_state
