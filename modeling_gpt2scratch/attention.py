@@ -14,7 +14,6 @@ from .blocked_attention import blocked_attention, suits_blocks
 from .config import GPT2ScratchConfig
 from .dropout import Dropout
 from .dropout import dropout as drop
-from .linear import project
 
 
 def eager_attention(
@@ -87,9 +86,9 @@ class CausalSelfAttention(nn.Module):
         """
         B, T, _ = hidden_states.shape
         # -1 and not H: under tensor parallelism each process holds a share of the heads.
-        query = project(self.q_proj, hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
-        key = project(self.k_proj, hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
-        value = project(self.v_proj, hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+        query = self.q_proj(hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+        key = self.k_proj(hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+        value = self.v_proj(hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)  # (B, H, S, D)
 
@@ -104,4 +103,4 @@ class CausalSelfAttention(nn.Module):
                 self, query, key, value, attention_mask, scaling=self.scaling, dropout=p, **kwargs
             )
         mixed = mixed.reshape(B, T, -1)  # (B, T, C): the heads side by side
-        return self.residual_dropout(project(self.out_proj, mixed)), weights
+        return self.residual_dropout(self.out_proj(mixed)), weights

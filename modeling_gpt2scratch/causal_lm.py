@@ -10,8 +10,8 @@ from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from .config import GPT2ScratchConfig
+from .few_rows import fast_for_few_rows
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
-from .linear import project
 from .next_token_loss import next_token_loss
 
 
@@ -33,6 +33,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         self.post_init()
 
     @can_return_tuple
+    @fast_for_few_rows
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -76,7 +77,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         if skip_logits and has_labels and self._loss_can_skip_logits():
             loss = next_token_loss(hidden_states, self.lm_head.weight, labels, **kwargs)
         else:
-            logits = project(self.lm_head, keep_positions(hidden_states, logits_to_keep))  # (B, T, V)
+            logits = self.lm_head(keep_positions(hidden_states, logits_to_keep))  # (B, T, V)
             if has_labels:
                 loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(

@@ -7,7 +7,6 @@ from torch.utils.checkpoint import checkpoint
 from .config import GPT2ScratchConfig
 from .dropout import Dropout
 from .gelu import GELU
-from .linear import project
 
 
 class FeedForward(nn.Module):
@@ -22,7 +21,7 @@ class FeedForward(nn.Module):
         self.residual_dropout = Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = project(self.up_proj, x)  # (B, T, F)
+        x = self.up_proj(x)  # (B, T, F)
         if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # GELU's output is the largest tensor of a block, and quickly made again in the backward pass: 300 MB less
             # for GPT-2 124M at 4 x 512 tokens, for less than 1% of a step. A compiler decides that by itself.
@@ -32,4 +31,4 @@ class FeedForward(nn.Module):
         return self.residual_dropout(x)
 
     def _activate_and_narrow(self, x: Tensor) -> Tensor:
-        return project(self.down_proj, self.activation(x))  # (B, T, C)
+        return self.down_proj(self.activation(x))  # (B, T, C)
