@@ -5,6 +5,7 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 from torch.overrides import TorchFunctionMode
 
 
@@ -23,7 +24,7 @@ def fast_for_few_rows(forward):
 
     @functools.wraps(forward)
     def run(*args, **kwargs):
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_tracing():
             return forward(*args, **kwargs)
         with _FewRowsToOneDNN():
             return forward(*args, **kwargs)

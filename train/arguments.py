@@ -52,7 +52,34 @@ class DataArguments:
     dataset_split: str = setting("Split of a Hub dataset.", "train")
     languages: list[str] | None = setting("Keep only rows in these languages, e.g. en fr; all where unset.")
     exercises: list[str] | None = setting("Keep only rows of these exercises, e.g. memorization rag; all where unset.")
+    require_reasoning: bool = setting("Keep only rows with reasoning.", False)
+    min_row_tokens: int | None = setting("Drop rows with fewer tokens.")
+    max_row_tokens: int | None = setting("Drop rows with more tokens.")
+    exercise_weights: list[str] | None = setting(
+        "How often rows of an exercise are trained on, on average, e.g. rag=2 mcq=0.5; 1 for those not named."
+    )
+    language_weights: list[str] | None = setting("The same by language, e.g. en=1 fr=0.3; both multiply.")
+    decontaminate: list[str] | None = setting(
+        "Drop training rows that share 13 words in a row with these evaluation sets: .txt, .jsonl or .parquet files, "
+        "or names of lm-eval tasks."
+    )
     max_samples: int | None = setting("Stop after this many usable rows (training and validation together).")
+    max_tokens: int | None = setting("Stop after the row that makes it this many training tokens.")
+    packing: str = setting(
+        "concat: documents run together and are cut at the block's end, as in GPT-2. best_fit: whole documents side by "
+        "side, attention kept inside each; the rest of a block is padding.",
+        "concat",
+    )
+    streaming: bool = setting(
+        "Tokenise while training, in place of before it: for what does not fit the disk. Needs --max_steps and "
+        "--max_eval_blocks.",
+        False,
+    )
+    shuffle_buffer: int = setting("Rows that each stream shuffles at once, with --streaming.", 10_000)
+    broken_shards: str = setting(
+        "stop: a file that cannot be read ends the run. skip: its unreadable part is left out and counted.", "stop"
+    )
+    dataset_num_proc: int = setting("Processes that prepare the data.", 1)
     block_size: int = setting("Tokens in a training sequence.", 512)
     validation_fraction: float = setting("Share of the seed articles that is held out for validation.", 0.02)
     split_seed: int = setting("Chooses which seed articles are held out.", 0)

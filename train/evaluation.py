@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import modeling_gpt2scratch  # noqa: F401  registers the model with AutoModelForCausalLM
+from train.data.shard_access import rows_of
 from train.data.sources import SAMPLE, SAMPLE_FOLDER, find_source
 from train.data.synth import Row, question_to_ids, reason_to_drop, row_to_question, text_to_answer
 
@@ -50,7 +51,7 @@ def load_exam(exam: str) -> list[Row]:
         ValueError: no such file, or no usable question in it.
     """
     source = find_source(str(SAMPLE_FOLDER / "exam.parquet") if exam == SAMPLE else exam)
-    rows = [row for row in source.open() if reason_to_drop(row) is None]
+    rows = [row for row in rows_of(source) if reason_to_drop(row) is None]
     if not rows:
         raise ValueError(f"--exam {exam} holds no usable question.")
     return rows

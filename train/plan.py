@@ -1,7 +1,7 @@
 """What a recipe amounts to, before it is run: parameters, tokens, steps, memory."""
 
+import dataclasses
 import math
-from itertools import islice
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -9,9 +9,11 @@ from transformers import PreTrainedTokenizerBase
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.chunked_head import CHUNK_ROWS
 from train.build_model import build_config
-from train.data.prepare import cache_folder, load_prepared
+from train.data.choice import Choice
+from train.data.prepare import cache_folder, is_prepared, load_prepared
+from train.data.shard_access import first_rows
 from train.data.sources import Source, find_source
-from train.data.synth import reason_to_drop, row_to_text
+from train.data.synth import row_to_text
 from train.recipe import Recipe
 
 
@@ -94,10 +96,12 @@ def _count_training_tokens(
 ) -> tuple[int | None, str]:
     """Training tokens and how they are known: counted where the data is prepared, else judged by the first rows."""
     folder = cache_folder(recipe.data, source, tokenizer)
-    if folder.exists():
-        return load_prepared(folder, source).ledger.blocks["train"] * recipe.data.block_size, "counted"
-    first = list(islice(source.open(), ROWS_TO_ESTIMATE_FROM))
-    usable = [row for row in first if reason_to_drop(row, recipe.data.languages, recipe.data.exercises) is None]
+    if is_prepared(folder):
+        ledger = load_prepared(folder, source, recipe.data.block_size).ledger
+        return ledger.blocks["train"] * recipe.data.block_size, "counted"
+    first = first_rows(source, ROWS_TO_ESTIMATE_FROM)
+    choice = dataclasses.replace(Choice.from_arguments(recipe.data), contamination=None)  # which leaves out few
+    usable = [row for row in first if choice.judge(row)[0] is None]
     rows_total = source.count_rows()
     limits = [recipe.data.max_samples, rows_total and round(rows_total * len(usable) / len(first))]
     rows = min((limit for limit in limits if limit is not None), default=None)
@@ -106,4 +110,5 @@ def _count_training_tokens(
     token_lists = tokenizer([row_to_text(row) for row in usable], split_special_tokens=True)["input_ids"]
     tokens_per_row = sum(len(token_ids) + 1 for token_ids in token_lists) / len(usable)
     training_share = 1 - recipe.data.validation_fraction
-    return round(rows * tokens_per_row * training_share), f"estimated from the first {len(first):,} rows"
+    tokens = round(rows * tokens_per_row * training_share)
+    return min(tokens, recipe.data.max_tokens or tokens), f"estimated from the first {len(first):,} rows"

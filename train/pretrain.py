@@ -21,7 +21,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.checkpoints import put_aside_damaged, step_of
-from train.data.prepare import prepare_data
 from train.evaluation import ExamResult, load_exam, render_exam, take_exam
 from train.graceful_stop import GracefulStop, end_with_launcher
 from train.hardware import set_up_hardware
@@ -34,6 +33,7 @@ from train.resume import check_data
 from train.run_lock import lock_run
 from train.trainer import PretrainingTrainer, build_trainer
 from train.trainer_saving import CheckpointNotWrittenError
+from train.training_data import load_training_data
 
 
 logger = logging.getLogger("train.pretrain")
@@ -70,17 +70,17 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     end_with_launcher()
     set_up_hardware(recipe)
     questions = load_exam(recipe.run.exam) if recipe.run.exam else []
-    data = prepare_data(recipe.data, tokenizer, writes=recipe.training.local_process_index == 0)
+    data = load_training_data(recipe, tokenizer)
     logger.info("%s", data.ledger.render())
     if recipe.resume_from is not None:
-        check_data(recipe.resume_from, data.ledger.sha256["train"], recipe.run.resume_with_changes)
+        check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)
     stop = GracefulStop()
     trainer = build_trainer(recipe, tokenizer, data, stop)
     if recipe.training.should_save:
         trainer.check_room()
         recipe.save()
 
-    known = data.trained_on_article(questions)
+    known = data.is_known(questions)
     exam_before = ask_before_training(trainer, recipe, questions, known)
 
     trained = trainer.train(recipe.resume_from)
@@ -88,6 +88,10 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
         return 128 + stop.signal_number
 
+    ledger = data.ledger
+    if recipe.data.streaming:
+        ledger = trainer.stream_ledger
+        logger.info("The rows that were streamed:\n%s", ledger.render())
     evaluation = trainer.evaluate_final_model()
     exam = take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)
     trainer.save_final_model()
@@ -100,7 +104,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
             "evaluation": evaluation,
             "exam": [dataclasses.asdict(result) for result in exam],
             "exam_before": [dataclasses.asdict(result) for result in exam_before],
-            "data": {**data.source.describe(), **data.ledger.to_dict()},
+            "data": {**data.source.describe(), **ledger.to_dict()},
         }
         write_results(recipe.run_folder, results)
         draw_loss_curve(recipe.run_folder, trainer.state.log_history)

@@ -128,7 +128,7 @@ class RecipeParser(HfArgumentParser):
         # folder.
         training_settings["use_cpu"] |= not torch.accelerator.is_available()
         training = TrainingArguments(**training_settings)
-        check_training(training)
+        check_training(training, data)
         check_optimizer(optimizer, training)
         checkpoint = None
         if not run.dry_run:

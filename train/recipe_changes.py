@@ -18,6 +18,7 @@ FREE = {
     "dataloader_num_workers",
     "dataloader_pin_memory",
     "dataloader_prefetch_factor",
+    "dataset_num_proc",
     "disable_tqdm",
     "dry_run",
     "load_best_model_at_end",

@@ -4,6 +4,8 @@ from transformers import TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from train.arguments import DataArguments, ModelArguments, OptimizerArguments, RunArguments
+from train.data.choice import parse_weights
+from train.data.packing import PACKINGS
 
 
 def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments) -> None:
@@ -11,6 +13,11 @@ def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments
     for name, value, least in (
         ("block_size", data.block_size, 2),
         ("max_samples", data.max_samples, 1),
+        ("max_tokens", data.max_tokens, 1),
+        ("min_row_tokens", data.min_row_tokens, 1),
+        ("max_row_tokens", data.max_row_tokens, data.min_row_tokens or 1),
+        ("shuffle_buffer", data.shuffle_buffer, 1),
+        ("dataset_num_proc", data.dataset_num_proc, 1),
         ("max_eval_blocks", data.max_eval_blocks, 1),
         ("sample_tokens", run.sample_tokens, 1),
         ("exam_tokens", run.exam_tokens, 1),
@@ -23,6 +30,7 @@ def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments
             f"--validation_fraction {data.validation_fraction} must be between 0 and 1: training needs rows, and so "
             "does evaluation."
         )
+    check_data_settings(data)
     if run.loss_spike_score < 0:
         raise ValueError(f"--loss_spike_score {run.loss_spike_score} must be at least 0 (0: no spikes are looked for).")
     if run.sample_temperature < 0:
@@ -35,8 +43,28 @@ def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments
         )
 
 
-def check_training(training: TrainingArguments) -> None:
+def check_data_settings(data: DataArguments) -> None:
+    for name, word, possible in (
+        ("packing", data.packing, PACKINGS),
+        ("broken_shards", data.broken_shards, ("stop", "skip")),
+    ):
+        if word not in possible:
+            raise ValueError(f"--{name} {word}: there are {' and '.join(possible)}.")
+    parse_weights("exercise_weights", data.exercise_weights)
+    parse_weights("language_weights", data.language_weights)
+    if data.streaming and data.max_eval_blocks is None:
+        raise ValueError(
+            "--streaming needs --max_eval_blocks: held-out rows are gathered before training, and it says how many."
+        )
+    for name, value in (("max_samples", data.max_samples), ("max_tokens", data.max_tokens)):
+        if data.streaming and value is not None:
+            raise ValueError(f"--{name} {value}: a stream ends where the run does. Set --max_steps instead.")
+
+
+def check_training(training: TrainingArguments, data: DataArguments) -> None:
     """Refuse what the Trainer would accept and the user would regret."""
+    if data.streaming and training.max_steps <= 0:
+        raise ValueError("--streaming needs --max_steps: how many rows a stream has is not known before its end.")
     if training.learning_rate <= 0:
         raise ValueError(f"--learning_rate {training.learning_rate} must be above 0.")
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):

@@ -16,22 +16,20 @@ from transformers.integrations import TensorBoardCallback
 
 from train import checkpoints
 from train.build_model import build_model
-from train.data.packing import collate_blocks
-from train.data.prepare import PreparedData
 from train.graceful_stop import GracefulStop, shield_workers
 from train.loss_guard import LossGuard
 from train.optimizers import build_optimizer
 from train.recipe import Recipe
-from train.refusal import RunRefusedError
 from train.schedules import schedule_options
 from train.step_clock import StepClock
 from train.text_samples import TextSamples
 from train.trainer_evaluation import EvaluationTrainer
-from train.trainer_saving import SavingTrainer
+from train.trainer_streaming import StreamingTrainer
+from train.training_data import TrainingData
 
 
-class PretrainingTrainer(SavingTrainer, EvaluationTrainer):
-    """Identical to `transformers.Trainer`, except for evaluation and saving (see the two parents), and that
+class PretrainingTrainer(StreamingTrainer, EvaluationTrainer):
+    """Identical to `transformers.Trainer`, except for evaluation, saving and streams (see the parents), and that
 
     - the optimizer has a learning rate for each kind of weight (see `train.optimizers`);
     - a loss or gradient that is not finite ends the run before it reaches the weights (see `train.loss_guard`);
@@ -141,6 +139,8 @@ class PretrainingTrainer(SavingTrainer, EvaluationTrainer):
 
     def describe_step(self, step: int) -> str:
         """The rows of a step and its learning rate, in words."""
+        if self.is_streaming:
+            return f"{self.describe_streams()}; learning rate {self._get_learning_rate():.3g}"
         rows = sorted(self.rows_of_step(step))
         return f"training blocks {', '.join(map(str, rows))}; learning rate {self._get_learning_rate():.3g}"
 
@@ -187,7 +187,7 @@ class PretrainingTrainer(SavingTrainer, EvaluationTrainer):
 
 
 def build_trainer(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, data: PreparedData, stop: GracefulStop
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, data: TrainingData, stop: GracefulStop
 ) -> PretrainingTrainer:
     """The Trainer for a recipe."""
     # Read by the Trainer's TensorBoard callback, whose own choice is a new folder for each start of a run.
@@ -199,22 +199,14 @@ def build_trainer(
         recipe.run.sample_temperature,
         tensorboard_folder if "tensorboard" in recipe.training.report_to else None,
     )
-    # Whole batches only: every step then sees the same number of tokens, whatever the number of processes.
-    train_blocks = len(data.train) // recipe.sequences_per_step * recipe.sequences_per_step
-    if not train_blocks:
-        raise RunRefusedError(
-            f"{len(data.train):,} training blocks do not fill one batch of {recipe.sequences_per_step:,}: lower "
-            "--per_device_train_batch_size, --gradient_accumulation_steps or --block_size, or give more rows."
-        )
-    eval_blocks = min(len(data.validation), recipe.data.max_eval_blocks or len(data.validation))
     return PretrainingTrainer(
         model=build_model(recipe, tokenizer),
         args=recipe.training,
-        train_dataset=data.train.select(range(train_blocks)),
-        eval_dataset=data.validation.select(range(eval_blocks)),
-        data_collator=collate_blocks,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        data_collator=data.collate,
         processing_class=tokenizer,
         callbacks=[stop, samples],
         recipe=recipe,
-        data_name=data.ledger.sha256["train"],
+        data_name=data.name,
     )

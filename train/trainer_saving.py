@@ -54,6 +54,7 @@ class SavingTrainer(Trainer):
         try:
             with self._all_or_nothing(place):
                 super()._save_checkpoint(model, trial)
+                self.save_more(self._saving_in / place.name)
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
                     self._complete_checkpoint(self._saving_in / place.name)
@@ -72,6 +73,9 @@ class SavingTrainer(Trainer):
             raise CheckpointNotWrittenError(
                 f"{what} could not be written ({needs}); earlier checkpoints are untouched. {error}"
             ) from error
+
+    def save_more(self, unfinished: Path) -> None:
+        """Add files to a checkpoint; called by all processes."""
 
     def _complete_checkpoint(self, unfinished: Path) -> None:
         """Add what stock leaves out, seal the folder, rename it into place, and let old ones go."""

@@ -31,7 +31,9 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2Scratc
 from train.arguments import DataArguments
 from train.benchmark.cases import Case, ModelSize
 from train.data.packing import collate_blocks
-from train.data.prepare import ROWS_PER_BATCH, prepare_data
+from train.data.prepare import prepare_data
+from train.data.shard_access import rows_of
+from train.data.shard_reading import ROWS_PER_BATCH
 from train.data.sources import SAMPLE_FOLDER, find_source
 from train.data.synth import reason_to_drop, row_to_text
 from train.flops import flops_per_token, wait_for
@@ -175,7 +177,7 @@ def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
     for number, row in enumerate(rows):
         row["synthetic_reasoning"] = " ".join(str(rows[number - other]["query"]) for other in range(QUERIES_IN_A_ROW))
     pq.write_table(pa.Table.from_pylist(rows, schema=sample.schema), rows_file)
-    texts = [row_to_text(row) for row in find_source(str(rows_file)).open() if reason_to_drop(row) is None]
+    texts = [row_to_text(row) for row in rows_of(find_source(str(rows_file))) if reason_to_drop(row) is None]
     tokens = 0
     for turn in range(case.turns):
         turns.begin()

@@ -1,33 +1,70 @@
 """What happened to every row that was read: the counts that are shown, and saved beside the blocks and the run."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+
+
+SPLITS = ("train", "validation")
 
 
 @dataclass
 class Ledger:
     """Counts of rows and tokens.
 
+    A row is read, and then dropped for one reason or kept. The tokens of dropped rows are not known, as most are not
+    tokenised; their characters are.
+
     Args:
-        rows_read: rows taken from the source.
-        dropped_rows: rows not used, by reason.
-        kept_rows: rows by split ("train", "validation").
-        tokens: tokens by split, end-of-text tokens included.
-        blocks: full blocks by split.
-        left_over_tokens: tokens by split that did not fill a last block, and are not used.
-        rows_by_exercise, rows_by_language: kept rows of both splits.
+        rows_read, characters_read: taken from the source, unreadable rows (which have no characters) included.
+        dropped_rows, dropped_characters: of rows that are not used, by reason.
+        repaired_rows: kept rows whose text was changed, by what was found.
+        repeated_rows: further uses of training rows whose weight is above 1.
+        kept_rows, kept_characters: by split ("train", "validation").
+        tokens: by split, end-of-text tokens and repeated rows included.
+        rows_read_by_exercise, rows_read_by_language: all that can be read.
+        rows_by_exercise, rows_by_language: kept rows of both splits; and their tokens.
+        articles: seed articles and linked ones, by split, each row's counted.
+        shared_articles: those that rows of both splits touch.
+        skipped_shards: files that could not be read, as the run's settings allow.
+        blocks: full blocks, by split.
+        left_over_tokens: by split, those that did not fill a last block, and are not used.
+        cut_documents, padding_tokens: by split: documents that run over a block's end, and tokens that fill blocks up.
         sha256: of the blocks' tokens, by split; names what a run is trained on.
     """
 
     rows_read: int = 0
+    characters_read: int = 0
     dropped_rows: Counter = field(default_factory=Counter)
+    dropped_characters: Counter = field(default_factory=Counter)
+    repaired_rows: Counter = field(default_factory=Counter)
+    repeated_rows: int = 0
     kept_rows: Counter = field(default_factory=Counter)
+    kept_characters: Counter = field(default_factory=Counter)
     tokens: Counter = field(default_factory=Counter)
-    blocks: Counter = field(default_factory=Counter)
-    left_over_tokens: Counter = field(default_factory=Counter)
+    rows_read_by_exercise: Counter = field(default_factory=Counter)
+    rows_read_by_language: Counter = field(default_factory=Counter)
     rows_by_exercise: Counter = field(default_factory=Counter)
     rows_by_language: Counter = field(default_factory=Counter)
+    tokens_by_exercise: Counter = field(default_factory=Counter)
+    tokens_by_language: Counter = field(default_factory=Counter)
+    articles: Counter = field(default_factory=Counter)
+    shared_articles: int = 0
+    skipped_shards: list[str] = field(default_factory=list)
+    blocks: Counter = field(default_factory=Counter)
+    left_over_tokens: Counter = field(default_factory=Counter)
+    cut_documents: Counter = field(default_factory=Counter)
+    padding_tokens: Counter = field(default_factory=Counter)
     sha256: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: "Ledger") -> None:
+        """Add another's counts to these; hashes are not counts and stay."""
+        for one in fields(self):
+            mine, others = getattr(self, one.name), getattr(other, one.name)
+            if isinstance(mine, Counter):
+                mine.update(others)
+            elif one.name != "sha256":
+                setattr(self, one.name, mine + others)
 
     def to_dict(self) -> dict:
         """Plain dictionaries, for JSON."""
@@ -41,15 +78,55 @@ class Ledger:
         return ledger
 
     def render(self) -> str:
-        """The counts as lines of text, largest first."""
+        """The counts as tables in text, largest first."""
         kept = sum(self.kept_rows.values())
-        lines = [f"rows read {self.rows_read:,}, kept {kept:,}, dropped {self.rows_read - kept:,}"]
-        lines += [f"  dropped: {reason} {count:,}" for reason, count in self.dropped_rows.most_common()]
-        for split in ("train", "validation"):
-            lines.append(
-                f"  {split}: {self.kept_rows[split]:,} rows, {self.tokens[split]:,} tokens, "
-                f"{self.blocks[split]:,} blocks ({self.left_over_tokens[split]:,} tokens left over)"
+        lines = [_line("", "rows", "tokens", "M characters")]
+        lines.append(_line("read", self.rows_read, None, self.characters_read))
+        lines += [
+            _line(f"  dropped: {reason}", rows, None, self.dropped_characters[reason])
+            for reason, rows in self.dropped_rows.most_common()
+        ]
+        lines.append(_line("kept", kept, sum(self.tokens.values()), sum(self.kept_characters.values())))
+        lines += [
+            _line(f"  {split}", self.kept_rows[split], self.tokens[split], self.kept_characters[split])
+            for split in SPLITS
+        ]
+        lines += [_line(f"  repaired: {found}", rows) for found, rows in self.repaired_rows.most_common()]
+        if self.repeated_rows:
+            lines.append(_line("  used again, by weight", self.repeated_rows))
+        lines += [_line(f"skipped: {shard}") for shard in self.skipped_shards]
+        for title, read, rows, tokens in (
+            ("exercise", self.rows_read_by_exercise, self.rows_by_exercise, self.tokens_by_exercise),
+            ("language", self.rows_read_by_language, self.rows_by_language, self.tokens_by_language),
+        ):
+            lines += ["", f"{title:<44} {'rows read':>13} {'kept':>13} {'tokens':>15}"]
+            lines += [
+                f"  {name!s:<42} {count:>13,} {rows[name]:>13,} {tokens[name]:>15,}"
+                for name, count in read.most_common()
+            ]
+        return "\n".join([*lines, "", *self._describe_blocks(), self._describe_articles()])
+
+    def _describe_blocks(self) -> Iterable[str]:
+        for split in SPLITS:
+            tokens, padding = self.tokens[split], self.padding_tokens[split]
+            yield (
+                f"{split}: {self.blocks[split]:,} blocks; "
+                f"{self.cut_documents[split] / max(self.documents(split), 1):.1%} of the documents are cut, "
+                f"{padding / max(tokens + padding, 1):.2%} of the tokens are padding, "
+                f"{self.left_over_tokens[split]:,} are left over"
             )
-        for title, counts in (("exercises", self.rows_by_exercise), ("languages", self.rows_by_language)):
-            lines.append(f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.most_common()))
-        return "\n".join(lines)
+
+    def documents(self, split: str) -> int:
+        """Rows as they stand in the blocks, repeated ones included."""
+        return self.kept_rows[split] + (self.repeated_rows if split == "train" else 0)
+
+    def _describe_articles(self) -> str:
+        return f"articles (seeds and links) that training and validation share: {self.shared_articles:,}"
+
+
+def _line(label: str, rows: object = None, tokens: object = None, characters: object = None) -> str:
+    cells = [
+        f"{cell:,}" if isinstance(cell, int) else str(cell or "")
+        for cell in (rows, tokens, f"{characters / 1e6:,.1f}" if isinstance(characters, int) else characters)
+    ]
+    return f"{label:<44} {cells[0]:>13} {cells[1]:>15} {cells[2]:>13}".rstrip()

@@ -1,81 +1,89 @@
-"""Tokens to blocks of equal length in a memory-mapped Arrow file."""
+"""Documents to blocks of equal length: run together and cut (GPT-2's way), or whole documents side by side."""
 
-import hashlib
-from pathlib import Path
-from types import TracebackType
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, List, Value
-from datasets.arrow_writer import ArrowWriter
 
 
 # Two bytes a token: GPT-2's ids fit, and 10 billion tokens take 20 GB in place of 40 or 80.
-TOKEN_DTYPE = np.uint16
-BLOCKS_PER_WRITE = 1024
+TOKEN_DTYPE = np.dtype("<u2")
+PACKINGS = ("concat", "best_fit")
 
 
-class BlockWriter:
-    """Concatenates documents and cuts the stream into blocks (GPT-2's way: no padding, documents run on).
+def pack_best_fit(documents: Sequence[np.ndarray], block_size: int, padding: int) -> tuple[np.ndarray, int]:
+    """Put whole documents into as few blocks as best fit, largest first, finds (Ding et al., 2024, arXiv 2404.10830).
 
-    Memory stays flat: at most `BLOCKS_PER_WRITE` blocks and the last documents are held.
+    Each goes where it leaves the least room. One that is longer than a block is cut into full blocks and a rest.
 
     Args:
-        path: the Arrow file to write.
-        block_size: tokens in a block.
+        documents: token ids, each ending with the end-of-text token.
+        padding: the end-of-text token, which fills blocks up.
+
+    Returns:
+        Blocks (N, block_size), and the number of documents that were cut.
     """
-
-    def __init__(self, path: Path, block_size: int):
-        self.block_size = block_size
-        self.blocks_written = 0
-        self._sha256 = hashlib.sha256()
-        self._pending: list[np.ndarray] = []
-        self._pending_tokens = 0
-        features = Features({"input_ids": List(Value(TOKEN_DTYPE.__name__), length=block_size)})
-        self._writer = ArrowWriter(features=features, path=str(path))
-
-    def __enter__(self) -> "BlockWriter":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            self._write_full_blocks()
-            self._writer.finalize()
-        self._writer.close()
-
-    def add(self, token_ids: list[int]) -> None:
-        """Append one document, its end-of-text token included."""
-        self._pending.append(np.asarray(token_ids, dtype=TOKEN_DTYPE))
-        self._pending_tokens += len(token_ids)
-        if self._pending_tokens >= BLOCKS_PER_WRITE * self.block_size:
-            self._write_full_blocks()
-
-    @property
-    def sha256(self) -> str:
-        """Names the tokens written: equal for equal blocks in equal order, wherever they came from."""
-        return self._sha256.hexdigest()
-
-    @property
-    def left_over_tokens(self) -> int:
-        """Tokens that have not filled a block; never written."""
-        return self._pending_tokens
-
-    def _write_full_blocks(self) -> None:
-        tokens = np.concatenate([*self._pending, np.empty(0, TOKEN_DTYPE)])
-        blocks, rest = np.split(tokens, [len(tokens) // self.block_size * self.block_size])
-        if len(blocks):
-            self._writer.write_batch({"input_ids": list(blocks.reshape(-1, self.block_size))})
-            self.blocks_written += len(blocks) // self.block_size
-            self._sha256.update(blocks.astype("<u2").tobytes())
-        self._pending, self._pending_tokens = [rest], len(rest)
+    parts = [document[at : at + block_size] for document in documents for at in range(0, len(document), block_size)]
+    parts.sort(key=len, reverse=True)  # stable: equal input gives equal blocks
+    contents: list[list[np.ndarray]] = []
+    with_room: dict[int, list[int]] = defaultdict(list)  # room left to the blocks that have it
+    rooms: list[int] = []  # those that occur, in order
+    for part in parts:
+        at = bisect_left(rooms, len(part))
+        if at == len(rooms):
+            block, room = len(contents), block_size
+            contents.append([])
+        else:
+            room = rooms[at]
+            block = with_room[room].pop()
+            if not with_room[room]:
+                del rooms[at]
+        contents[block].append(part)
+        room -= len(part)
+        if room:
+            if not with_room[room]:
+                insort(rooms, room)
+            with_room[room].append(block)
+    blocks = np.full((len(contents), block_size), padding, dtype=TOKEN_DTYPE)
+    for row, content in zip(blocks, contents, strict=True):
+        joined = np.concatenate(content)
+        row[: len(joined)] = joined
+    return blocks, sum(len(document) > block_size for document in documents)
 
 
-def open_blocks(path: Path) -> Dataset:
-    """The blocks of a file, memory-mapped: a row is read from disk when it is asked for."""
-    return Dataset.from_file(str(path)).with_format("numpy")
+def count_cut(lengths: np.ndarray, offset: int, block_size: int) -> int:
+    """How many documents, one after the other from token `offset` on, run over the end of a block."""
+    ends = offset + np.cumsum(lengths.astype(np.int64))
+    starts = ends - lengths
+    return int(np.count_nonzero(starts // block_size != (ends - 1) // block_size))
 
 
 def collate_blocks(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
     """A batch for the model: `input_ids` (B, T) and `labels`, the same ids, which the model shifts."""
     input_ids = torch.from_numpy(np.stack([example["input_ids"] for example in examples]).astype(np.int64))
     return {"input_ids": input_ids, "labels": input_ids}
+
+
+class CollateDocuments:
+    """A batch of whole documents side by side: `position_ids` start again at each, so that attention stays inside, and
+    a document's first token, which nothing announces, is not scored; nor is padding.
+
+    Boundaries are read from the tokens: the end-of-text token stands at the end of each document and nowhere else.
+
+    Args:
+        end_of_text: that token.
+    """
+
+    def __init__(self, end_of_text: int):
+        self.end_of_text = end_of_text
+
+    def __call__(self, examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        batch = collate_blocks(examples)
+        input_ids = batch["input_ids"]
+        is_first = torch.ones_like(input_ids, dtype=torch.bool)
+        is_first[:, 1:] = input_ids[:, :-1] == self.end_of_text
+        place = torch.arange(input_ids.shape[1]).expand_as(input_ids)
+        begin = torch.where(is_first, place, 0).cummax(dim=1).values
+        return {**batch, "labels": input_ids.masked_fill(is_first, -100), "position_ids": place - begin}

@@ -1,54 +1,64 @@
-"""From a source of rows to blocks on disk, once: tokenised data is cached and found again by what made it."""
+"""From a source of rows to blocks on disk, once: prepared data is found again by what made it, and a preparation that
+was killed goes on where it was."""
 
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import datasets
 import numpy as np
-from datasets import Dataset
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from train.arguments import DataArguments
-from train.data.ledger import Ledger
-from train.data.packing import BlockWriter, open_blocks
+from train.data.choice import Choice
+from train.data.ledger import SPLITS, Ledger
+from train.data.packing import count_cut
+from train.data.piece_pool import FinishedPiece, prepare_pieces
+from train.data.pieces import (
+    ARTICLE_DTYPE,
+    LEDGER_FILE,
+    LENGTH_DTYPE,
+    PieceSettings,
+    articles_file,
+    lengths_file,
+    tokens_file,
+)
+from train.data.row_limit import Limit
 from train.data.sources import Source, find_source
-from train.data.synth import Row, article_key, is_validation_row, reason_to_drop, row_to_text, seed_article
+from train.data.synth import Row, article_key, seed_article
+from train.data.token_blocks import TokenBlocks
 
 
 # Part of the fingerprint: raise it when the same rows and settings would give other blocks.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SECONDS_BETWEEN_LOOKS = 1.0
-ROWS_PER_BATCH = 1000  # tokenised together: the tokenizer works on a batch with all cores
-SPLITS = ("train", "validation")
-# The keys of the training rows' seed articles, eight bytes each: they tell later what the model has been taught about.
-ARTICLES_FILE = "train_articles.u64"
-ARTICLE_DTYPE = np.dtype(">u8")
+PIECES_FILE = "pieces.json"
+# These say how the work is done or shown, and not what comes out.
+NOT_IN_THE_BLOCKS = ("data_cache_dir", "dataset_num_proc", "max_eval_blocks", "streaming", "shuffle_buffer")
 
 
 @dataclass(frozen=True)
 class PreparedData:
     """Blocks of both splits, memory-mapped, and what became of the rows."""
 
-    train: Dataset
-    validation: Dataset
+    train: TokenBlocks
+    validation: TokenBlocks
     ledger: Ledger
     source: Source
     folder: Path
 
     def trained_on_article(self, rows: list[Row]) -> list[bool]:
-        """For each row, whether some training row was grown from the same seed article."""
-        trained = np.memmap(self.folder / ARTICLES_FILE, dtype=ARTICLE_DTYPE, mode="r")
+        """For each row, whether some training row touches its seed article."""
         asked = np.frombuffer(b"".join(article_key(seed_article(row)) for row in rows), dtype=ARTICLE_DTYPE)
-        return np.isin(asked, trained).tolist()
+        found = np.zeros(len(rows), dtype=bool)
+        for file in self.train.files:
+            found |= np.isin(asked, _keys(file.with_name(articles_file("train"))))
+        return found.tolist()
 
 
 def prepare_data(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase, writes: bool = True) -> PreparedData:
@@ -63,144 +73,117 @@ def prepare_data(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase, w
     """
     source = find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split)
     folder = cache_folder(arguments, source, tokenizer)
-    if writes and not folder.exists():
-        _write_blocks(folder, arguments, source, tokenizer)
-    while not folder.exists():
+    if writes and not is_prepared(folder):
+        settings = PieceSettings(folder, arguments.block_size, arguments.packing, arguments.broken_shards == "skip")
+        limit = Limit(arguments.max_samples, arguments.max_tokens)
+        choice = Choice.from_arguments(arguments)
+        finished = prepare_pieces(settings, source, choice, tokenizer, arguments.dataset_num_proc, limit)
+        seal(settings, finished, lambda ledger: _check_enough(ledger, arguments))
+    while not is_prepared(folder):
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    return load_prepared(folder, source)
+    return load_prepared(folder, source, arguments.block_size)
 
 
-def load_prepared(folder: Path, source: Source) -> PreparedData:
-    """Open a folder that `prepare_data` wrote."""
-    train, validation = (open_blocks(folder / f"{split}.arrow") for split in SPLITS)
-    ledger = Ledger.from_dict(json.loads((folder / "ledger.json").read_text()))
-    return PreparedData(train, validation, ledger, source, folder)
+def prepare_held_out(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase, writes: bool = True) -> PreparedData:
+    """For a run that streams its training rows: the first `max_eval_blocks` blocks of held-out rows, and no others.
+
+    Raises:
+        ValueError: as `prepare_data`.
+    """
+    assert arguments.max_eval_blocks is not None
+    source = find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split)
+    folder = cache_folder(arguments, source, tokenizer, held_out_blocks=arguments.max_eval_blocks)
+    if writes and not is_prepared(folder):
+        settings = PieceSettings(
+            folder, arguments.block_size, arguments.packing, arguments.broken_shards == "skip", ("validation",)
+        )
+        enough = arguments.max_eval_blocks * arguments.block_size
+        finished = prepare_pieces(
+            *(settings, source, Choice.from_arguments(arguments), tokenizer, arguments.dataset_num_proc, Limit()),
+            is_enough=lambda ledger: ledger.tokens["validation"] >= enough,
+        )
+        seal(settings, finished, lambda ledger: _check_enough(ledger, arguments, ("validation",)))
+    while not is_prepared(folder):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return load_prepared(folder, source, arguments.block_size)
 
 
-def cache_folder(arguments: DataArguments, source: Source, tokenizer: PreTrainedTokenizerBase) -> Path:
+def is_prepared(folder: Path) -> bool:
+    return (folder / LEDGER_FILE).exists()
+
+
+def load_prepared(folder: Path, source: Source, block_size: int) -> PreparedData:
+    """Open a folder that was sealed."""
+    pieces = [folder / "pieces" / name for name in json.loads((folder / PIECES_FILE).read_text())]
+    ledger = Ledger.from_dict(json.loads((folder / LEDGER_FILE).read_text(encoding="utf-8")))
+    files = {split: [piece / tokens_file(split) for piece in pieces] for split in SPLITS}
+    train = [file for file in files["train"] if file.exists()]  # absent where only held-out rows were prepared
+    return PreparedData(
+        TokenBlocks(train, block_size), TokenBlocks(files["validation"], block_size), ledger, source, folder
+    )
+
+
+def cache_folder(
+    arguments: DataArguments, source: Source, tokenizer: PreTrainedTokenizerBase, held_out_blocks: int | None = None
+) -> Path:
     """Where the blocks lie: named by a hash of everything that decides their content."""
     made_from = {
+        **{name: value for name, value in asdict(arguments).items() if name not in NOT_IN_THE_BLOCKS},
         "format": FORMAT_VERSION,
         "source": source.fingerprint(),
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-        "languages": arguments.languages,
-        "exercises": arguments.exercises,
-        "max_samples": arguments.max_samples,
-        "block_size": arguments.block_size,
-        "validation_fraction": arguments.validation_fraction,
-        "split_seed": arguments.split_seed,
+        "held_out_blocks": held_out_blocks,
     }
     fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     root = arguments.data_cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch"
     return Path(root).expanduser() / fingerprint
 
 
-def _write_blocks(folder: Path, arguments: DataArguments, source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write to a temporary folder and rename it when it is whole, so a killed preparation is never taken for one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.unfinished.", dir=folder.parent))
-    try:
-        ledger = Ledger()
-        with (
-            BlockWriter(unfinished / "train.arrow", arguments.block_size) as train_writer,
-            BlockWriter(unfinished / "validation.arrow", arguments.block_size) as validation_writer,
-            open(unfinished / ARTICLES_FILE, "wb") as articles,
-        ):
-            writers = {"train": train_writer, "validation": validation_writer}
-            for rows, token_ids in _tokenise_ahead(_usable_rows(arguments, source, ledger), tokenizer):
-                splits = _split_rows(rows, arguments)
-                _write_rows(rows, splits, token_ids, tokenizer.eos_token_id, writers, ledger)
-                for row, split in zip(rows, splits, strict=True):
-                    if split == "train":
-                        articles.write(article_key(seed_article(row)))
-        for split, writer in writers.items():
-            ledger.blocks[split] = writer.blocks_written
-            ledger.left_over_tokens[split] = writer.left_over_tokens
-            ledger.sha256[split] = writer.sha256
-        _check_enough(ledger, arguments)
-        (unfinished / "ledger.json").write_text(json.dumps(ledger.to_dict(), indent=2))
-        try:
-            os.replace(unfinished, folder)
-        except OSError:
-            if not folder.exists():  # else another run has prepared the same data meanwhile
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+def seal(settings: PieceSettings, finished: list[FinishedPiece], check: Callable[[Ledger], None]) -> None:
+    """Add up the pieces, and write what says that the preparation is whole."""
+    folder = settings.folder
+    ledger = Ledger()
+    digests = {split: hashlib.sha256() for split in settings.splits}
+    tokens = dict.fromkeys(settings.splits, 0)
+    for piece in finished:
+        ledger.add(piece.ledger)
+        for split, digest in digests.items():
+            digest.update(piece.ledger.sha256[split].encode())
+            if settings.packing == "concat":
+                lengths = np.fromfile(piece.folder / lengths_file(split), LENGTH_DTYPE)
+                ledger.cut_documents[split] += count_cut(lengths, tokens[split], settings.block_size)
+            tokens[split] += piece.ledger.tokens[split] + piece.ledger.padding_tokens[split]
+    for split in settings.splits:
+        ledger.blocks[split], ledger.left_over_tokens[split] = divmod(tokens[split], settings.block_size)
+        ledger.sha256[split] = digests[split].hexdigest()
+    if len(settings.splits) > 1:
+        ledger.shared_articles = _count_shared_articles([piece.folder for piece in finished])
+    check(ledger)
+    (folder / PIECES_FILE).write_text(json.dumps([piece.folder.name for piece in finished]))
+    whole = folder / f"{LEDGER_FILE}.partial"
+    whole.write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
+    os.replace(whole, folder / LEDGER_FILE)
+    used = {piece.folder for piece in finished}
+    for other in (folder / "pieces").iterdir():  # such as were cut at a limit that moved
+        if other not in used:
+            shutil.rmtree(other)
 
 
-def _usable_rows(arguments: DataArguments, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
-    """Batches of rows that pass the filters, up to `max_samples` in all; the others are counted by reason."""
-    kept = 0
-    rows_total = source.count_rows()
-    with tqdm(total=rows_total, desc=f"Tokenising {source.name}", unit=" rows", unit_scale=True) as progress:
-        for batch in source.open().iter(batch_size=ROWS_PER_BATCH):
-            usable = []
-            for values in zip(*batch.values(), strict=True):
-                row = dict(zip(batch, values, strict=True))
-                ledger.rows_read += 1
-                reason = reason_to_drop(row, arguments.languages, arguments.exercises)
-                if reason is not None:
-                    ledger.dropped_rows[reason] += 1
-                    continue
-                usable.append(row)
-                kept += 1
-                if kept == arguments.max_samples:
-                    break
-            yield usable
-            progress.update(ledger.rows_read - progress.n)
-            progress.set_postfix(kept=f"{kept:,}", tokens=f"{sum(ledger.tokens.values()):,}")
-            if kept == arguments.max_samples:
-                return
+def _count_shared_articles(folders: list[Path]) -> int:
+    """Articles that rows of both splits touch; the held-out ones, which are few, are held in memory."""
+    held_out = np.unique(np.concatenate([_keys(folder / articles_file("validation")) for folder in folders]))
+    shared = np.zeros(len(held_out), dtype=bool)
+    for folder in folders:
+        shared |= np.isin(held_out, _keys(folder / articles_file("train")))
+    return int(shared.sum())
 
 
-def _split_rows(rows: list[Row], arguments: DataArguments) -> list[str]:
-    """The split of each row."""
-    return [
-        "validation" if is_validation_row(row, arguments.validation_fraction, arguments.split_seed) else "train"
-        for row in rows
-    ]
+def _keys(file: Path) -> np.ndarray:
+    return np.fromfile(file, ARTICLE_DTYPE)
 
 
-def _tokenise_ahead(
-    batches: Iterable[list[Row]], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[list[Row], list[list[int]]]]:
-    """Each batch with its token ids; the next one is tokenised, by all cores, while this one is being written."""
-
-    def tokenise(rows: list[Row]) -> list[list[int]]:
-        # split_special_tokens: the characters <|endoftext|> in a row stay text, and cannot end a document.
-        texts = [row_to_text(row) for row in rows]
-        return tokenizer(texts, split_special_tokens=True, return_attention_mask=False, verbose=False)["input_ids"]
-
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead: tuple[list[Row], Future] | None = None
-        for rows in filter(None, batches):
-            before, ahead = ahead, (rows, thread.submit(tokenise, rows))
-            if before is not None:
-                yield before[0], before[1].result()
-        if ahead is not None:
-            yield ahead[0], ahead[1].result()
-
-
-def _write_rows(
-    rows: list[Row],
-    splits: list[str],
-    token_ids: list[list[int]],
-    end_of_text: int,
-    writers: dict[str, BlockWriter],
-    ledger: Ledger,
-) -> None:
-    """Hand each row of a batch to its split's writer."""
-    for row, split, row_ids in zip(rows, splits, token_ids, strict=True):
-        row_ids.append(end_of_text)
-        writers[split].add(row_ids)
-        ledger.kept_rows[split] += 1
-        ledger.tokens[split] += len(row_ids)
-        ledger.rows_by_exercise[row["exercise"]] += 1
-        ledger.rows_by_language[row["language"]] += 1
-
-
-def _check_enough(ledger: Ledger, arguments: DataArguments) -> None:
-    for split in SPLITS:
+def _check_enough(ledger: Ledger, arguments: DataArguments, splits: tuple[str, ...] = SPLITS) -> None:
+    for split in splits:
         if not ledger.blocks[split]:
             raise ValueError(
                 f"The {split} split holds {ledger.tokens[split]:,} tokens, less than one block of "

@@ -5,7 +5,8 @@ reasoning that leads to the answer. Every source of rows for this project has it
 """
 
 import hashlib
-from typing import Any
+import re
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -16,14 +17,48 @@ COLUMNS = (
     "exercise",
     "query",
     "query_seed_url",
+    "additional_seed_url",
     "constraints",
     "synthetic_reasoning",
     "synthetic_answer",
 )
+OPTIONAL_COLUMNS = ("additional_seed_url",)  # null where a source has none
+TEXT_COLUMNS = ("query", "constraints", "synthetic_reasoning", "synthetic_answer")
 # What SYNTH's pipeline writes into `constraints` where it gave up on a row.
 FAILED_GENERATION = "result:Failed after maximum attempts"
+# What stands in a column of text where some tool has written out a null.
+WRITTEN_NULLS = frozenset(("None", "null", "NULL", "nan", "NaN", "<NA>"))
+# Space of any kind, and what shows nothing: control and zero-width characters, the byte order mark.
+BLANK = "".join(map(chr, (*range(0x20), 0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF)))
+BLANK += "".join(character for character in map(chr, range(0x3001)) if character.isspace())
 
 Row = dict[str, Any]
+Split = Literal["train", "validation"]
+
+
+def repair(row: Row) -> list[str]:
+    """Change, in place, what would teach a model the traces of broken tools; returns what was found.
+
+    Line ends become LF, NUL characters go, and halves of surrogate pairs (which have no UTF-8) become U+FFFD.
+    """
+    found = []
+    for column in TEXT_COLUMNS:
+        text = row[column]
+        if text is None or (text.isascii() and "\r" not in text and "\0" not in text):
+            continue
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+            found.append("CR line ends")
+        if "\0" in text:
+            text = text.replace("\0", "")
+            found.append("NUL characters")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            found.append("lone surrogates")
+        row[column] = text
+    return sorted(set(found))
 
 
 def reason_to_drop(row: Row, languages: list[str] | None = None, exercises: list[str] | None = None) -> str | None:
@@ -42,6 +77,8 @@ def reason_to_drop(row: Row, languages: list[str] | None = None, exercises: list
         return "no question"
     if not _stripped(row["synthetic_answer"]):
         return "no answer"
+    if not WRITTEN_NULLS.isdisjoint((_stripped(row["query"]), _stripped(row["synthetic_answer"]))):
+        return "question or answer is a written null"
     if FAILED_GENERATION in _stripped(row["constraints"]):
         return "failed generation"
     if row["exercise"] == "rag" and not _sources(row):
@@ -55,9 +92,15 @@ def row_to_text(row: Row) -> str:
     `Q: {query}`, `Reasoning:` (left out where there is none) and `A: {answer}`, blank lines between; a rag row's
     sources stand before the question, since the answer quotes them.
     """
-    reasoning = _stripped(row["synthetic_reasoning"])
+    reasoning = reasoning_of(row)
     reasoning_part = f"Reasoning:\n{reasoning}\n\n" if reasoning else ""
     return f"{row_to_question(row)}\n\n{reasoning_part}A: {_stripped(row['synthetic_answer'])}"
+
+
+def reasoning_of(row: Row) -> str:
+    """The reasoning, empty where there is none."""
+    reasoning = _stripped(row["synthetic_reasoning"])
+    return "" if reasoning in WRITTEN_NULLS else reasoning
 
 
 def row_to_question(row: Row) -> str:
@@ -94,13 +137,23 @@ def article_key(article: str, salt: int = 0) -> bytes:
     return hashlib.blake2b(f"{salt}:{article}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def is_validation_row(row: Row, validation_fraction: float, split_seed: int) -> bool:
-    """Whether a row belongs to the held-out part.
+def articles(row: Row) -> list[str]:
+    """The seed article, and those that the row links to (`additional_seed_url`)."""
+    links = _stripped(row.get("additional_seed_url"))
+    return [seed_article(row), *(re.findall(r"https?://[^\s,;\"'\[\]|]+", links) or ([links] if links else []))]
 
-    Decided by a hash of the seed article, so that all questions grown from one article fall on the same side, whatever
-    the order of rows, the shard, or the process that reads them.
+
+def split_of(row: Row, validation_fraction: float, split_seed: int) -> Split | None:
+    """The part that a row belongs to, or `None` where it links to articles of both parts and so belongs to neither.
+
+    Decided by a hash of its articles, so that all questions that touch an article fall on the same side, whatever the
+    order of rows, the shard, or the process that reads them.
     """
-    return int.from_bytes(article_key(seed_article(row), split_seed), "big") < validation_fraction * 2**64
+    limit = validation_fraction * 2**64
+    held_out = {int.from_bytes(article_key(article, split_seed), "big") < limit for article in articles(row)}
+    if len(held_out) > 1:
+        return None
+    return "validation" if held_out.pop() else "train"
 
 
 def _sources(row: Row) -> str:
@@ -110,4 +163,4 @@ def _sources(row: Row) -> str:
 
 
 def _stripped(text: str | None) -> str:
-    return "" if text is None else text.strip()
+    return "" if text is None else text.strip(BLANK)

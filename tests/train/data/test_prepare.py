@@ -7,7 +7,7 @@ import pytest
 from train.arguments import DataArguments
 from train.data import prepare
 from train.data.prepare import prepare_data
-from train.data.synth import is_validation_row, row_to_text
+from train.data.synth import split_of, row_to_text
 
 
 END_OF_TEXT = 50256
@@ -31,7 +31,7 @@ def test_each_split_is_its_rows_texts_in_order_with_ends(arguments, tokenizer, r
     for blocks, held_out in ((data.train, False), (data.validation, True)):
         expected = []
         for number in range(200):
-            if is_validation_row(row(number), 0.2, 0) == held_out:
+            if (split_of(row(number), 0.2, 0) == "validation") == held_out:
                 expected += [*tokenizer(row_to_text(row(number)))["input_ids"], END_OF_TEXT]
         assert read_stream(blocks) == expected[: len(expected) // 16 * 16]
 
@@ -142,6 +142,6 @@ def test_too_few_rows_for_a_block_is_refused_with_the_counts(arguments, tokenize
 def test_it_is_known_what_the_model_is_taught_about(arguments, tokenizer, row):
     data = prepare_data(arguments(), tokenizer)
     rows = [row(number) for number in range(200)] + [row(900)]
-    expected = [not is_validation_row(one, 0.2, 0) for one in rows[:200]] + [False]
+    expected = [split_of(one, 0.2, 0) == "train" for one in rows[:200]] + [False]
     assert data.trained_on_article(rows) == expected
     assert data.trained_on_article([]) == []

@@ -2,7 +2,7 @@ import pytest
 
 from train.data.synth import (
     FAILED_GENERATION,
-    is_validation_row,
+    split_of,
     question_to_ids,
     reason_to_drop,
     row_to_question,
@@ -61,7 +61,7 @@ def test_without_a_choice_every_language_and_exercise_is_kept(row):
 
 def test_rows_of_one_article_fall_on_the_same_side(row):
     sides = [
-        {is_validation_row(row(number, query_seed_url=f"a://{article}"), 0.3, 0) for number in range(5)}
+        {(split_of(row(number, query_seed_url=f"a://{article}"), 0.3, 0) == "validation") for number in range(5)}
         for article in range(100)
     ]
     assert all(len(side) == 1 for side in sides)
@@ -69,15 +69,15 @@ def test_rows_of_one_article_fall_on_the_same_side(row):
 
 def test_the_held_out_share_is_as_asked_and_another_seed_holds_out_others(row):
     rows = [row(number) for number in range(4000)]
-    held_out = [is_validation_row(one, 0.1, split_seed=0) for one in rows]
-    others = [is_validation_row(one, 0.1, split_seed=1) for one in rows]
+    held_out = [(split_of(one, 0.1, split_seed=0) == "validation") for one in rows]
+    others = [(split_of(one, 0.1, split_seed=1) == "validation") for one in rows]
     assert 0.08 < sum(held_out) / len(rows) < 0.12
     assert held_out != others
 
 
 def test_rows_without_an_article_are_split_by_question(row):
     rows = [row(number, query_seed_url=None, query="The same?") for number in range(5)]
-    assert len({is_validation_row(one, 0.5, 0) for one in rows}) == 1
+    assert len({(split_of(one, 0.5, 0) == "validation") for one in rows}) == 1
 
 
 @pytest.mark.parametrize("reasoning", ["It does.", None])

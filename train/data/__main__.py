@@ -1,0 +1,93 @@
+"""Prepare the data of a recipe ahead of the run: rows to blocks of tokens on disk.
+
+    python -m train.data --config RECIPE                             # all of it, or what is missing
+    python -m train.data --config RECIPE --dataset_num_proc 16       # by 16 processes
+    python -m train.data --config RECIPE --shards 3/10               # the fourth of ten parts (0/10 to 9/10)
+
+Parts can be prepared at the same time on machines that share `--data_cache_dir`; the command without `--shards`, or the
+run itself, then finds them. Takes all settings of train/pretrain.py; a preparation that was killed goes on.
+"""
+
+import argparse
+import logging
+import re
+import sys
+
+from transformers import AutoTokenizer
+
+from modeling_gpt2scratch import TOKENIZER_FOLDER
+from train.data.choice import Choice
+from train.data.piece_pool import prepare_pieces
+from train.data.pieces import PieceSettings
+from train.data.prepare import cache_folder, is_prepared, prepare_data
+from train.data.row_limit import Limit
+from train.data.sources import find_source
+from train.recipe import RecipeParser
+
+
+logger = logging.getLogger("train.data")
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        "python -m train.data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--shards", help="PART/PARTS: only these files of the dataset, counted from 0")
+    own, recipe_words = parser.parse_known_args(words)
+    try:
+        prepare(recipe_words, own.shards)
+    except (ValueError, OSError) as error:
+        logger.error("train.data: %s", error)
+        return 2
+    return 0
+
+
+def prepare(recipe_words: list[str], part: str | None) -> None:
+    """Prepare all data of a recipe, or a part of the files.
+
+    Raises:
+        ValueError: a mistake in the settings, or in the data.
+    """
+    recipe = RecipeParser().parse_recipe([*recipe_words, "--resume_from_checkpoint", "auto"])
+    arguments = recipe.data
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+    if part is None:
+        data = prepare_data(arguments, tokenizer)
+        logger.info("%s\n\n%s", data.ledger.render(), data.folder)
+        return
+    if arguments.max_samples is not None or arguments.max_tokens is not None:
+        raise ValueError(
+            f"--shards {part} with --max_samples or --max_tokens: which row is the last depends on the files before. "
+            "Leave out the one or the others."
+        )
+    source = find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split)
+    shards = shards_of_part(part, len(source.shards))
+    folder = cache_folder(arguments, source, tokenizer)
+    if shards and not is_prepared(folder):
+        settings = PieceSettings(folder, arguments.block_size, arguments.packing, arguments.broken_shards == "skip")
+        choice = Choice.from_arguments(arguments)
+        prepare_pieces(settings, source, choice, tokenizer, arguments.dataset_num_proc, Limit(), shards=shards)
+    logger.info("Files %d to %d of %d are prepared: %s", shards.start, shards.stop - 1, len(source.shards), folder)
+
+
+def shards_of_part(part: str, shards: int) -> range:
+    """The files of PART/PARTS, without gap or overlap.
+
+    Raises:
+        ValueError: it is not written so, or there is no such part.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ValueError(f"--shards {part}: PART/PARTS is wanted, with PART from 0 to PARTS - 1, as in 3/10.")
+    number, parts = int(match[1]), int(match[2])
+    return range(shards * number // parts, shards * (number + 1) // parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
