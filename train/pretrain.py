@@ -105,6 +105,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
             "exam": [dataclasses.asdict(result) for result in exam],
             "exam_before": [dataclasses.asdict(result) for result in exam_before],
             "data": {**data.source.describe(), **ledger.to_dict()},
+            **({"held_out_data": data.ledger.to_dict()} if recipe.data.streaming else {}),
         }
         write_results(recipe.run_folder, results)
         draw_loss_curve(recipe.run_folder, trainer.state.log_history)

@@ -80,6 +80,7 @@ class StreamingTrainer(SavingTrainer):
         for batch in batches:
             if NOTES in batch:
                 stream, self._places[stream], ledgers = batch.pop(NOTES)
+                self._counted.blocks["train"] += len(batch["input_ids"])
                 for ledger in ledgers:
                     self._counted.add(ledger)
         return batches, items

@@ -125,6 +125,72 @@ def test_muon_under_a_decaying_schedule_resumes_exactly(words, shared, stop_afte
     assert_same(record(stopped, log_by_step), record(whole, log_by_step))
 
 
+STREAMED = (
+    *("--streaming", "true", "--shuffle_buffer", "30", "--max_eval_blocks", "4"),
+    *("--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2", "--max_steps", "24"),
+    *("--attn_pdrop", "0.1", "--resid_pdrop", "0.1", "--embd_pdrop", "0.1", "--save_steps", "100"),
+    *("--sample_prompts", "What follows 3?", "--sample_tokens", "6", "--sample_temperature", "0.7"),
+)
+
+
+@pytest.fixture
+def streamed_words(tiny_recipe, shared, row):
+    """A run over 200 rows in four files, a little more than two passes."""
+    folder = shared / "rows"
+    folder.mkdir(exist_ok=True)
+    for file in range(4):
+        rows = [row(number) for number in range(50 * file, 50 * (file + 1))]
+        (folder / f"{file}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return [
+        "--config",
+        str(tiny_recipe),
+        "--dataset",
+        str(folder),
+        "--data_cache_dir",
+        str(shared / "cache"),
+        *STREAMED,
+    ]
+
+
+def data_of(folder):
+    return json.loads((folder / "results.json").read_text())["data"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "stops"),
+    [
+        ((), [3, 9, 15, 16]),
+        (("--dataloader_num_workers", "2", "--packing", "best_fit"), [5, 12]),
+    ],
+    ids=["concat", "workers, best fit"],
+)
+def test_a_stream_goes_on_where_it_was(settings, stops, streamed_words, shared, stop_after, log_by_step):
+    words = [*streamed_words, *settings]
+    whole, stopped = (shared / f"{name}-{len(settings)}" for name in ("streamed", "streamed-stopped"))
+    assert main([*words, "--output_dir", str(whole)]) == 0
+    words += ["--output_dir", str(stopped), "--resume_from_checkpoint", "auto"]
+    for stop in stops:
+        stop_after(stop)
+        assert main(words) == 128 + signal.SIGTERM
+    stop_after(None)
+    assert main(words) == 0
+    assert_same(record(stopped, log_by_step), record(whole, log_by_step))
+    assert data_of(stopped) == data_of(whole)
+    assert data_of(whole)["rows_read"] > 200
+
+
+def test_a_stream_goes_on_with_workers_in_the_place_of_processes_only_if_their_product_is_the_same(
+    streamed_words, shared, stop_after, caplog
+):
+    words = [*streamed_words, "--output_dir", str(shared / "other-streams")]
+    stop_after(3)
+    assert main(words) == 128 + signal.SIGTERM
+    stop_after(None)
+    words += ["--resume_from_checkpoint", "true", "--dataloader_num_workers", "2"]
+    assert main(words) == 1
+    assert "was made with 1 streams" in caplog.text
+
+
 def test_another_number_of_accumulated_batches_sees_the_same_rows(
     words, shared, never_stopped, stop_after, log_by_step
 ):

@@ -36,9 +36,12 @@ def held_out(folder):
     return [entry["eval_loss"] for entry in history if "eval_loss" in entry]
 
 
-def test_two_processes_resume_exactly(words, launch, launcher, run_to_end, stop_gently, tmp_path, log_by_step):
-    """Dropout, accumulation and workers on."""
-    words = [*words, "--dataloader_num_workers", "1"]
+@pytest.mark.parametrize("streaming", ["false", "true"])
+def test_two_processes_resume_exactly(
+    streaming, words, launch, launcher, run_to_end, stop_gently, tmp_path, log_by_step
+):
+    """Dropout, accumulation and workers on; streams stop amid a full buffer."""
+    words = [*words, "--dataloader_num_workers", "1", "--streaming", streaming, "--shuffle_buffer", "25"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     run_to_end(launch([*words, "--output_dir", str(whole)], launcher))
     words += ["--output_dir", str(stopped)]
@@ -48,6 +51,24 @@ def test_two_processes_resume_exactly(words, launch, launcher, run_to_end, stop_
     assert held_out(stopped) == held_out(whole)
     expected, found = load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_streams_of_two_workers_go_on_in_two_processes(
+    words, launch, launcher, run_to_end, stop_after, tmp_path, log_by_step
+):
+    """The same batches in the same order, so the same losses but for rounding."""
+    words = [*words, *NO_DROPOUT, "--streaming", "true", "--shuffle_buffer", "25"]
+    workers = [*words, "--gradient_accumulation_steps", "4", "--dataloader_num_workers", "2"]
+    whole, changed = tmp_path / "whole", tmp_path / "changed"
+    assert main([*workers, "--output_dir", str(whole)]) == 0
+    stop_after(7)
+    assert main([*workers, "--output_dir", str(changed)]) == 128 + signal.SIGTERM
+    stop_after(None)
+    run_to_end(launch([*words, "--output_dir", str(changed), "--resume_from_checkpoint", "true"], launcher))
+    expected, found = log_by_step(whole), log_by_step(changed)
+    assert expected.keys() == found.keys()
+    for step in expected:
+        assert found[step] == pytest.approx(expected[step], rel=1e-4), step
 
 
 def test_one_process_goes_on_as_two_and_as_one_again(

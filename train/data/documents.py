@@ -18,6 +18,10 @@ from train.data.synth import TEXT_COLUMNS, Row, Split, article_key, articles, re
 NOT_NAMED = "(none)"  # the exercise or language of rows that have none
 
 
+# Why a row is left out where only one part is read.
+OF_THE_OTHER_PART: dict[Split, str] = {"validation": "held out", "train": "for training"}
+
+
 @dataclass
 class Document:
     """One usable row.
@@ -52,7 +56,7 @@ def documents_of(
     """The documents of each batch, and the counts of its rows; the next is tokenised, by all cores, while it is used.
 
     Args:
-        splits: documents of other parts are only counted as rows, and not tokenised.
+        splits: documents of another part are counted as dropped, and not tokenised.
     """
 
     def tokenise(chosen: list[_ChosenRow]) -> list[list[int]]:
@@ -72,7 +76,7 @@ def documents_of(
 
         for batch in batches:
             counts = Ledger()
-            chosen = [one for one in _choose(batch, choice, counts) if one.split in splits]
+            chosen = list(_choose(batch, choice, counts, splits))
             ahead.append((batch, counts, chosen, thread.submit(tokenise, chosen)))
             if len(ahead) > 1:
                 yield finish()
@@ -80,7 +84,7 @@ def documents_of(
             yield finish()
 
 
-def _choose(batch: RowBatch, choice: Choice, counts: Ledger) -> Iterator[_ChosenRow]:
+def _choose(batch: RowBatch, choice: Choice, counts: Ledger, splits: tuple[Split, ...]) -> Iterator[_ChosenRow]:
     """The rows that are used; the others are counted by reason."""
     counts.rows_read = len(batch.rows) + sum(batch.unreadable.values())
     counts.dropped_rows.update(batch.unreadable)
@@ -92,6 +96,8 @@ def _choose(batch: RowBatch, choice: Choice, counts: Ledger) -> Iterator[_Chosen
         counts.rows_read_by_exercise[row["exercise"] or NOT_NAMED] += 1
         counts.rows_read_by_language[row["language"] or NOT_NAMED] += 1
         reason, split, times = choice.judge(row)
+        if reason is None and split not in splits:
+            reason = OF_THE_OTHER_PART[split]
         if reason is None:
             yield _ChosenRow(row, split, times, characters, repairs)
         else:

@@ -109,6 +109,8 @@ class Ledger:
     def _describe_blocks(self) -> Iterable[str]:
         for split in SPLITS:
             tokens, padding = self.tokens[split], self.padding_tokens[split]
+            if not tokens:  # of a stream, which has one part only
+                continue
             yield (
                 f"{split}: {self.blocks[split]:,} blocks; "
                 f"{self.cut_documents[split] / max(self.documents(split), 1):.1%} of the documents are cut, "

@@ -53,7 +53,7 @@ def up_to(limit: Limit, batches: Iterable[RowBatch], ledger: Ledger, most_times:
             if n == 0 and not in_flight and rows:
                 n = 1
             in_flight, rows = rows[:n], rows[n:]
-            yield RowBatch(in_flight, unreadable, batch.next_place, 0 if rows else read)
+            yield RowBatch(in_flight, unreadable, batch.next_place, 0 if rows else read, [] if rows else batch.skipped)
             unreadable = {}
             if not rows:
                 break

@@ -193,11 +193,11 @@ def _read_json_lines(path: Path, name: str, piece: Piece, place: int | None) -> 
     with open(path, "rb") as file:
         if place is not None:
             file.seek(place)
-        elif first > 0:  # a line belongs to the piece that its first byte is in
-            file.seek(first - 1)
-            file.readline()
         else:
             _check_first_line(path, name)
+            if first > 0:  # a line belongs to the piece that its first byte is in
+                file.seek(first - 1)
+                file.readline()
         begin = file.tell()
         while (at := file.tell()) < last and (line := file.readline()):
             row = _parse_line(line, path, name, at)
@@ -214,11 +214,14 @@ def _read_json_lines(path: Path, name: str, piece: Piece, place: int | None) -> 
 
 def _check_first_line(path: Path, name: str) -> None:
     """Columns that the first row lacks are not in the file; where later rows leave one out, it is null."""
+    at = 0
     with open(path, "rb") as file:
         for line in file:
-            if line.strip():
-                check_columns(list(_parse_object(line.decode(errors="replace"), path, name, 0)), name)
+            text = line.decode(errors="replace").removeprefix("\ufeff")
+            if text.strip():
+                check_columns(list(_parse_object(text, path, name, at)), name)
                 return
+            at += len(line)
 
 
 def _parse_line(line: bytes, path: Path, name: str, at: int) -> Row | None:
@@ -241,8 +244,8 @@ def _parse_line(line: bytes, path: Path, name: str, at: int) -> Row | None:
 
 def _parse_object(text: str, path: Path, name: str, at: int) -> dict[str, Any]:
     try:
-        values = json.loads(text.removeprefix("\ufeff"))
-    except ValueError as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise BadShardError(f"{name}, line {_line_number(path, at)} is no JSON ({error}): {text[:80]!r}") from error
     if not isinstance(values, dict):
         raise BadShardError(f"{name}, line {_line_number(path, at)} is no JSON object: {text[:80]!r}")

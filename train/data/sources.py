@@ -1,13 +1,15 @@
 """Where rows come from: the embedded sample, files and folders on disk, or a dataset on the Hugging Face Hub."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from datasets import load_dataset_builder
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
+
+from train.data.shard_reading import open_parquet
 
 
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
@@ -73,10 +75,19 @@ class Source:
         return [[shard.name, shard.bytes, Path(shard.name).stat().st_mtime_ns] for shard in self.shards]
 
     def count_rows(self) -> int | None:
-        """The number of rows where that is cheap to know (local parquet files write it down), else `None`."""
+        """The number of rows where that is cheap to know (local parquet files write it down), else `None`.
+
+        Raises:
+            BadShardError: such a file cannot be read.
+        """
         if self.revision is None and all(shard.kind == ".parquet" for shard in self.shards):
-            return sum(pq.read_metadata(shard.name).num_rows for shard in self.shards)
+            return sum(_count_rows(shard) for shard in self.shards)
         return None
+
+
+def _count_rows(shard: Shard) -> int:
+    with open_parquet(Path(shard.name), str(shard)) as file:
+        return file.metadata.num_rows
 
 
 def find_source(dataset: str, revision: str | None = None, split: str = "train") -> Source:
@@ -111,15 +122,21 @@ def _local_source(dataset: str, path: Path) -> Source:
     if len(suffixes) > 1:
         raise ValueError(f"{dataset} holds both .parquet and .jsonl files: name one kind, so no row is read twice.")
     checksums = _read_checksums(path / CHECKSUMS_FILE) if path.is_dir() else {}
-    missing = sorted(checksums.keys() - {file.resolve() for file in files})
+    files = [_absolute(file) for file in files]
+    missing = sorted(checksums.keys() - set(files))
     missing = [file for file in missing if file.suffix in FORMATS]
     if missing:
         raise ValueError(f"{path / CHECKSUMS_FILE} lists {missing[0].name}, which is not there: copy it again.")
-    return Source(dataset, tuple(_local_shard(file.resolve(), checksums) for file in files))
+    return Source(dataset, tuple(_local_shard(file, checksums) for file in files))
 
 
 def _local_shard(file: Path, checksums: dict[Path, str]) -> Shard:
     return Shard(str(file), file.stat().st_size, checksums.get(file))
+
+
+def _absolute(file: Path) -> Path:
+    """Links are not followed: in the Hub's cache they lead to files whose names do not say what they are."""
+    return Path(os.path.abspath(file))
 
 
 def _read_checksums(file: Path) -> dict[Path, str]:
@@ -131,7 +148,7 @@ def _read_checksums(file: Path) -> dict[Path, str]:
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
         if match is None:
             raise ValueError(f"{file}, line {number}: {line[:80]!r} is not what sha256sum writes.")
-        checksums[(file.parent / match[2]).resolve()] = match[1]
+        checksums[_absolute(file.parent / match[2])] = match[1]
     return checksums
 
 

@@ -31,6 +31,9 @@ WRITTEN_NULLS = frozenset(("None", "null", "NULL", "nan", "NaN", "<NA>"))
 # Space of any kind, and what shows nothing: control and zero-width characters, the byte order mark.
 BLANK = "".join(map(chr, (*range(0x20), 0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF)))
 BLANK += "".join(character for character in map(chr, range(0x3001)) if character.isspace())
+# One address of several. Commas and quotes are part of it (".../Paris,_Texas", ".../Ohm's_law") but for those that stand
+# before space, another address, or the end.
+LINK = re.compile(r"https?://\S+?(?=[,;'\"\[\]|]*(?:\s|$)|[,;'\"\[\]|]+https?://)")
 
 Row = dict[str, Any]
 Split = Literal["train", "validation"]
@@ -99,8 +102,7 @@ def row_to_text(row: Row) -> str:
 
 def reasoning_of(row: Row) -> str:
     """The reasoning, empty where there is none."""
-    reasoning = _stripped(row["synthetic_reasoning"])
-    return "" if reasoning in WRITTEN_NULLS else reasoning
+    return _unless_null(row["synthetic_reasoning"])
 
 
 def row_to_question(row: Row) -> str:
@@ -129,7 +131,7 @@ def text_to_answer(text: str) -> str:
 
 def seed_article(row: Row) -> str:
     """What a row was grown from: its seed article's address, or its question where it has none."""
-    return _stripped(row["query_seed_url"]) or _stripped(row["query"])
+    return _unless_null(row["query_seed_url"]) or _stripped(row["query"])
 
 
 def article_key(article: str, salt: int = 0) -> bytes:
@@ -139,8 +141,8 @@ def article_key(article: str, salt: int = 0) -> bytes:
 
 def articles(row: Row) -> list[str]:
     """The seed article, and those that the row links to (`additional_seed_url`)."""
-    links = _stripped(row.get("additional_seed_url"))
-    return [seed_article(row), *(re.findall(r"https?://[^\s,;\"'\[\]|]+", links) or ([links] if links else []))]
+    links = _unless_null(row.get("additional_seed_url"))
+    return [seed_article(row), *(LINK.findall(links) or ([links] if links.strip("[]") else []))]
 
 
 def split_of(row: Row, validation_fraction: float, split_seed: int) -> Split | None:
@@ -160,6 +162,11 @@ def _sources(row: Row) -> str:
     """The `<source_N>` blocks of a rag row, else the empty string."""
     constraints = _stripped(row["constraints"])
     return constraints if row["exercise"] == "rag" and "<source_" in constraints else ""
+
+
+def _unless_null(text: str | None) -> str:
+    stripped = _stripped(text)
+    return "" if stripped in WRITTEN_NULLS else stripped
 
 
 def _stripped(text: str | None) -> str:

@@ -7,7 +7,7 @@ import pytest
 from train.arguments import DataArguments
 from train.data import prepare
 from train.data.prepare import prepare_data
-from train.data.synth import split_of, row_to_text
+from train.data.synth import row_to_text, split_of
 
 
 END_OF_TEXT = 50256

@@ -2,11 +2,11 @@ import pytest
 
 from train.data.synth import (
     FAILED_GENERATION,
-    split_of,
     question_to_ids,
     reason_to_drop,
     row_to_question,
     row_to_text,
+    split_of,
     text_to_answer,
 )
 
