@@ -20,7 +20,9 @@ from contextlib import nullcontext
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
+from train.build_model import build_config
 from train.checkpoints import put_aside_damaged, step_of
+from train.data.shard_reading import BadShardError
 from train.evaluation import ExamResult, load_exam, render_exam, take_exam
 from train.graceful_stop import GracefulStop, end_with_launcher
 from train.hardware import set_up_hardware
@@ -60,7 +62,7 @@ def main(words: list[str]) -> int:
             if writes:
                 put_aside_damaged(recipe.run_folder, step_of(recipe.resume_from) if recipe.resume_from else 0)
             return pretrain(recipe, tokenizer)
-    except (RunRefusedError, CheckpointNotWrittenError, NotFiniteError) as error:
+    except (RunRefusedError, BadShardError, CheckpointNotWrittenError, NotFiniteError) as error:
         logger.error("pretrain.py: %s", error)
         return 1
 
@@ -69,8 +71,12 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns 0, or 128 + the signal that stopped the training."""
     end_with_launcher()
     set_up_hardware(recipe)
-    questions = load_exam(recipe.run.exam) if recipe.run.exam else []
-    data = load_training_data(recipe, tokenizer)
+    try:
+        build_config(recipe, tokenizer)  # sizes that no model can have show before the data is prepared
+        questions = load_exam(recipe.run.exam) if recipe.run.exam else []
+        data = load_training_data(recipe, tokenizer)
+    except (ValueError, OSError) as error:  # rows that cannot be read, a Hub that cannot be reached, a full disk
+        raise RunRefusedError(str(error)) from error
     logger.info("%s", data.ledger.render())
     if recipe.resume_from is not None:
         check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from train.data.packing import collate_blocks
 from train.loss_guard import WINDOW_STEPS, LossGuard, NotFiniteError
 from train.pretrain import main
 from train.trainer import PretrainingTrainer
@@ -94,7 +95,7 @@ def test_a_run_stops_at_a_nan_and_names_its_rows(poison, tiny_recipe, tmp_path, 
     assert len(trainer.train_dataset) // 8 == 18
     rows = trainer.rows_of_step(bad_step)
     expected = torch.cat(seen[bad_step])
-    assert torch.equal(torch.tensor(trainer.train_dataset[rows]["input_ids"]).long(), expected.long())
+    assert torch.equal(collate_blocks([trainer.train_dataset[row] for row in rows])["input_ids"], expected)
     assert f"training blocks {', '.join(map(str, sorted(rows)))};" in caplog.text
     newest = max(int(path.name[11:]) for path in (tmp_path / "run").glob("checkpoint-*"))
     assert newest == (bad_step - 1) // 2 * 2

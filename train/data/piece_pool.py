@@ -4,6 +4,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -210,8 +211,17 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(settings, choice, tokenizer, counters, threads: int) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # the tokenizer's
     _worker.update(settings=settings, choice=choice, tokenizer=tokenizer, counters=counters)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for tasks for ever; what it was writing is unfinished anyway."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(task: Task, limit: Limit) -> list[FinishedPiece]:

@@ -23,6 +23,7 @@ from train.data.synth import Split
 
 
 LEDGER_FILE = "ledger.json"
+UNFINISHED = ".unfinished"  # at the end of a folder's name
 LENGTH_DTYPE = np.dtype("<u4")
 ARTICLE_DTYPE = np.dtype(">u8")
 
@@ -54,6 +55,14 @@ def piece_folder(settings: PieceSettings, piece: Piece, limit: Limit = NO_LIMIT)
     """Where a piece lies; one that ends at a limit has that in its name."""
     end = "".join(f"-{kind}-{n}" for kind, n in (("rows", limit.rows), ("tokens", limit.tokens)) if n is not None)
     return settings.folder / "pieces" / f"{piece.name}{end}"
+
+
+def piece_lock(settings: PieceSettings, name: str, timeout: float = -1) -> FileLock:
+    """Held by whoever writes or removes a piece, at whatever limit; `name` is that of any of its folders."""
+    locks = settings.folder / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    piece = "-".join(name.removesuffix(UNFINISHED).split("-")[:4])
+    return FileLock(locks / f"{piece}.lock", timeout)
 
 
 def load_ledger(folder: Path) -> Ledger:
@@ -90,13 +99,11 @@ def prepare_piece(
         BadShardError: the file cannot be read.
     """
     whole, limited = piece_folder(settings, piece), piece_folder(settings, piece, limit)
-    locks = settings.folder / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{limited.name}.lock"):
+    with piece_lock(settings, piece.name):
         for folder in (limited, whole):
             if folder.exists() and (folder == limited or not limit.reached_by(load_ledger(folder))):
                 return folder, load_ledger(folder)
-        unfinished = limited.with_name(f"{limited.name}.unfinished")
+        unfinished = limited.with_name(f"{limited.name}{UNFINISHED}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         ledger = _write(unfinished, settings, piece, path, name, choice, tokenizer, limit, report)
@@ -107,17 +114,20 @@ def prepare_piece(
 
 
 def skip_piece(settings: PieceSettings, piece: Piece, reason: str) -> tuple[Path, Ledger]:
-    """Write a piece without rows in place of one that cannot be read."""
+    """Write a piece without rows in place of one that cannot be read, unless it is there."""
     folder = piece_folder(settings, piece)
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    ledger = Ledger(skipped_shards=[f"part {piece.part + 1} of {piece.parts}: {reason}"])
-    for split in settings.splits:
-        _SplitWriter(unfinished, split, settings, end_of_text=0).close(ledger)
-    (unfinished / LEDGER_FILE).write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
-    os.replace(unfinished, folder)
-    return folder, ledger
+    with piece_lock(settings, piece.name):
+        if folder.exists():
+            return folder, load_ledger(folder)
+        unfinished = folder.with_name(f"{folder.name}{UNFINISHED}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        ledger = Ledger(skipped_shards=[f"part {piece.part + 1} of {piece.parts}: {reason}"])
+        for split in settings.splits:
+            _SplitWriter(unfinished, split, settings, end_of_text=0).close(ledger)
+        (unfinished / LEDGER_FILE).write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
+        os.replace(unfinished, folder)
+        return folder, ledger
 
 
 def _write(

@@ -7,11 +7,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import datasets
 import numpy as np
+from filelock import Timeout
 from transformers import PreTrainedTokenizerBase
 
 from train.arguments import DataArguments
@@ -26,6 +28,7 @@ from train.data.pieces import (
     PieceSettings,
     articles_file,
     lengths_file,
+    piece_lock,
     tokens_file,
 )
 from train.data.row_limit import Limit
@@ -54,7 +57,7 @@ class PreparedData:
 
     def trained_on_article(self, rows: list[Row]) -> list[bool]:
         """For each row, whether some training row touches its seed article."""
-        asked = np.frombuffer(b"".join(article_key(seed_article(row)) for row in rows), dtype=ARTICLE_DTYPE)
+        asked = np.frombuffer(b"".join(article_key(seed_article(row)) for row in rows), ARTICLE_DTYPE).astype(np.uint64)
         found = np.zeros(len(rows), dtype=bool)
         for file in self.train.files:
             found |= np.isin(asked, _keys(file.with_name(articles_file("train"))))
@@ -133,10 +136,16 @@ def cache_folder(
         "source": source.fingerprint(),
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         "held_out_blocks": held_out_blocks,
+        "evaluation_sets": [_sha256(Path(name).expanduser()) for name in arguments.decontaminate or []],
     }
     fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     root = arguments.data_cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch"
     return Path(root).expanduser() / fingerprint
+
+
+def _sha256(file: Path) -> str | None:
+    """Of its content; `None` where there is no such file (a task's name)."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def seal(settings: PieceSettings, finished: list[FinishedPiece], check: Callable[[Ledger], None]) -> None:
@@ -159,14 +168,17 @@ def seal(settings: PieceSettings, finished: list[FinishedPiece], check: Callable
     if len(settings.splits) > 1:
         ledger.shared_articles = _count_shared_articles([piece.folder for piece in finished])
     check(ledger)
-    (folder / PIECES_FILE).write_text(json.dumps([piece.folder.name for piece in finished]))
-    whole = folder / f"{LEDGER_FILE}.partial"
-    whole.write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
-    os.replace(whole, folder / LEDGER_FILE)
-    used = {piece.folder for piece in finished}
-    for other in (folder / "pieces").iterdir():  # such as were cut at a limit that moved
-        if other not in used:
-            shutil.rmtree(other)
+    with piece_lock(settings, "whole"):  # another run may have come as far at the same time
+        if not is_prepared(folder):
+            (folder / PIECES_FILE).write_text(json.dumps([piece.folder.name for piece in finished]))
+            whole = folder / f"{LEDGER_FILE}.partial"
+            whole.write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
+            os.replace(whole, folder / LEDGER_FILE)
+        used = {piece.folder for piece in finished}
+        for other in (folder / "pieces").iterdir():  # such as were cut at a limit that moved
+            if other not in used:
+                with suppress(Timeout), piece_lock(settings, other.name, timeout=0):
+                    shutil.rmtree(other)
 
 
 def _count_shared_articles(folders: list[Path]) -> int:
@@ -179,7 +191,7 @@ def _count_shared_articles(folders: list[Path]) -> int:
 
 
 def _keys(file: Path) -> np.ndarray:
-    return np.fromfile(file, ARTICLE_DTYPE)
+    return np.fromfile(file, ARTICLE_DTYPE).astype(np.uint64)  # np.isin fails at some of another byte order
 
 
 def _check_enough(ledger: Ledger, arguments: DataArguments, splits: tuple[str, ...] = SPLITS) -> None:

@@ -13,7 +13,12 @@ from pathlib import Path
 
 from datasets import load_dataset
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import HTTPError  # of whichever library the client is built on
+from huggingface_hub.errors import (
+    HTTPError,  # of whichever library the client is built on
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from train.data.shard_reading import BadShardError, Piece, read_piece
 from train.data.sources import Shard, Source
@@ -68,6 +73,8 @@ def fetch(shard: Shard, folder: Path) -> Path:
             )
             check_content(path, shard)
             return path
+        except (RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+            raise BadShardError(f"{shard} is not on the Hub: {error}") from error  # waiting would not bring it
         except (OSError, HTTPError, BadShardError) as error:
             if isinstance(error, BadShardError):
                 shutil.rmtree(folder, ignore_errors=True)  # else the same bytes would be found again

@@ -31,8 +31,8 @@ WRITTEN_NULLS = frozenset(("None", "null", "NULL", "nan", "NaN", "<NA>"))
 # Space of any kind, and what shows nothing: control and zero-width characters, the byte order mark.
 BLANK = "".join(map(chr, (*range(0x20), 0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF)))
 BLANK += "".join(character for character in map(chr, range(0x3001)) if character.isspace())
-# One address of several. Commas and quotes are part of it (".../Paris,_Texas", ".../Ohm's_law") but for those that stand
-# before space, another address, or the end.
+# One address of several. Commas and quotes are part of it (".../Paris,_Texas", ".../Ohm's_law"), but for those that
+# stand before space, another address, or the end.
 LINK = re.compile(r"https?://\S+?(?=[,;'\"\[\]|]*(?:\s|$)|[,;'\"\[\]|]+https?://)")
 
 Row = dict[str, Any]

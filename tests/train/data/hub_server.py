@@ -19,7 +19,8 @@ class HubServer(ThreadingHTTPServer):
     Args:
         requests: what was asked for: "GET /path", in order.
         faults: for a file's name, what goes wrong in each download of it, in turn: "503", "dropped" (the connection
-            ends in the middle), "flipped" (a byte differs), or `None` for nothing, as once they are used up.
+            ends in the middle), "short" (the end is missing, and not announced), "flipped" (a bit differs), or `None`
+            for nothing, as once they are used up.
     """
 
     def __init__(self, repo_id: str, folder: Path):
@@ -104,6 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(503, b"", {})
         if fault == "flipped":
             content = bytes([*content[:-9], content[-9] ^ 1, *content[-8:]])
+        if fault == "short":
+            content = content[:-9]
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{sha256}"', "Accept-Ranges": "bytes"}
         status, asked = 200, self.headers.get("Range")
         if asked:
