@@ -14,7 +14,7 @@ pretrain: $(VENV)/installed
 	$(BIN)/accelerate launch train/pretrain.py $(ARGS)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 conformance: $(VENV)/installed
 	$(BIN)/python tests/conformance/fetch.py

@@ -65,6 +65,8 @@ def check_training(training: TrainingArguments, data: DataArguments) -> None:
     """Refuse what the Trainer would accept and the user would regret."""
     if data.streaming and training.max_steps <= 0:
         raise ValueError("--streaming needs --max_steps: how many rows a stream has is not known before its end.")
+    if data.packing == "best_fit" and getattr(training, "use_cache", False):
+        raise ValueError("--use_cache true with --packing best_fit: documents would see each other. Leave it out.")
     if training.learning_rate <= 0:
         raise ValueError(f"--learning_rate {training.learning_rate} must be above 0.")
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):

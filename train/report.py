@@ -1,11 +1,16 @@
 """What a finished run leaves to look at: its results as JSON, its loss curve as a picture."""
 
 import json
+import os
 import platform
+import subprocess
+from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
+
+from train.hardware import available_cores
 
 
 RESULTS_FILE = "results.json"
@@ -13,14 +18,36 @@ CURVE_FILE = "loss_curve.png"
 
 
 def write_results(folder: Path, results: dict) -> None:
-    """Write `results.json`: the given figures, and the versions that they were made with."""
+    """Write `results.json`: the given figures, and the code, versions and hardware that they were made with."""
     versions = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    text = json.dumps({**results, "versions": versions}, indent=2, ensure_ascii=False)
+    text = json.dumps(
+        {**results, "versions": versions, "git_commit": git_commit(), "hardware": describe_hardware()},
+        indent=2,
+        ensure_ascii=False,
+    )
     (folder / RESULTS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def git_commit() -> str | None:
+    """The commit of this code, where it is a git checkout with nothing changed; else `None`."""
+    repository = Path(__file__).parent
+    try:
+        run = partial(subprocess.run, cwd=repository, capture_output=True, text=True, check=True)
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no", "."]).stdout.strip()
+        return None if changed else run(["git", "rev-parse", "HEAD"]).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def describe_hardware() -> str:
+    """What was trained on: accelerators by name, or the processor's architecture and cores."""
+    if torch.cuda.is_available():
+        return f"{os.environ.get('WORLD_SIZE', '1')} x {torch.cuda.get_device_name()}"
+    return f"CPU ({platform.machine()}), {available_cores()} cores"
 
 
 def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:

@@ -1,8 +1,10 @@
 import json
+import re
+import subprocess
 
 from PIL import Image
 
-from train.report import CURVE_FILE, RESULTS_FILE, draw_loss_curve, write_results
+from train.report import CURVE_FILE, RESULTS_FILE, draw_loss_curve, git_commit, write_results
 
 
 HISTORY = [
@@ -18,6 +20,21 @@ def test_results_carry_their_figures_and_versions(tmp_path):
     results = json.loads((tmp_path / RESULTS_FILE).read_text())
     assert results["tokens_seen"] == 2000
     assert results["versions"].keys() == {"python", "torch", "transformers"}
+    assert results["hardware"].startswith(("CPU (", "1 x "))
+
+
+def test_the_commit_is_named_only_where_it_is_the_code_that_ran(tmp_path, monkeypatch):
+    package = tmp_path / "train"
+    package.mkdir()
+    monkeypatch.setattr("train.report.__file__", str(package / "report.py"))
+    assert git_commit() is None  # installed without its repository
+    (package / "code.py").write_text("x = 1\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    assert re.fullmatch(r"[0-9a-f]{40}", git_commit())
+    (package / "code.py").write_text("x = 2\n")
+    assert git_commit() is None
 
 
 def test_the_picture_shows_both_curves(tmp_path):

@@ -73,6 +73,9 @@ def prepare(recipe_words: list[str], part: str | None) -> None:
         settings = PieceSettings(folder, arguments.block_size, arguments.packing, arguments.broken_shards == "skip")
         choice = Choice.from_arguments(arguments)
         prepare_pieces(settings, source, choice, tokenizer, arguments.dataset_num_proc, Limit(), shards=shards)
+    if not shards:
+        logger.info("Part %s of %d files is empty: there is nothing to do.", part, len(source.shards))
+        return
     logger.info("Files %d to %d of %d are prepared: %s", shards.start, shards.stop - 1, len(source.shards), folder)
 
 

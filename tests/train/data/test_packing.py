@@ -141,8 +141,15 @@ TINY_LENGTHS = (7, 2, 12, 5, 1)  # of documents in a block of 32; the rest is pa
 
 def make_model(attention):
     config = GPT2ScratchConfig(
-        **{"vocab_size": 211, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4},
-        **{"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "bos_token_id": TINY_END},
+        vocab_size=211,
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        bos_token_id=TINY_END,
         eos_token_id=TINY_END,
         use_cache=False,  # as the Trainer sets it; with a cache, the model does not look for packed documents
     )

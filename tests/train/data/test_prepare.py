@@ -97,15 +97,15 @@ def in_part(rows, split):
 def test_each_split_is_its_rows_texts_in_order_with_ends(arguments, tokenizer, row, encode, request, pieces):
     if pieces == "small pieces":
         request.getfixturevalue("small_pieces")
-    data = prepare_data(arguments(), tokenizer)
+    data = prepare_data(arguments(block_size=64), tokenizer)
     assert (len(data.train.files) > 1) == (pieces == "small pieces")
     for split in ("train", "validation"):
         documents = [encode(one) for one in in_part(map(row, range(200)), split)]
         expected = list(itertools.chain(*documents))
-        assert read_stream(getattr(data, split)) == expected[: len(expected) // 16 * 16]
+        assert read_stream(getattr(data, split)) == expected[: len(expected) // 64 * 64]
         ends = np.cumsum([len(document) for document in documents])
         starts = ends - [len(document) for document in documents]
-        assert data.ledger.cut_documents[split] == sum(starts // 16 != (ends - 1) // 16)
+        assert data.ledger.cut_documents[split] == sum(starts // 64 != (ends - 1) // 64)
         assert data.ledger.padding_tokens[split] == 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import re
 import signal
@@ -10,12 +11,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
-from train.data import pieces, shard_reading
+from train.data import piece_pool, pieces, shard_reading
 from train.data.__main__ import main, shards_of_part
 from train.data.prepare import is_prepared, load_prepared
 from train.data.sources import find_source
@@ -53,6 +55,14 @@ def command(tiny_recipe, tmp_path):
 def small_pieces(monkeypatch):
     """For preparing in this process only."""
     monkeypatch.setattr(shard_reading, "BYTES_PER_PIECE", 8_000)
+
+
+@pytest.fixture
+def quick_workers(monkeypatch):
+    """Worker processes out of one that has imported all they need; it has no threads to lose."""
+    multiprocessing.set_forkserver_preload(["train.data.piece_pool"])
+    forkserver = multiprocessing.get_context("forkserver")
+    monkeypatch.setattr(piece_pool, "multiprocessing", SimpleNamespace(get_context=lambda _: forkserver))
 
 
 @pytest.fixture
@@ -102,7 +112,7 @@ def refuse_to_write(*_):
 
 
 # Five files of several pieces each; seven parts are more than there are files.
-@pytest.mark.parametrize("order", [[0], [2, 0, 1], [6, 5, 4, 3, 2, 1, 0]])
+@pytest.mark.parametrize("order", [[2, 0, 1], [6, 5, 4, 3, 2, 1, 0]])
 @pytest.mark.parametrize("packing", ["concat", "best_fit"])
 def test_parts_in_any_order_equal_one_preparation(
     dataset, command, tmp_path, monkeypatch, small_pieces, order, packing
@@ -244,9 +254,11 @@ def test_the_bar_counts_what_is_found(dataset, command, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_preparation_that_was_killed_goes_on(dataset, command, tmp_path, launch_preparation, processes):
+def test_a_preparation_that_was_killed_goes_on(
+    dataset, command, tmp_path, launch_preparation, quick_workers, capsys, processes
+):
     """Killed once a piece is finished; then a part of the rest is prepared, and then all, by so many processes."""
-    files = dataset(*[6000] * 6)
+    files = dataset(*[4000] * 6)
     words = command(files, "--dataset_num_proc", str(processes), cache="killed")
     process = launch_preparation(words)
     deadline = time.monotonic() + 200
@@ -267,9 +279,9 @@ def test_a_preparation_that_was_killed_goes_on(dataset, command, tmp_path, launc
     assert not is_prepared(folder)
     assert main(command(files, "--shards", "4/5", cache="killed")) == 0
     assert not is_prepared(folder)
-    process = launch_preparation(words)
-    _, output = process.communicate(timeout=200)
-    assert process.returncode == 0, output
+    capsys.readouterr()
+    assert main(words) == 0
+    bar = last_of_bar(capsys.readouterr().err)
     after = piece_times(folder)
     assert before.items() < after.items()
     assert {path.name for path in (folder / "pieces").iterdir()} == set(after)
@@ -278,9 +290,7 @@ def test_a_preparation_that_was_killed_goes_on(dataset, command, tmp_path, launc
     assert main(command(files, cache="undisturbed")) == 0
     assert content(tmp_path / "killed", files) == content(tmp_path / "undisturbed", files)
     _, ledger = content(tmp_path / "killed", files)
-    bar = last_of_bar(output)
-    assert (bar["rows"], bar["tokens"]) == (36_000, sum(ledger.tokens.values()))
-    assert ledger.render() in output
+    assert (bar["rows"], bar["tokens"]) == (24_000, sum(ledger.tokens.values()))
 
 
 PREPARE_AND_MEASURE = """
@@ -296,11 +306,11 @@ print(peak_memory_bytes(torch.device("cpu")))
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_files(dataset, command, tmp_path, repository):
-    """Eight files of 1.8 million tokens take no more memory than one; the tokens of seven would take 25 MB."""
+    """Eight files of 1.1 million tokens take no more memory than one; the tokens of seven would take 16 MB."""
     peaks, tokens = [], []
     for files in (1, 8):
         # Characters that are many tokens in few bytes of text, in rows that are short: a batch of them is small.
-        rows = dataset(*[8000] * files, name=f"{files}-files", synthetic_answer="龘ß " * 50)
+        rows = dataset(*[5000] * files, name=f"{files}-files", synthetic_answer="龘ß " * 50)
         words = command(rows, cache=f"cache-{files}")
         finished = subprocess.run(
             [sys.executable, "-c", PREPARE_AND_MEASURE, *words],
@@ -315,5 +325,5 @@ def test_memory_does_not_grow_with_the_number_of_files(dataset, command, tmp_pat
         _, ledger = content(tmp_path / f"cache-{files}", rows)
         tokens.append(sum(ledger.tokens.values()))
     held = 2 * (tokens[1] - tokens[0])  # bytes, if all tokens were kept in the smallest form
-    assert held > 24e6
-    assert peaks[1] - peaks[0] < held / 2
+    assert held > 15e6
+    assert peaks[1] - peaks[0] < held / 2  # the one is 1 MB above the other

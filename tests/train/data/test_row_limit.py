@@ -78,6 +78,14 @@ def test_rows_end_with_the_one_that_reaches_the_limit(row, limit, sizes, data):
         assert ledger.rows_read == sum(sizes) + len(sizes)
 
 
+@pytest.mark.parametrize("sizes", [[2, 2], [1, 1, 1, 1], [4], [3, 1]])
+def test_rows_in_flight_may_be_as_long_as_rows_can_be(row, sizes):
+    """The third reaches the limit; while the first two are tokenised, no one knows that."""
+    fates = [("train", 200, 3)] * 4
+    for tokens in (1201, 1300, 1800):
+        assert consume(Limit(tokens=tokens), make_batches(sizes, row), fates, most_times=3)[0] == [0, 1, 2]
+
+
 def test_no_limit_hands_on_the_batches_as_they_are(row):
     batches = make_batches([3, 0, 2], row)
     assert list(up_to(Limit(), batches, Ledger(), 1)) == batches

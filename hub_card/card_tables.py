@@ -1,0 +1,112 @@
+"""Parts of the card as Markdown: figures, tables of them, and texts that a model wrote."""
+
+import math
+import re
+from collections.abc import Iterable
+
+from hub_card.run_record import RunRecord
+
+
+NOT_RECORDED = "not recorded"
+Z_95 = 1.959964  # the normal distribution's two-sided 95% point
+
+
+def show(value: object, form: str = "") -> str:
+    """A figure in the given format, or that it is missing."""
+    return NOT_RECORDED if value is None or value == "" else escape(format(value, form))
+
+
+def escape(text: str) -> str:
+    """Text for a table's cell or a line: data may hold what Markdown or HTML would take for its own."""
+    return re.sub(r"([\\|*_`\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+
+
+def show_seconds(seconds: float | None) -> str:
+    """Hours, minutes and seconds."""
+    if seconds is None:
+        return NOT_RECORDED
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; all columns but the first are aligned right."""
+    header = list(header)
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def fence(text: str) -> str:
+    """Text as a block that shows every character of it, whatever marks it holds."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    marks = "`" * max(3, longest + 1)
+    return f"{marks}text\n{text}\n{marks}"
+
+
+def ledger_table(data: dict) -> str:
+    """What became of the rows that were read, and how many tokens they are."""
+    kept, tokens = data.get("kept_rows"), data.get("tokens", {})
+    if kept is None:
+        return f"Rows and tokens: {NOT_RECORDED}."
+    rows = [("read", show(data.get("rows_read"), ","), "")]
+    dropped = data.get("dropped_rows", {})
+    rows += [
+        (f"dropped: {escape(reason)}", f"{count:,}", "")
+        for reason, count in sorted(dropped.items(), key=lambda item: -item[1])
+    ]
+    rows += [(f"kept: {split}", f"{kept[split]:,}", show(tokens.get(split), ",")) for split in kept]
+    for kind in ("exercise", "language"):
+        by_kind = data.get(f"rows_by_{kind}", {})
+        kind_tokens = data.get(f"tokens_by_{kind}", {})
+        rows += [
+            (f"{kind}: {escape(name)}", f"{count:,}", show(kind_tokens.get(name), ","))
+            for name, count in sorted(by_kind.items(), key=lambda item: -item[1])
+        ]
+    return table(("", "rows", "tokens"), rows)
+
+
+def exam_table(record: RunRecord) -> str:
+    """Marks by exercise, with the interval in which the true share lies, and those from before the training."""
+    marks = record.results.get("exam") or []
+    before = {mark["exercise"]: mark for mark in record.results.get("exam_before") or []}
+    if not marks:
+        return f"Exam: {NOT_RECORDED}."
+    rows = []
+    for mark in marks:
+        low, high = wilson_interval(mark["correct"], mark["asked"])
+        earlier = before.get(mark["exercise"])
+        rows.append(
+            (
+                escape(mark["exercise"]),
+                f"{mark['asked']:,}",
+                show(mark.get("chance"), ".1%"),
+                NOT_RECORDED if earlier is None else f"{earlier['correct'] / earlier['asked']:.1%}",
+                f"{mark['correct'] / mark['asked']:.1%}",
+                f"{low:.1%} to {high:.1%}",
+            )
+        )
+    return table(("exercise", "questions", "chance", "before", "after", "95% interval"), rows)
+
+
+def wilson_interval(correct: int, asked: int) -> tuple[float, float]:
+    """The 95% score interval of a share (Wilson, 1927): sensible for few questions, and for none or all right."""
+    share, z2 = correct / asked, Z_95**2
+    middle = (share + z2 / (2 * asked)) / (1 + z2 / asked)
+    half = Z_95 / (1 + z2 / asked) * math.sqrt(share * (1 - share) / asked + z2 / (4 * asked**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def hardware_text(results: dict) -> str:
+    """What the run was trained on, as its results say it: a text, or names with values."""
+    hardware = results.get("hardware")
+    if isinstance(hardware, dict):
+        hardware = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in hardware.items())
+    return show(hardware)
+
+
+def samples_text(samples: list[dict]) -> str:
+    """Questions and what the model wrote, as it wrote it."""
+    if not samples:
+        return f"Samples: {NOT_RECORDED}."
+    return "\n\n".join(fence(f"Q: {sample['question']}\n\n{sample['text']}") for sample in samples)

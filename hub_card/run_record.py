@@ -1,0 +1,116 @@
+"""What a run folder tells of its run, for the card: figures are read, never made up."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+
+RESULTS_FILE = "results.json"
+RECIPE_FILE = "recipe.yaml"
+SAMPLES_FILE = "samples.jsonl"
+CURVE_FILE = "loss_curve.png"
+TRAINER_STATE_FILE = "trainer_state.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """
+    Args:
+        name: of the run folder.
+        results, recipe, config: what `results.json`, `recipe.yaml` and `config.json` hold.
+        samples: the texts that the last step wrote, each with its question.
+        tokens_per_second: the median of those logged in training; `None` where there are none.
+        has_curve: whether there is a picture of the loss.
+    """
+
+    name: str
+    results: dict
+    recipe: dict
+    config: dict
+    samples: list[dict]
+    tokens_per_second: float | None
+    has_curve: bool
+
+    def figure(self, *keys: str) -> float | None:
+        """A number in the results, by the keys that lead to it; `None` where it is missing or not finite."""
+        value: Any = self.results
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if is_number and math.isfinite(value) else None
+
+    @property
+    def data(self) -> dict:
+        """The rows' source and ledger."""
+        return self.results.get("data", {})
+
+    @property
+    def hub_dataset(self) -> str | None:
+        """The dataset's Hub id; `None` for local files and the embedded sample, which have no commit."""
+        return self.data.get("dataset") if self.data.get("dataset_revision") else None
+
+    @property
+    def dataset_name(self) -> str | None:
+        """A name to show: of a local file the last part only, since the rest of its path is nobody's business."""
+        dataset = self.data.get("dataset")
+        return dataset if self.hub_dataset or not dataset else Path(dataset).name
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages of the rows that were used, most rows first."""
+        rows = self.data.get("rows_by_language", {})
+        codes = [name for name in rows if name.isascii() and name.islower() and name.isalpha() and len(name) in (2, 3)]
+        return sorted((code for code in codes if rows[code]), key=lambda code: (-rows[code], code))
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """An upper estimate: every device at its power limit for the whole time of training, the host left out.
+
+        Known only where the results hold `hardware` with `devices` and `watts_per_device`.
+        """
+        devices, watts = self.figure("hardware", "devices"), self.figure("hardware", "watts_per_device")
+        seconds = self.figure("training", "train_runtime")
+        if devices is None or watts is None or seconds is None:
+            return None
+        return devices * watts * seconds / 3.6e6
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read a finished run's folder.
+
+    Raises:
+        ValueError: a file in it cannot be read as what it is.
+    """
+    try:
+        state_file = run / TRAINER_STATE_FILE
+        history = json.loads(state_file.read_text(encoding="utf-8"))["log_history"] if state_file.exists() else []
+        speeds = [entry["tokens_per_second"] for entry in history if "tokens_per_second" in entry]
+        return RunRecord(
+            name=run.resolve().name,
+            results=json.loads((run / RESULTS_FILE).read_text(encoding="utf-8")),
+            recipe=yaml.safe_load((run / RECIPE_FILE).read_text(encoding="utf-8")),
+            config=json.loads((run / "config.json").read_text(encoding="utf-8")),
+            samples=_read_last_samples(run / SAMPLES_FILE),
+            tokens_per_second=median(speeds) if speeds else None,
+            has_curve=(run / CURVE_FILE).is_file(),
+        )
+    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, KeyError) as error:
+        raise ValueError(f"A file in {run} is damaged ({error}): copy the run again, or let it end again.") from error
+
+
+def is_local_path(text: str) -> bool:
+    """Whether it is an absolute path, which may name a person or a machine."""
+    return text.startswith(("/", "~/"))
+
+
+def _read_last_samples(file: Path) -> list[dict]:
+    if not file.exists():
+        return []
+    samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    last_step = max((sample["step"] for sample in samples), default=0)
+    return [sample for sample in samples if sample["step"] == last_step]

@@ -1,0 +1,109 @@
+"""The upload: one commit a branch, so that the Hub always has the old state or the new one."""
+
+import logging
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+# HTTPError is the base of all that the HTTP client raises, whose name changes with huggingface_hub's version.
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.utils import build_hf_headers, validate_repo_id
+
+
+logger = logging.getLogger(__name__)
+
+KEPT = {".gitattributes"}  # the Hub's own: which files are stored outside git
+COMMIT_MESSAGE = "Publish with hub_card"
+
+
+class UploadError(RuntimeError):
+    """The Hub, or the way to it, refused; the message is one line, with what to do."""
+
+
+def check_repo_id(repo_id: str) -> None:
+    """
+    Raises:
+        ValueError: it is not of the form you/name.
+    """
+    validate_repo_id(repo_id)
+    if repo_id.count("/") != 1:
+        raise ValueError(f"--repo_id {repo_id!r} names no owner: write you/{repo_id}, with your name on the Hub.")
+
+
+def require_login() -> None:
+    """
+    Raises:
+        UploadError: no token is stored here.
+    """
+    try:
+        build_hf_headers(token=True)
+    except OSError as error:
+        raise UploadError(_in_one_line(error)) from error
+
+
+def upload(branches: dict[str, Path], repo_id: str, private: bool = False) -> list[str]:
+    """Make each branch of the repository hold the files of its folder and no others.
+
+    Not by `HfApi.upload_folder`: where xet is installed, that uploads in several commits.
+
+    Args:
+        private: as the repository is to be, where it does not exist yet.
+
+    Returns:
+        For each branch a line that says what happened.
+
+    Raises:
+        UploadError: something failed. Each branch is then as it was, unless it had its commit already; the same command
+            again does what is left.
+    """
+    try:
+        return _upload(HfApi(), branches, repo_id, private)
+    except (OSError, HTTPError, RuntimeError, ValueError) as error:
+        raise UploadError(_describe(error, repo_id)) from error
+
+
+def _upload(api: HfApi, branches: dict[str, Path], repo_id: str, private: bool) -> list[str]:
+    api.create_repo(repo_id, private=private or None, exist_ok=True)
+    if private and not api.repo_info(repo_id).private:
+        raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
+    for branch in branches:
+        if branch != "main":
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+    heads, operations = {}, {}
+    # The large files of all branches go first, which takes long and changes nothing that can be seen.
+    for branch, folder in branches.items():
+        head = api.repo_info(repo_id, revision=branch)
+        heads[branch] = head.sha
+        additions = [CommitOperationAdd(file.name, file) for file in sorted(folder.iterdir())]
+        names = {addition.path_in_repo for addition in additions} | KEPT
+        old = sorted({sibling.rfilename for sibling in head.siblings or []} - names)
+        operations[branch] = [*additions, *(CommitOperationDelete(name, is_folder=False) for name in old)]
+        api.preupload_lfs_files(repo_id, additions, revision=branch, free_memory=False)
+    return [_commit(api, repo_id, branch, operations[branch], heads[branch]) for branch in branches]
+
+
+def _commit(api: HfApi, repo_id: str, branch: str, operations: list, head: str) -> str:
+    """Change the branch, unless it holds these files already; returns what happened."""
+    # Refused by the Hub where somebody else has changed the branch since its files were listed.
+    commit = api.create_commit(repo_id, operations, commit_message=COMMIT_MESSAGE, revision=branch, parent_commit=head)
+    if commit.oid == head:
+        return f"{branch}: nothing has changed since {head}"
+    for operation in operations:
+        if isinstance(operation, CommitOperationDelete):
+            logger.info("%s: deleted %s", branch, operation.path_in_repo)
+    return f"{branch}: {commit.commit_url}"
+
+
+def _describe(error: Exception, repo_id: str) -> str:
+    """One line: what went wrong, and what to do."""
+    text = _in_one_line(error)
+    if not isinstance(error, HfHubHTTPError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # why a file could not be uploaded, where the error says which
+        text += f" {_in_one_line(error)}"
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        return f"{text} Log in with `hf auth login` and a token that may write to {repo_id}."
+    return f"{text} What was uploaded stays there: the same command again does the rest."
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

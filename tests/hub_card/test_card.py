@@ -1,0 +1,147 @@
+"""The card says what the run's files say, and names what they do not."""
+
+import dataclasses
+import json
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hub_card.card import render_card, render_stock_card
+from hub_card.card_tables import escape, fence, show_seconds, wilson_interval
+from hub_card.run_record import read_run
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def record(finished_run):
+    return read_run(finished_run)
+
+
+def with_results(record, **changes):
+    return dataclasses.replace(record, results={**record.results, **changes})
+
+
+def line_of(card: str, start: str) -> str:
+    (line,) = (line for line in card.splitlines() if line.startswith(start))
+    return line
+
+
+def test_the_metadata_parses_again_with_all_figures(record, tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text(render_card(record, "you/tiny"))
+    metadata = ModelCard.load(file).data
+    assert metadata.license == "mit"
+    assert metadata.library_name == "transformers"
+    assert metadata.pipeline_tag == "text-generation"
+    assert metadata.language == ["en", "fr"]
+    assert metadata.datasets is None  # a local file is not on the Hub
+    assert metadata.model_name == "tiny"
+    held_out = {
+        result.metric_type: result.metric_value for result in metadata.eval_results if not result.dataset_config
+    }
+    assert held_out["loss"] == record.results["evaluation"]["eval_loss"]
+    assert held_out["perplexity"] == record.results["evaluation"]["eval_perplexity"]
+    exam = {result.dataset_config: result.metric_value for result in metadata.eval_results if result.dataset_config}
+    assert exam == {mark["exercise"]: mark["correct"] / mark["asked"] for mark in record.results["exam"]}
+    assert set(exam) == {"memorization, known", "memorization, new"}
+
+
+def test_figures_stand_in_the_text(record):
+    card = render_card(record, "you/tiny")
+    results = record.results
+    assert line_of(card, "| parameters") == f"| parameters | {results['parameters']:,} |"
+    assert line_of(card, "| tokens seen") == "| tokens seen | 512 |"
+    assert line_of(card, "| loss, nats") == f"| loss, nats a token | {results['evaluation']['eval_loss']:.4f} |"
+    assert line_of(card, "| read") == "| read | 60 |  |"
+    assert line_of(card, "| language: fr").startswith("| language: fr | 15 |")
+    known = next(mark for mark in results["exam"] if mark["exercise"] == "memorization, known")
+    low, high = wilson_interval(known["correct"], known["asked"])
+    assert line_of(card, "| memorization, known").endswith(f"| {low:.1%} to {high:.1%} |")
+    assert "`n_embd` | 16" in card
+    assert "![training and held-out loss over tokens](loss_curve.png)" in card
+    assert f"Q: What follows 3?\n\n{record.samples[-1]['text']}\n```" in card
+    assert len(record.samples) == 1  # of the last step only
+    assert f"torch {results['versions']['torch']}" in card
+    assert "accelerate launch train/pretrain.py --config recipe.yaml --output_dir runs/tiny" in card
+
+
+def test_a_missing_figure_shows_as_missing(record):
+    bare = dataclasses.replace(
+        record, results={}, samples=[], tokens_per_second=None, has_curve=False, config={}, recipe={}
+    )
+    card = render_card(bare, "you/tiny")
+    for start in ("parameters", "layers", "tokens seen", "hardware", "loss, nats", "perplexity", "tokens a second"):
+        assert line_of(card, f"| {start}").endswith("| not recorded |"), start
+    for missing in ("Loss curve: ", "Samples: ", "Exam: ", "Rows and tokens: ", "Versions: ", "Commit of the code: "):
+        assert f"{missing}not recorded." in card, missing
+    assert "Known" not in card  # no words on an exam that was not held
+    assert ModelCard(card).data.eval_results is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "10.7", True])
+def test_what_is_not_a_finite_number_is_missing(record, value):
+    card = render_card(with_results(record, evaluation={"eval_loss": value}), "you/tiny")
+    assert line_of(card, "| loss, nats").endswith("| not recorded |")
+    assert "loss" not in ModelCard(card).data.metrics
+
+
+def test_energy_is_estimated_only_where_the_hardware_is_recorded(record):
+    line = line_of(render_card(record, "you/tiny"), "| energy")
+    assert line.endswith("| not recorded |")
+    hardware = {"device": "an accelerator", "devices": 2, "watts_per_device": 300}
+    known = with_results(record, hardware=hardware, training={"train_runtime": 3600})
+    card = render_card(known, "you/tiny")
+    assert line_of(card, "| energy").endswith("| 0.6 kWh |")
+    assert "device: an accelerator" in line_of(card, "| hardware")
+    assert line_of(card, "| training time").endswith("| 1 h 0 min |")
+
+
+def test_a_hub_dataset_is_named_with_its_commit(record):
+    data = {**record.data, "dataset": "PleIAs/SYNTH", "dataset_revision": COMMIT}
+    card = render_card(with_results(record, data=data, git_commit="abc1234"), "you/tiny")
+    metadata = ModelCard(card).data
+    assert metadata.datasets == ["PleIAs/SYNTH"]
+    assert metadata.eval_results[0].dataset_type == "PleIAs/SYNTH"
+    assert metadata.eval_results[0].dataset_revision == COMMIT
+    assert f"revision `{COMMIT}`" in card
+    assert card.count("abc1234") == 2
+    assert f"--dataset_revision {COMMIT}" in card
+
+
+def test_no_local_path_is_told(record, finished_run):
+    assert str(finished_run.parent) in json.dumps(record.recipe)
+    assert str(finished_run.parent) not in render_card(record, "you/tiny")
+
+
+def test_the_stock_branch_is_named_only_where_there_is_one(record):
+    assert 'revision="gpt2"' in render_card(record, "you/tiny")
+    assert 'revision="gpt2"' not in render_card(record, "you/tiny", with_stock=False)
+    stock = ModelCard(render_stock_card(record, "you/tiny"))
+    assert stock.data.license == "mit"
+    assert stock.data.eval_results is None
+
+
+def test_a_damaged_file_is_named(run):
+    (run / "results.json").write_text('{"parameters": ')
+    with pytest.raises(ValueError, match="is damaged"):
+        read_run(run)
+
+
+def test_marks_in_data_stay_text():
+    assert fence("a ``` b") == "````text\na ``` b\n````"
+    assert escape("a|b\n<c> *d*") == r"a\|b &lt;c> \*d\*"
+
+
+def test_durations():
+    assert show_seconds(269.4) == "4 min 29 s"
+    assert show_seconds(7322) == "2 h 2 min"
+
+
+@pytest.mark.parametrize(
+    ("correct", "asked", "low", "high"),  # Newcombe, 1998, table I, method 3 (the first three)
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)],
+)
+def test_wilson_intervals_agree_with_published_ones(correct, asked, low, high):
+    assert wilson_interval(correct, asked) == pytest.approx((low, high), abs=5e-5)
