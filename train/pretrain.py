@@ -122,7 +122,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def ask_before_training(
-    trainer: PretrainingTrainer, recipe: Recipe, questions: list, known: list[bool]
+    trainer: PretrainingTrainer, recipe: Recipe, questions: list, known: list[bool] | None
 ) -> list[ExamResult]:
     """The exam's marks before the first step; a resumed run reads what its first start noted."""
     noted = recipe.run_folder / EXAM_BEFORE_FILE

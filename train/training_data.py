@@ -16,7 +16,7 @@ from train.data.packing import CollateDocuments, collate_blocks
 from train.data.prepare import NOT_IN_THE_BLOCKS, prepare_data, prepare_held_out
 from train.data.sources import Source
 from train.data.streamed_blocks import Place, StreamedBlocks, StreamSettings
-from train.data.synth import Row, split_of
+from train.data.synth import Row
 from train.data.token_blocks import TokenBlocks
 from train.recipe import Recipe
 from train.refusal import RunRefusedError
@@ -30,7 +30,7 @@ class TrainingData:
     collate: makes batches of them.
     name: the SHA-256 of the training tokens; of a stream, of what decides them.
     ledger: what became of the rows; of a stream, of the held-out ones.
-    is_known: for each row, whether its seed article is one that is trained on.
+    is_known: for each row, whether its seed article is one that is trained on; `None` where a stream will show.
     """
 
     train: Dataset
@@ -39,7 +39,7 @@ class TrainingData:
     name: str
     ledger: Ledger
     source: Source
-    is_known: Callable[[list[Row]], list[bool]]
+    is_known: Callable[[list[Row]], list[bool] | None]
 
 
 def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
@@ -55,14 +55,10 @@ def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Tr
     if settings.streaming:
         held_out = prepare_held_out(settings, tokenizer, writes)
         stream = _open_stream(recipe, tokenizer, held_out.source, held_out.folder)
-
-        def may_be_trained_on(rows: list[Row]) -> list[bool]:
-            return [split_of(row, settings.validation_fraction, settings.split_seed) == "train" for row in rows]
-
         name = _stream_name(recipe, held_out.source)
         return TrainingData(
             *(stream, held_out.validation.first(settings.max_eval_blocks or 0), collate, name),
-            *(held_out.ledger, held_out.source, may_be_trained_on),
+            *(held_out.ledger, held_out.source, lambda rows: None),
         )
     data = prepare_data(settings, tokenizer, writes)
     # Whole batches only: every step then sees the same number of tokens, whatever the number of processes.

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from train.data.choice import Choice
 from train.data.documents import Document, documents_of
 from train.data.ledger import Ledger
-from train.data.packing import TOKEN_DTYPE, pack_best_fit
+from train.data.packing import TOKEN_DTYPE, count_cut, pack_best_fit
 from train.data.shard_access import at_hand
 from train.data.shard_reading import PAST_THE_END, BadShardError, Piece, RowBatch, read_piece
 from train.data.sources import Source
@@ -190,6 +190,8 @@ class StreamedBlocks(IterableDataset):
             ledger.cut_documents["train"] += cut
             ledger.padding_tokens["train"] += blocks.size - sum(map(len, shuffled))
             return blocks, rest
+        lengths = np.array([len(token_ids) for token_ids in shuffled], np.int64)
+        ledger.cut_documents["train"] += count_cut(lengths, len(rest), settings.block_size)
         tokens = np.concatenate([rest, *shuffled])
         whole = len(tokens) // settings.block_size * settings.block_size
         return tokens[:whole].reshape(-1, settings.block_size), tokens[whole:]

@@ -148,6 +148,7 @@ def test_the_ledger_counts_each_row_once(stream):
             total.add(item["ledger"])
     assert total.rows_read == ROWS
     assert total.kept_rows["train"] + total.dropped_rows["held out"] == ROWS
+    assert total.cut_documents["train"] == total.kept_rows["train"]  # each is longer than a block
 
 
 @pytest.mark.parametrize("before", [0, 3, 8])
