@@ -1,13 +1,11 @@
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,14 +53,6 @@ def small_pieces(monkeypatch):
     """Pieces and batches so small that a file of 200 rows has several of both; for preparing by one process."""
     monkeypatch.setattr(shard_reading, "BYTES_PER_PIECE", 10_000)
     monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 20)
-
-
-@pytest.fixture
-def quick_workers(monkeypatch):
-    """Worker processes out of one that has imported all they need, once for all tests; it has no threads to lose."""
-    multiprocessing.set_forkserver_preload(["train.data.piece_pool"])
-    forkserver = multiprocessing.get_context("forkserver")
-    monkeypatch.setattr(piece_pool, "multiprocessing", SimpleNamespace(get_context=lambda _: forkserver))
 
 
 def read_stream(blocks) -> list[int]:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import re
 import signal
@@ -11,13 +10,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
-from train.data import piece_pool, pieces, shard_reading
+from train.data import pieces, shard_reading
 from train.data.__main__ import main, shards_of_part
 from train.data.prepare import is_prepared, load_prepared
 from train.data.sources import find_source
@@ -55,14 +53,6 @@ def command(tiny_recipe, tmp_path):
 def small_pieces(monkeypatch):
     """For preparing in this process only."""
     monkeypatch.setattr(shard_reading, "BYTES_PER_PIECE", 8_000)
-
-
-@pytest.fixture
-def quick_workers(monkeypatch):
-    """Worker processes out of one that has imported all they need; it has no threads to lose."""
-    multiprocessing.set_forkserver_preload(["train.data.piece_pool"])
-    forkserver = multiprocessing.get_context("forkserver")
-    monkeypatch.setattr(piece_pool, "multiprocessing", SimpleNamespace(get_context=lambda _: forkserver))
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""What the tests of preparing share."""
+
+import multiprocessing
+from types import SimpleNamespace
+
+import pytest
+
+from train.data import piece_pool
+
+
+@pytest.fixture
+def quick_workers(monkeypatch):
+    """Worker processes out of one that has imported all they need, once for all tests; it has no threads to lose."""
+    multiprocessing.set_forkserver_preload(["train.data.piece_pool"])
+    forkserver = multiprocessing.get_context("forkserver")
+    monkeypatch.setattr(piece_pool, "multiprocessing", SimpleNamespace(get_context=lambda _: forkserver))
