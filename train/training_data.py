@@ -14,6 +14,7 @@ from train.data.choice import Choice
 from train.data.ledger import Ledger
 from train.data.packing import CollateDocuments, collate_blocks
 from train.data.prepare import NOT_IN_THE_BLOCKS, prepare_data, prepare_held_out
+from train.data.shard_reading import check_file
 from train.data.sources import Source
 from train.data.streamed_blocks import Place, StreamedBlocks, StreamSettings
 from train.data.synth import Row
@@ -94,6 +95,9 @@ def _open_stream(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, source: Sou
             )
         step = int(recipe.resume_from.name.rpartition("-")[2])
         batches_before = step * training.gradient_accumulation_steps
+    if source.revision is None and settings.broken_shards == "stop":
+        for shard in source.shards:  # now, and not in the step that comes to it
+            check_file(Path(shard.name), str(shard))
     stream_settings = StreamSettings(
         source=source,
         choice=Choice.from_arguments(settings),

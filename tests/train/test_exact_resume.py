@@ -1,6 +1,7 @@
 """A run that is stopped and resumed equals one that never was: every logged number, every weight, every picture."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -177,6 +178,16 @@ def test_a_stream_goes_on_where_it_was(settings, stops, streamed_words, shared, 
     assert_same(record(stopped, log_by_step), record(whole, log_by_step))
     assert data_of(stopped) == data_of(whole)
     assert data_of(whole)["rows_read"] > 200
+
+
+@pytest.mark.parametrize("content", ["version https://git-lfs.github.com/spec/v1\n", '{"query": "Why?"}\n'])
+def test_a_stream_that_would_come_to_a_bad_file_does_not_start(streamed_words, shared, caplog, content):
+    folder, run = shared / "bad-rows", shared / "never-started"
+    shutil.copytree(shared / "rows", folder, dirs_exist_ok=True)
+    (folder / "3.jsonl").write_text(content)
+    assert main([*streamed_words, "--dataset", str(folder), "--output_dir", str(run)]) == 1
+    assert "3.jsonl" in caplog.text
+    assert not list(run.glob("checkpoint-*"))
 
 
 def test_a_stream_goes_on_with_workers_in_the_place_of_processes_only_if_their_product_is_the_same(

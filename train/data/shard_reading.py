@@ -93,6 +93,19 @@ def check_kind(path: Path, name: str) -> None:
         raise BadShardError(f"{name} is no parquet file: it begins with {beginning[:4]!r}, b'PAR1' is wanted.")
 
 
+def check_file(path: Path, name: str) -> None:
+    """Refuse what shows without reading all of a file: its kind, its footer, its columns and their types.
+
+    Raises:
+        BadShardError: what is wrong.
+    """
+    if path.suffix == ".parquet":
+        open_parquet(path, name).close()
+    else:
+        check_kind(path, name)
+        _check_first_line(path, name)
+
+
 def check_columns(found: list[str], name: str) -> None:
     missing = [column for column in COLUMNS if column not in found and column not in OPTIONAL_COLUMNS]
     if missing:
