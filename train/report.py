@@ -37,7 +37,8 @@ def git_commit() -> str | None:
     repository = Path(__file__).parent
     try:
         run = partial(subprocess.run, cwd=repository, capture_output=True, text=True, check=True)
-        changed = run(["git", "status", "--porcelain", "--untracked-files=no", "."]).stdout.strip()
+        run(["git", "ls-files", "--error-unmatch", Path(__file__).name])  # else the checkout around us is another's
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
         return None if changed else run(["git", "rev-parse", "HEAD"]).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

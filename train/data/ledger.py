@@ -25,7 +25,7 @@ class Ledger:
         rows_read_by_exercise, rows_read_by_language: all that can be read.
         rows_by_exercise, rows_by_language: kept rows of both splits; and their tokens.
         articles: seed articles and linked ones, by split, each row's counted.
-        shared_articles: those that rows of both splits touch.
+        shared_articles: those that rows of both splits touch; `None` where only one part was read.
         skipped_shards: files that could not be read, as the run's settings allow.
         blocks: full blocks, by split.
         left_over_tokens: by split, those that did not fill a last block, and are not used.
@@ -49,7 +49,7 @@ class Ledger:
     tokens_by_exercise: Counter = field(default_factory=Counter)
     tokens_by_language: Counter = field(default_factory=Counter)
     articles: Counter = field(default_factory=Counter)
-    shared_articles: int = 0
+    shared_articles: int | None = None
     skipped_shards: list[str] = field(default_factory=list)
     blocks: Counter = field(default_factory=Counter)
     left_over_tokens: Counter = field(default_factory=Counter)
@@ -58,12 +58,12 @@ class Ledger:
     sha256: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: "Ledger") -> None:
-        """Add another's counts to these; hashes are not counts and stay."""
+        """Add another's counts to these; hashes and shared articles are no sums, and stay."""
         for one in fields(self):
             mine, others = getattr(self, one.name), getattr(other, one.name)
             if isinstance(mine, Counter):
                 mine.update(others)
-            elif one.name != "sha256":
+            elif one.name not in ("sha256", "shared_articles"):
                 setattr(self, one.name, mine + others)
 
     def to_dict(self) -> dict:
@@ -123,7 +123,8 @@ class Ledger:
         return self.kept_rows[split] + (self.repeated_rows if split == "train" else 0)
 
     def _describe_articles(self) -> str:
-        return f"articles (seeds and links) that training and validation share: {self.shared_articles:,}"
+        shared = "not counted, as one part was read" if self.shared_articles is None else f"{self.shared_articles:,}"
+        return f"articles (seeds and links) that training and validation share: {shared}"
 
 
 def _line(label: str, rows: object = None, tokens: object = None, characters: object = None) -> str:

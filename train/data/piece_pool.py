@@ -72,8 +72,9 @@ def prepare_pieces(
         BadShardError: a file cannot be read.
     """
     assert shards is None or not limit
+    shards = range(len(source.shards)) if shards is None else shards
     tasks = _tasks(source, shards)
-    total_bytes = sum(source.shards[i].bytes for i in (shards or range(len(source.shards))))
+    total_bytes = sum(source.shards[number].bytes for number in shards)
     finished: list[FinishedPiece] = []
     sums = Ledger()
     with (
@@ -93,8 +94,8 @@ def prepare_pieces(
     return finished
 
 
-def _tasks(source: Source, shards: range | None) -> Iterator[Task]:
-    for number in shards or range(len(source.shards)):
+def _tasks(source: Source, shards: range) -> Iterator[Task]:
+    for number in shards:
         shard = source.shards[number]
         pieces = pieces_of(number, shard.bytes)
         if shard.repository is not None:
