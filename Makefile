@@ -1,4 +1,6 @@
 # make pretrain     set up, then pre-train the demo (ARGS="..." adds settings)
+# make finetune     set up, then post-train the demo's model (after make pretrain)
+# make demo         set up, then chat with the demo's model in a browser (after make pretrain)
 # make test         set up, then run all tests of this project
 # make conformance  set up, then run transformers' own tests on our classes and, to compare, on stock GPT-2's
 # make tools        set up, then run the tests of other tools (vLLM, llama.cpp, TRL, ...) on our folders
@@ -8,22 +10,28 @@ VENV ?= .venv
 ARGS ?=
 BIN = $(VENV)/bin
 
-.PHONY: pretrain test conformance tools check
+.PHONY: pretrain finetune demo test conformance tools check
 
 pretrain: $(VENV)/installed
 	$(BIN)/accelerate launch train/pretrain.py $(ARGS)
 
-test: $(VENV)/installed
+finetune: $(VENV)/finetune-installed
+	$(BIN)/accelerate launch train/finetune.py $(ARGS)
+
+demo: $(VENV)/demo-installed
+	$(BIN)/python -m hub_card.space runs/demo $(ARGS)
+
+test: $(VENV)/test-installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-conformance: $(VENV)/installed
+conformance: $(VENV)/test-installed
 	$(BIN)/python tests/conformance/fetch.py
 	$(BIN)/python -m pytest tests/conformance $(ARGS)
 
 tools: $(VENV)/tools-installed .venv-vllm/installed
 	$(BIN)/python -m pytest tests/tools $(ARGS)
 
-check: $(VENV)/installed
+check: $(VENV)/test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -32,10 +40,14 @@ check: $(VENV)/installed
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[test]
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/tools-installed: $(VENV)/installed
+$(VENV)/finetune-installed $(VENV)/demo-installed $(VENV)/test-installed: $(VENV)/%-installed: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[$*]
+	touch $@
+
+$(VENV)/tools-installed: $(VENV)/test-installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[test,tools]
 	touch $@
 

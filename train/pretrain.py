@@ -23,7 +23,7 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.build_model import build_config
 from train.checkpoints import put_aside_damaged, step_of
 from train.data.shard_reading import BadShardError
-from train.evaluation import ExamResult, load_exam, render_exam, take_exam
+from train.evaluation.exam import ExamResult, load_exam, render_exam, take_exam
 from train.graceful_stop import GracefulStop, end_with_launcher
 from train.hardware import set_up_hardware
 from train.loss_guard import NotFiniteError
@@ -92,6 +92,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     trained = trainer.train(recipe.resume_from)
     if stop.signal_number is not None:
         logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
+        trainer.accelerator.end_training()  # gloo's threads can abort a process that ends without
         return 128 + stop.signal_number
 
     ledger = data.ledger
@@ -118,6 +119,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     logger.info("held-out loss %.4f, perplexity %.2f", evaluation["eval_loss"], evaluation["eval_perplexity"])
     logger.info("%s", render_exam(exam, exam_before) if exam else "")
     logger.info("Model, results and curve: %s", recipe.run_folder)
+    trainer.accelerator.end_training()
     return 0
 
 

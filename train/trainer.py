@@ -17,6 +17,7 @@ from transformers.integrations import TensorBoardCallback
 from train import checkpoints
 from train.build_model import build_model
 from train.graceful_stop import GracefulStop, shield_workers
+from train.hardware import return_freed_memory
 from train.loss_guard import LossGuard
 from train.optimizers import build_optimizer
 from train.recipe import Recipe
@@ -199,8 +200,10 @@ def build_trainer(
         recipe.run.sample_temperature,
         tensorboard_folder if "tensorboard" in recipe.training.report_to else None,
     )
+    model = build_model(recipe, tokenizer)
+    return_freed_memory(model)
     return PretrainingTrainer(
-        model=build_model(recipe, tokenizer),
+        model=model,
         args=recipe.training,
         train_dataset=data.train,
         eval_dataset=data.validation,

@@ -62,3 +62,4 @@ held_out = trainer.evaluate()["eval_loss"]  # not before: stock then leaves out 
 if trainer.is_world_process_zero():
     (loss,) = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     torch.save({"loss": loss, "held_out": held_out, "gradients": gradients.found}, result)
+trainer.accelerator.end_training()

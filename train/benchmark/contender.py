@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import (
     AutoTokenizer,
@@ -37,7 +38,7 @@ from train.data.shard_reading import ROWS_PER_BATCH
 from train.data.sources import SAMPLE_FOLDER, find_source
 from train.data.synth import reason_to_drop, row_to_text
 from train.flops import flops_per_token, wait_for
-from train.hardware import available_cores, set_up_hardware
+from train.hardware import available_cores, return_freed_memory, set_up_hardware
 from train.peak_memory import peak_memory_bytes
 from train.recipe import RecipeParser
 from train.trainer import PretrainingTrainer
@@ -118,6 +119,7 @@ def build_ours(case: Case, blocks: Dataset, folder: str) -> Trainer:
     set_up_hardware(recipe)
     config = GPT2ScratchConfig(**sizes(case.model), **dropouts, n_positions=positions(case))
     model = GPT2ScratchForCausalLM._from_config(config, attn_implementation=case.attention)
+    return_freed_memory(model)
     return PretrainingTrainer(
         model=model,
         args=recipe.training,
@@ -237,6 +239,7 @@ def main() -> None:
                 "parameters": parameters,
             }
         )
+    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.evaluation import ExamResult, load_exam, mark_answers, pad_left, render_exam, take_exam
+from train.evaluation.answers import Answer, pad_left
+from train.evaluation.exam import ExamResult, load_exam, mark_answers, render_exam, take_exam
 
 
 def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row):
@@ -15,20 +16,36 @@ def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row
         row(2, exercise="mcq", synthetic_answer="B"),
         row(3, exercise="editing", synthetic_answer="Fine."),
     ]
-    answers = {0: "A", 1: "b", 2: "B", 3: "Fine"}
+    answers = [Answer(f"A: {text}", text != "b") for text in ("A", "b", "B", "Fine")]
     assert mark_answers(questions, answers, known=None) == [
-        ExamResult("editing", correct=0, asked=1, chance=1.0),
-        ExamResult("mcq", correct=2, asked=3, chance=2 / 3),
+        ExamResult("editing", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
+        ExamResult("mcq", correct=2, asked=3, chance=2 / 3, well_formed=2, ended=2),
     ]
     assert mark_answers(questions, answers, known=[True, False, True, True]) == [
-        ExamResult("editing, known", correct=0, asked=1, chance=1.0),
-        ExamResult("mcq, known", correct=2, asked=2, chance=0.5),
-        ExamResult("mcq, new", correct=0, asked=1, chance=1.0),
+        ExamResult("editing, known", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
+        ExamResult("mcq, known", correct=2, asked=2, chance=0.5, well_formed=2, ended=2),
+        ExamResult("mcq, new", correct=0, asked=1, chance=1.0, well_formed=0, ended=0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "well_formed"),
+    [
+        ("Reasoning:\nOne more.\n\nA: 6", True, True),
+        ("A: 6", True, True),
+        ("A: 6", False, False),  # cut off
+        ("Reasoning:\nOne more.", True, False),  # no answer
+        ("Reasoning:\n\n\nA: 6", True, False),  # nothing under the heading
+        ("6", True, False),
+        ("A: ", True, False),
+    ],
+)
+def test_the_form_is_reasoning_or_none_then_an_answer_then_the_end(text, ended, well_formed):
+    assert Answer(text, ended).well_formed == well_formed
 
 
 def test_the_table_shows_before_and_after():
-    after, before = [ExamResult("mcq", 3, 4, 0.25)], [ExamResult("mcq", 1, 4, 0.25)]
+    after, before = [ExamResult("mcq", 3, 4, 0.25, 4, 4)], [ExamResult("mcq", 1, 4, 0.25, 0, 0)]
     line = render_exam(after, before).splitlines()[1]
     assert line.split() == ["mcq", "4", "25.0%", "25.0%", "75.0%"]
 
