@@ -101,7 +101,8 @@ def hardware_text(results: dict) -> str:
     """What the run was trained on, as its results say it: a text, or names with values."""
     hardware = results.get("hardware")
     if isinstance(hardware, dict):
-        hardware = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in hardware.items())
+        known = {name.replace("_", " "): value for name, value in hardware.items() if value is not None}
+        hardware = ", ".join(f"{name}: {value}" for name, value in known.items())
     return show(hardware)
 
 

@@ -25,6 +25,7 @@ class RunRecord:
         results, recipe, config: what `results.json`, `recipe.yaml` and `config.json` hold.
         samples: the texts that the last step wrote, each with its question.
         tokens_per_second: the median of those logged in training; `None` where there are none.
+        training_seconds: over all starts of the run; `None` where they were not logged.
         has_curve: whether there is a picture of the loss.
     """
 
@@ -34,6 +35,7 @@ class RunRecord:
     config: dict
     samples: list[dict]
     tokens_per_second: float | None
+    training_seconds: float | None
     has_curve: bool
 
     def figure(self, *keys: str) -> float | None:
@@ -74,7 +76,7 @@ class RunRecord:
         Known only where the results hold `hardware` with `devices` and `watts_per_device`.
         """
         devices, watts = self.figure("hardware", "devices"), self.figure("hardware", "watts_per_device")
-        seconds = self.figure("training", "train_runtime")
+        seconds = self.training_seconds
         if devices is None or watts is None or seconds is None:
             return None
         return devices * watts * seconds / 3.6e6
@@ -89,6 +91,7 @@ def read_run(run: Path) -> RunRecord:
     try:
         state_file = run / TRAINER_STATE_FILE
         history = json.loads(state_file.read_text(encoding="utf-8"))["log_history"] if state_file.exists() else []
+        elapsed = [entry["elapsed_seconds"] for entry in history if "elapsed_seconds" in entry]
         speeds = [entry["tokens_per_second"] for entry in history if "tokens_per_second" in entry]
         return RunRecord(
             name=run.resolve().name,
@@ -97,6 +100,7 @@ def read_run(run: Path) -> RunRecord:
             config=json.loads((run / "config.json").read_text(encoding="utf-8")),
             samples=_read_last_samples(run / SAMPLES_FILE),
             tokens_per_second=median(speeds) if speeds else None,
+            training_seconds=elapsed[-1] if elapsed else None,
             has_curve=(run / CURVE_FILE).is_file(),
         )
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, KeyError) as error:
@@ -111,6 +115,7 @@ def is_local_path(text: str) -> bool:
 def _read_last_samples(file: Path) -> list[dict]:
     if not file.exists():
         return []
-    samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    # Not splitlines(): models also write characters that it takes for line ends, and JSON leaves them as they are.
+    samples = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     last_step = max((sample["step"] for sample in samples), default=0)
     return [sample for sample in samples if sample["step"] == last_step]

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import files
 from pathlib import Path
 from shutil import copyfile
 
@@ -25,6 +26,7 @@ from modeling_gpt2scratch import GPT2ScratchForCausalLM, export_stock_gpt2
 MAIN_BRANCH = "main"
 STOCK_BRANCH = "gpt2"
 CONFIG_FILE = "config.json"
+LICENSE_FILE = "LICENSE"
 LOCK_FILE = "run.lock"  # held by a run while it writes into its folder
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 REQUIRED = (CONFIG_FILE, "generation_config.json", "tokenizer.json", "tokenizer_config.json", RESULTS_FILE, RECIPE_FILE)
@@ -89,6 +91,7 @@ def stage(run: Path, place: Path, repo_id: str, with_stock: bool = True) -> dict
     main.mkdir()
     for file in list_files(run):
         copyfile(file, main / file.name)
+    (main / LICENSE_FILE).write_text(read_license(), encoding="utf-8")
     (main / CARD_FILE).write_text(render_card(record, repo_id, with_stock), encoding="utf-8")
     if not with_stock:
         return {MAIN_BRANCH: main}
@@ -99,8 +102,15 @@ def stage(run: Path, place: Path, repo_id: str, with_stock: bool = True) -> dict
         export_stock_gpt2(model, stock, tokenizer)
     except ValueError as error:
         raise ValueError(f"{error} Here that is --without_stock.") from error
+    (stock / LICENSE_FILE).write_text(read_license(), encoding="utf-8")
     (stock / CARD_FILE).write_text(render_stock_card(record, repo_id), encoding="utf-8")
     return {MAIN_BRANCH: main, STOCK_BRANCH: stock}
+
+
+def read_license() -> str:
+    """The text of the code's licence, which asks to go wherever the code goes."""
+    (file,) = (file for file in files("gpt2scratch") or [] if file.name == LICENSE_FILE)
+    return file.read_text()
 
 
 def open_model(run: Path) -> GPT2ScratchForCausalLM:

@@ -14,10 +14,16 @@ DATA_SHEET_BF16 = {
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
     "H100": 989e12,
+    "H20": 148e12,
     "A100": 312e12,
+    "A10G": 70e12,
+    "A10": 125e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
+    "RTX 5090": 209e12,
     "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
 }
 
 
@@ -36,10 +42,13 @@ def flops_per_token(config: PretrainedConfig, sequence_tokens: int, training: bo
     return forward_and_backward if training else forward_and_backward // 3
 
 
-def measured_peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+def measured_peak_flops(
+    device: torch.device, dtype: torch.dtype, seconds: float = 1.0, size_on_gpus: int = 8192
+) -> float:
     """FLOP/s of the best of several products of two square matrices, large enough to keep the device busy."""
-    size = 2048 if device.type == "cpu" else 8192
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    size = 2048 if device.type == "cpu" else size_on_gpus
+    generator = torch.Generator(device).manual_seed(0)  # of its own, or a run would draw other numbers after this
+    a, b = (torch.randn(size, size, device=device, dtype=dtype, generator=generator) for _ in range(2))
     out = a @ b
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end or not best:

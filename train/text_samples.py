@@ -16,14 +16,25 @@ from transformers import (
 )
 
 from train.data.synth import question_to_ids
+from train.sample_tables import send_to_tensorboard, send_to_trackers
 
 
 SAMPLES_FILE = "samples.jsonl"
 
 
+def read_samples(file: Path) -> list[dict]:
+    """The samples in a run's file; a last line that was cut off, which is later than any checkpoint, is left out."""
+    # Not splitlines(): models also write characters that it takes for line ends, and JSON leaves them as they are.
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def _to_line(sample: dict) -> str:
+    return json.dumps(sample, ensure_ascii=False) + "\n"
+
+
 class TextSamples(TrainerCallback):
     """After each evaluation, lets the model answer a few questions; the texts go to the console, to `samples.jsonl` in
-    the run folder and, where that is on, to TensorBoard.
+    the run folder and, as one table over the steps, to the trackers that `--report_to` names.
 
     Args:
         questions: asked in the form that the model is trained on.
@@ -46,16 +57,16 @@ class TextSamples(TrainerCallback):
         self.temperature = temperature
         self.tensorboard_folder = tensorboard_folder
         self._tensorboard: SummaryWriter | None = None
+        self._in_training = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         """Forget what a stopped run has written after the step that this one resumes from."""
+        self._in_training = True
         file = Path(args.output_dir) / SAMPLES_FILE
         if state.is_world_process_zero and file.exists():
-            # A line that was cut off is later than any checkpoint.
-            lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+            kept = [sample for sample in read_samples(file) if sample["step"] <= state.global_step]
             partial = file.with_suffix(".partial")
-            partial.write_text("".join(kept), encoding="utf-8")
+            partial.write_text("".join(map(_to_line, kept)), encoding="utf-8")
             partial.replace(file)
 
     def on_evaluate(
@@ -72,15 +83,21 @@ class TextSamples(TrainerCallback):
             return
         if self.tensorboard_folder is not None and self._tensorboard is None:
             self._tensorboard = SummaryWriter(self.tensorboard_folder)
-        with open(Path(args.output_dir) / SAMPLES_FILE, "a", encoding="utf-8") as file:
+        samples_file = Path(args.output_dir) / SAMPLES_FILE
+        with open(samples_file, "a", encoding="utf-8") as file:
             for question, text in zip(self.questions, texts, strict=True):
                 sample = {"step": state.global_step, "question": question, "text": text}
-                file.write(json.dumps(sample, ensure_ascii=False) + "\n")
+                file.write(_to_line(sample))
                 tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
-                if self._tensorboard is not None:
-                    self._tensorboard.add_text(question, text, state.global_step)
+
+        samples = read_samples(samples_file)
+        if self._tensorboard is not None and samples:
+            send_to_tensorboard(self._tensorboard, samples, state.global_step)
+        if self._in_training and samples:  # the Trainer's callbacks close their trackers' runs after it
+            send_to_trackers(args.report_to, samples, state.global_step)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self._in_training = False
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None

@@ -69,10 +69,12 @@ def test_figures_stand_in_the_text(record):
 
 def test_a_missing_figure_shows_as_missing(record):
     bare = dataclasses.replace(
-        record, results={}, samples=[], tokens_per_second=None, has_curve=False, config={}, recipe={}
+        record,
+        **{"results": {}, "samples": [], "config": {}, "recipe": {}},
+        **{"tokens_per_second": None, "training_seconds": None, "has_curve": False},
     )
     card = render_card(bare, "you/tiny")
-    for start in ("parameters", "layers", "tokens seen", "hardware", "loss, nats", "perplexity", "tokens a second"):
+    for start in ("parameters", "layers", "tokens seen", "training time", "hardware", "loss, nats", "perplexity", "tokens a second"):
         assert line_of(card, f"| {start}").endswith("| not recorded |"), start
     for missing in ("Loss curve: ", "Samples: ", "Exam: ", "Rows and tokens: ", "Versions: ", "Commit of the code: "):
         assert f"{missing}not recorded." in card, missing
@@ -88,10 +90,12 @@ def test_what_is_not_a_finite_number_is_missing(record, value):
 
 
 def test_energy_is_estimated_only_where_the_hardware_is_recorded(record):
-    line = line_of(render_card(record, "you/tiny"), "| energy")
-    assert line.endswith("| not recorded |")
-    hardware = {"device": "an accelerator", "devices": 2, "watts_per_device": 300}
-    known = with_results(record, hardware=hardware, training={"train_runtime": 3600})
+    record = dataclasses.replace(record, training_seconds=3600)
+    hardware = {"device": "an accelerator", "devices": 2, "watts_per_device": None}
+    card = render_card(with_results(record, hardware=hardware), "you/tiny")
+    assert line_of(card, "| energy").endswith("| not recorded |")
+    assert line_of(card, "| hardware").endswith("| device: an accelerator, devices: 2 |")
+    known = with_results(record, hardware={**hardware, "watts_per_device": 300})
     card = render_card(known, "you/tiny")
     assert line_of(card, "| energy").endswith("| 0.6 kWh |")
     assert "device: an accelerator" in line_of(card, "| hardware")

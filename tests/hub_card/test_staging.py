@@ -14,11 +14,11 @@ from hub_card.verification import VerificationError
 RUN_FILES = {
     *("model.safetensors", "config.json", "generation_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
-    *("README.md", "loss_curve.png", "results.json", "recipe.yaml", "samples.jsonl"),
+    *("README.md", "loss_curve.png", "results.json", "recipe.yaml", "samples.jsonl", "LICENSE"),
 }
 STOCK_FILES = {
     *("model.safetensors", "config.json", "generation_config.json", "README.md"),
-    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICENSE"),
 }
 
 
@@ -36,7 +36,8 @@ def test_exactly_the_list_is_staged(run, tmp_path):
     branches = stage(run, place, "you/tiny")
     assert names(branches["main"]) == RUN_FILES | code
     assert names(branches["gpt2"]) == STOCK_FILES
-    for name in (RUN_FILES | code) - {"README.md"}:
+    assert all((folder / "LICENSE").read_text().startswith("MIT License") for folder in branches.values())
+    for name in (RUN_FILES | code) - {"README.md", "LICENSE"}:
         assert (branches["main"] / name).read_bytes() == (run / name).read_bytes(), name
     listing = describe_branches(branches, "you/tiny")
     assert f"{(run / 'model.safetensors').stat().st_size:,}  model.safetensors" in listing

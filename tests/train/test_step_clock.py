@@ -1,7 +1,7 @@
 import pytest
 
 from train import step_clock
-from train.step_clock import StepClock
+from train.step_clock import StepClock, StepTimes
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def test_waiting_is_a_share_of_the_steps_and_pauses_are_none(time_passes):
         time_passes(1.5)
     with clock.paused():
         time_passes(60)
-    assert clock.since_last_log(5) == pytest.approx((2.0, 0.25))
+    times = clock.since_last_log(5)
+    assert times == StepTimes(seconds_per_step=2.0, data_wait=0.25, seconds_per_step_with_pauses=68 / 4)
 
 
 def test_each_log_line_starts_anew(time_passes):
@@ -35,7 +36,7 @@ def test_each_log_line_starts_anew(time_passes):
         time_passes(1)
     clock.since_last_log(1)
     time_passes(3)
-    assert clock.since_last_log(3) == pytest.approx((1.5, 0.0))
+    assert clock.since_last_log(3) == StepTimes(1.5, 0.0, seconds_per_step_with_pauses=4 / 3)
 
 
 def test_no_step_in_between_gives_no_figures(time_passes):

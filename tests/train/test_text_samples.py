@@ -2,10 +2,11 @@ import json
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.text_samples import SAMPLES_FILE, TextSamples
+from train.text_samples import SAMPLES_FILE, TextSamples, read_samples
 
 
 @pytest.fixture
@@ -37,12 +38,13 @@ def test_each_evaluation_adds_an_answer_to_each_question(evaluate, tokenizer):
 def test_a_resumed_run_forgets_what_came_after_its_step(tokenizer, tmp_path):
     file = tmp_path / SAMPLES_FILE
     file.write_text(
-        "".join(json.dumps({"step": step, "text": "x"}) + "\n" for step in (5, 10, 15)) + '{"step": 20, "te'
+        "".join(json.dumps({"step": step, "text": "x\u2028y"}, ensure_ascii=False) + "\n" for step in (5, 10, 15))
+        + '{"step": 20, "te'
     )
     samples = TextSamples(tokenizer, [], 4, 0.0)
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     samples.on_train_begin(arguments, TrainerState(global_step=10, is_world_process_zero=True), TrainerControl())
-    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [5, 10]
+    assert [(sample["step"], sample["text"]) for sample in read_samples(file)] == [(5, "x\u2028y"), (10, "x\u2028y")]
 
 
 def test_looking_changes_neither_the_random_numbers_nor_the_mode_of_the_model(evaluate, tokenizer, model):
@@ -57,9 +59,30 @@ def test_a_long_answer_stops_at_the_context(evaluate, tokenizer):
     assert len(evaluate(samples, step=1)) == 1
 
 
-def test_texts_reach_tensorboard(evaluate, tokenizer, tmp_path):
-    samples = TextSamples(tokenizer, ["Why?"], 4, 0.7, tensorboard_folder=str(tmp_path / "tensorboard"))
-    evaluate(samples, step=1)
+def test_texts_reach_tensorboard_as_a_table_over_steps(evaluate, tokenizer, tmp_path):
+    samples = TextSamples(tokenizer, ["Why?", "Who?"], 4, 0.7, tensorboard_folder=str(tmp_path / "tensorboard"))
+    evaluate(samples, step=1000)
+    evaluate(samples, step=2000)
     samples.on_train_end(None, None, None)
     (events,) = (tmp_path / "tensorboard").glob("events.*")
-    assert b"Why?" in events.read_bytes()
+    log = EventAccumulator(str(events))
+    log.Reload()
+    (table,) = (event.tensor_proto.string_val[0].decode() for event in log.Tensors("samples/text_summary")[-1:])
+    lines = table.splitlines()
+    assert lines[0] == "| step | Why? | Who? |"
+    assert [line.split()[1] for line in lines[2:]] == ["1,000", "2,000"]
+
+
+def test_texts_reach_trackio_as_a_table_over_steps(tokenizer, tmp_path, monkeypatch, model):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    trackio = pytest.importorskip("trackio")
+    sent = []
+    monkeypatch.setattr(trackio, "log", lambda entry, step: sent.append((entry["samples"].data, step)))
+    samples = TextSamples(tokenizer, ["Why?"], 4, 0.0)
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=["trackio"])
+    samples.on_train_begin(arguments, TrainerState(), TrainerControl())
+    for step in (1, 2):
+        samples.on_evaluate(arguments, TrainerState(global_step=step), TrainerControl(), model=model)
+    samples.on_train_end(arguments, TrainerState(global_step=2), TrainerControl())
+    samples.on_evaluate(arguments, TrainerState(global_step=2), TrainerControl(), model=model)  # its run is closed now
+    assert [([row["step"] for row in rows], step) for rows, step in sent] == [([1], 1), ([1, 2], 2)]

@@ -34,6 +34,13 @@ class Answer:
         return text_to_answer(self.text)
 
     @property
+    def reasoning(self) -> str:
+        """What stands under the heading "Reasoning:", empty where there is none."""
+        before, mark, _ = f"\n{self.text}".rpartition("\nA: ")
+        _, heading, reasoning = (before if mark else self.text).partition("Reasoning:\n")
+        return reasoning.strip() if heading else ""
+
+    @property
     def well_formed(self) -> bool:
         """Reasoning or none, then an answer, then the end."""
         return self.ended and FORM.fullmatch(self.text.strip()) is not None
@@ -86,7 +93,9 @@ def _answer_share(
         (number for number, prompt in enumerate(prompts) if len(prompt) <= room), key=lambda n: len(prompts[n])
     )
     answers = [Answer("", False)] * len(questions)
-    with tqdm(total=len(askable), desc="Exam", unit=" questions", disable=not show, leave=False) as progress:
+    with tqdm(
+        total=len(askable), desc="Exam", unit=" questions", disable=not show or not askable, leave=False
+    ) as progress:
         for start in range(0, len(askable), QUESTIONS_PER_BATCH):
             numbers = askable[start : start + QUESTIONS_PER_BATCH]
             input_ids, attention_mask = pad_left([prompts[number] for number in numbers], tokenizer.eos_token_id)

@@ -1,0 +1,61 @@
+"""The progress bar, and log lines under it that people can read."""
+
+from collections.abc import Callable
+
+from transformers import ProgressCallback
+
+
+def show_seconds(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+# How the figures of a log line are shown, in this order; others follow as they are.
+SHOWN: dict[str, Callable[[float], str]] = {
+    "loss": "loss {:.4f}".format,
+    "eval_loss": "held-out loss {:.4f}".format,
+    "eval_perplexity": "perplexity {:,.2f}".format,
+    "grad_norm": "grad norm {:.3g}".format,
+    "learning_rate": "lr {:.3g}".format,
+    "tokens_seen": "{:,} tokens".format,
+    "tokens_per_second": "{:,} tokens/s".format,
+    "mfu": "MFU {:.1%}".format,
+    "data_wait": "data wait {:.2%}".format,
+    "memory_gib": "{:.2f} GiB".format,
+    "eta_seconds": lambda seconds: f"ETA {show_seconds(seconds)}",
+    "eval_runtime": lambda seconds: f"took {show_seconds(seconds)}",
+    "train_runtime": lambda seconds: f"trained for {show_seconds(seconds)}",
+    "train_loss": "mean loss {:.4f}".format,
+}
+# In the run's files all the same: rates that follow from others, and the pass over the rows as a fraction.
+LEFT_OUT = frozenset(("epoch", "total_flos", "elapsed_seconds"))
+RATES = ("_samples_per_second", "_steps_per_second")
+
+
+def describe_log(step: int, logs: dict) -> str:
+    """A log entry as one line."""
+    parts = [f"step {step:,}"]
+    parts += [show(logs[name]) for name, show in SHOWN.items() if name in logs]
+    left = [name for name in logs if name not in SHOWN and name not in LEFT_OUT and not name.endswith(RATES)]
+    parts += [f"{name} {logs[name]}" for name in left]
+    return " | ".join(parts)
+
+
+class Progress(ProgressCallback):
+    """Identical to `transformers.ProgressCallback`, except that log entries are written as text and the bar carries the
+    latest losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._losses: dict[str, float] = {}
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if not state.is_world_process_zero or self.training_bar is None:
+            return
+        self.training_bar.write(describe_log(state.global_step, logs))
+        self._losses |= {name: logs[name] for name in ("loss", "eval_loss") if name in logs}
+        self.training_bar.set_postfix_str(", ".join(SHOWN[name](loss) for name, loss in self._losses.items()))

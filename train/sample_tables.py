@@ -1,0 +1,50 @@
+"""The text samples of a run as one table over its steps, in the trackers that `--report_to` names."""
+
+from torch.utils.tensorboard import SummaryWriter
+
+
+COLUMNS = ("step", "question", "text")
+
+
+def send_to_trackers(trackers: list[str], samples: list[dict], step: int) -> None:
+    """Send the table to those trackers that know tables; the Trainer's callbacks have opened their runs.
+
+    Args:
+        trackers: `TrainingArguments.report_to`.
+        samples: all samples so far, each with `step`, `question` and `text`.
+        step: the step that it is logged at.
+    """
+    rows = [[sample[column] for column in COLUMNS] for sample in samples]
+    if "wandb" in trackers:
+        import wandb
+
+        wandb.log({"samples": wandb.Table(columns=list(COLUMNS), data=rows), "train/global_step": step})
+    if "trackio" in trackers:
+        import pandas
+        import trackio
+
+        trackio.log({"samples": trackio.Table(dataframe=pandas.DataFrame(rows, columns=COLUMNS))}, step=step)
+    if "mlflow" in trackers:
+        import mlflow
+
+        # The form of mlflow.log_table, which would add to the rows that are there already.
+        mlflow.log_dict({"columns": list(COLUMNS), "data": rows}, "samples.json")
+
+
+def send_to_tensorboard(writer: SummaryWriter, samples: list[dict], step: int) -> None:
+    """The table in TensorBoard's text view: a row for each step, a column for each question."""
+    texts: dict[int, dict[str, str]] = {}
+    for sample in samples:
+        texts.setdefault(sample["step"], {})[sample["question"]] = sample["text"]
+    questions = list(dict.fromkeys(sample["question"] for sample in samples))
+    lines = [["step", *questions], ["---"] * (len(questions) + 1)]
+    lines += [
+        [f"{at:,}", *(by_question.get(question, "") for question in questions)] for at, by_question in texts.items()
+    ]
+    table = "\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines)
+    writer.add_text("samples", table, step)
+
+
+def _escape(text: str) -> str:
+    """Text for a cell of a Markdown table, with its line ends."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")
