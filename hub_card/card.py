@@ -3,17 +3,16 @@
 import re
 from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hub_card import card_tables
+from hub_card import card_tables, evaluation_tables
+from hub_card.card_metadata import build_metadata
 from hub_card.run_record import RunRecord, is_local_path
 
 
 CARD_FILE = "README.md"
 CARD_TEMPLATE = "card_template.md"
 STOCK_CARD_TEMPLATE = "stock_card_template.md"
-TAGS = ["gpt2", "gpt2scratch", "pretraining"]
 PROJECT_SAMPLE = "sample"  # the rows that come with the project, which are CC0
 
 
@@ -33,6 +32,7 @@ def render_card(record: RunRecord, repo_id: str, with_stock: bool = True) -> str
         recipe_rows=card_tables.table(("setting", "value"), _recipe_rows(record.recipe)),
         ledger=card_tables.ledger_table(data),
         exam=card_tables.exam_table(record),
+        evaluation=_evaluation_parts(record.evaluation),
         exam_tokens=record.recipe.get("exam_tokens"),
         samples=card_tables.samples_text(record.samples),
         hardware=card_tables.hardware_text(results),
@@ -49,56 +49,16 @@ def render_stock_card(record: RunRecord, repo_id: str) -> str:
     return _fill(STOCK_CARD_TEMPLATE, card_data=metadata.to_yaml(), repo_id=repo_id)
 
 
-def build_metadata(record: RunRecord, repo_id: str) -> ModelCardData:
-    """What the Hub's search and leaderboards read of a card."""
-    results = [*_held_out_results(record), *_exam_results(record)]
-    return ModelCardData(
-        model_name=repo_id.rpartition("/")[2],
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        license="mit",
-        language=record.languages or None,
-        datasets=[record.hub_dataset] if record.hub_dataset else None,
-        tags=TAGS,
-        metrics=sorted({result.metric_type for result in results}) or None,
-        eval_results=results or None,
-    )
-
-
-def _held_out_results(record: RunRecord) -> list[EvalResult]:
-    """Loss and perplexity on held-out rows of the training data."""
-    figures = [("loss", "held-out loss, nats a token", "eval_loss"), ("perplexity", "perplexity", "eval_perplexity")]
-    return [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=record.dataset_name or card_tables.NOT_RECORDED,
-            dataset_name=f"{record.dataset_name or card_tables.NOT_RECORDED}, held-out rows",
-            dataset_split="validation",
-            dataset_revision=record.data.get("dataset_revision"),
-            metric_type=metric,
-            metric_name=name,
-            metric_value=value,
-        )
-        for metric, name, key in figures
-        if (value := record.figure("evaluation", key)) is not None
-    ]
-
-
-def _exam_results(record: RunRecord) -> list[EvalResult]:
-    """Exact match, by exercise."""
-    exam = Path(record.recipe.get("exam") or "exam").name
-    return [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=exam,
-            dataset_name=f"exam ({exam}): {mark['exercise']}",
-            dataset_config=mark["exercise"],
-            metric_type="exact_match",
-            metric_name="exact match",
-            metric_value=round(mark["correct"] / mark["asked"], 6),
-        )
-        for mark in record.results.get("exam") or []
-    ]
+def _evaluation_parts(evaluation: dict) -> dict[str, str]:
+    """The parts of the section on the evaluation; empty where one was not made."""
+    held_out, exam, tasks = (evaluation.get(part) for part in ("held_out", "exam", "tasks"))
+    return {
+        "losses": evaluation_tables.loss_table(held_out) if held_out else "",
+        "exam": evaluation_tables.exam_table(exam) if exam else "",
+        "citations": evaluation_tables.citations_text(exam["citations"]) if exam else "",
+        "tasks": evaluation_tables.tasks_table(tasks) if tasks else "",
+        "comparisons": evaluation_tables.comparison_text(evaluation.get("comparisons", [])),
+    }
 
 
 def _recipe_rows(recipe: dict) -> list[tuple[str, str]]:
@@ -123,7 +83,8 @@ def _reproduce_command(record: RunRecord) -> str:
     """The command that trains it again from the recipe in the repository."""
     # Names that a shell would split or expand are left to the reader to put right.
     name = re.sub(r"[^\w.-]", "_", record.name)
-    words = ["accelerate launch train/pretrain.py --config recipe.yaml", f"--output_dir runs/{name}"]
+    script = "finetune" if record.method else "pretrain"
+    words = [f"accelerate launch train/{script}.py --config recipe.yaml", f"--output_dir runs/{name}"]
     if record.hub_dataset:
         words.append(f"--dataset_revision {record.data['dataset_revision']}")
     elif record.dataset_name not in (None, PROJECT_SAMPLE):

@@ -1,14 +1,13 @@
 """Parts of the card as Markdown: figures, tables of them, and texts that a model wrote."""
 
-import math
 import re
 from collections.abc import Iterable
 
 from hub_card.run_record import RunRecord
+from train.evaluation.intervals import share_interval
 
 
 NOT_RECORDED = "not recorded"
-Z_95 = 1.959964  # the normal distribution's two-sided 95% point
 
 
 def show(value: object, form: str = "") -> str:
@@ -74,7 +73,7 @@ def exam_table(record: RunRecord) -> str:
         return f"Exam: {NOT_RECORDED}."
     rows = []
     for mark in marks:
-        low, high = wilson_interval(mark["correct"], mark["asked"])
+        low, high = share_interval(mark["correct"], mark["asked"])
         earlier = before.get(mark["exercise"])
         rows.append(
             (
@@ -87,14 +86,6 @@ def exam_table(record: RunRecord) -> str:
             )
         )
     return table(("exercise", "questions", "chance", "before", "after", "95% interval"), rows)
-
-
-def wilson_interval(correct: int, asked: int) -> tuple[float, float]:
-    """The 95% score interval of a share (Wilson, 1927): sensible for few questions, and for none or all right."""
-    share, z2 = correct / asked, Z_95**2
-    middle = (share + z2 / (2 * asked)) / (1 + z2 / asked)
-    half = Z_95 / (1 + z2 / asked) * math.sqrt(share * (1 - share) / asked + z2 / (4 * asked**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def hardware_text(results: dict) -> str:

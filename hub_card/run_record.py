@@ -1,6 +1,7 @@
 """What a run folder tells of its run, for the card: figures are read, never made up."""
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 
 import yaml
 
+from train.evaluation.record import EVALUATION_FILE, PICTURE_FILE, fits_weights, read_evaluation
+
+
+logger = logging.getLogger(__name__)
 
 RESULTS_FILE = "results.json"
 RECIPE_FILE = "recipe.yaml"
@@ -27,6 +32,8 @@ class RunRecord:
         tokens_per_second: the median of those logged in training; `None` where there are none.
         training_seconds: over all starts of the run; `None` where they were not logged.
         has_curve: whether there is a picture of the loss.
+        evaluation: what `evaluation.json` holds; empty where there is none, or it is of other weights.
+        has_picture: whether there is a picture of it.
     """
 
     name: str
@@ -37,6 +44,8 @@ class RunRecord:
     tokens_per_second: float | None
     training_seconds: float | None
     has_curve: bool
+    evaluation: dict
+    has_picture: bool
 
     def figure(self, *keys: str) -> float | None:
         """A number in the results, by the keys that lead to it; `None` where it is missing or not finite."""
@@ -50,6 +59,11 @@ class RunRecord:
     def data(self) -> dict:
         """The rows' source and ledger."""
         return self.results.get("data", {})
+
+    @property
+    def method(self) -> str | None:
+        """Of a post-training; `None` for a pre-training."""
+        return self.recipe.get("method")
 
     @property
     def hub_dataset(self) -> str | None:
@@ -88,6 +102,7 @@ def read_run(run: Path) -> RunRecord:
     Raises:
         ValueError: a file in it cannot be read as what it is.
     """
+    evaluation = _read_fitting_evaluation(run)
     try:
         state_file = run / TRAINER_STATE_FILE
         history = json.loads(state_file.read_text(encoding="utf-8"))["log_history"] if state_file.exists() else []
@@ -102,9 +117,25 @@ def read_run(run: Path) -> RunRecord:
             tokens_per_second=median(speeds) if speeds else None,
             training_seconds=elapsed[-1] if elapsed else None,
             has_curve=(run / CURVE_FILE).is_file(),
+            evaluation=evaluation,
+            has_picture=bool(evaluation) and (run / PICTURE_FILE).is_file(),
         )
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"A file in {run} is damaged ({error}): copy the run again, or let it end again.") from error
+
+
+def _read_fitting_evaluation(run: Path) -> dict:
+    """The evaluation of the weights that lie in the run folder; empty where there is none."""
+    evaluation = read_evaluation(run)
+    if evaluation is None:
+        return {}
+    if not fits_weights(evaluation, run):
+        logger.warning(
+            "%s is of other weights than those in %s, and is left out: python -m train.evaluation %s makes a new one.",
+            *(EVALUATION_FILE, run, run),
+        )
+        return {}
+    return evaluation
 
 
 def is_local_path(text: str) -> bool:

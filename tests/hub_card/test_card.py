@@ -7,8 +7,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hub_card.card import render_card, render_stock_card
-from hub_card.card_tables import escape, fence, show_seconds, wilson_interval
+from hub_card.card_tables import escape, fence, show_seconds
 from hub_card.run_record import read_run
+from train.evaluation.intervals import share_interval
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -57,7 +58,7 @@ def test_figures_stand_in_the_text(record):
     assert line_of(card, "| read") == "| read | 60 |  |"
     assert line_of(card, "| language: fr").startswith("| language: fr | 15 |")
     known = next(mark for mark in results["exam"] if mark["exercise"] == "memorization, known")
-    low, high = wilson_interval(known["correct"], known["asked"])
+    low, high = share_interval(known["correct"], known["asked"])
     assert line_of(card, "| memorization, known").endswith(f"| {low:.1%} to {high:.1%} |")
     assert "`n_embd` | 16" in card
     assert "![training and held-out loss over tokens](loss_curve.png)" in card
@@ -70,11 +71,25 @@ def test_figures_stand_in_the_text(record):
 def test_a_missing_figure_shows_as_missing(record):
     bare = dataclasses.replace(
         record,
-        **{"results": {}, "samples": [], "config": {}, "recipe": {}},
-        **{"tokens_per_second": None, "training_seconds": None, "has_curve": False},
+        results={},
+        samples=[],
+        config={},
+        recipe={},
+        tokens_per_second=None,
+        training_seconds=None,
+        has_curve=False,
     )
     card = render_card(bare, "you/tiny")
-    for start in ("parameters", "layers", "tokens seen", "training time", "hardware", "loss, nats", "perplexity", "tokens a second"):
+    for start in (
+        "parameters",
+        "layers",
+        "tokens seen",
+        "training time",
+        "hardware",
+        "loss, nats",
+        "perplexity",
+        "tokens a second",
+    ):
         assert line_of(card, f"| {start}").endswith("| not recorded |"), start
     for missing in ("Loss curve: ", "Samples: ", "Exam: ", "Rows and tokens: ", "Versions: ", "Commit of the code: "):
         assert f"{missing}not recorded." in card, missing
@@ -141,11 +156,3 @@ def test_marks_in_data_stay_text():
 def test_durations():
     assert show_seconds(269.4) == "4 min 29 s"
     assert show_seconds(7322) == "2 h 2 min"
-
-
-@pytest.mark.parametrize(
-    ("correct", "asked", "low", "high"),  # Newcombe, 1998, table I, method 3 (the first three)
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)],
-)
-def test_wilson_intervals_agree_with_published_ones(correct, asked, low, high):
-    assert wilson_interval(correct, asked) == pytest.approx((low, high), abs=5e-5)

@@ -1,0 +1,85 @@
+"""The card's metadata: what the Hub's search and leaderboards read of it."""
+
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from hub_card.card_tables import NOT_RECORDED
+from hub_card.run_record import RunRecord
+
+
+TAGS = ["gpt2", "gpt2scratch"]
+
+
+def build_metadata(record: RunRecord, repo_id: str) -> ModelCardData:
+    """Licence, language, data and figures of a run."""
+    results = [*_held_out_results(record), *_exam_results(record), *_task_results(record)]
+    return ModelCardData(
+        model_name=repo_id.rpartition("/")[2],
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        license="mit",
+        language=record.languages or None,
+        datasets=[record.hub_dataset] if record.hub_dataset else None,
+        tags=[*TAGS, record.method or "pretraining"],
+        metrics=sorted({result.metric_type for result in results}) or None,
+        eval_results=results or None,
+    )
+
+
+def _held_out_results(record: RunRecord) -> list[EvalResult]:
+    """Loss and perplexity on held-out rows of the training data, and bits a byte where those were evaluated."""
+    evaluated = record.evaluation.get("held_out", {}).get("overall", {})
+    figures = [
+        ("loss", "held-out loss, nats a token", record.figure("evaluation", "eval_loss")),
+        ("perplexity", "perplexity", record.figure("evaluation", "eval_perplexity")),
+        ("bits_per_byte", "bits a byte, documents one by one", evaluated.get("bits_per_byte")),
+    ]
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=record.dataset_name or NOT_RECORDED,
+            dataset_name=f"{record.dataset_name or NOT_RECORDED}, held-out rows",
+            dataset_split="validation",
+            dataset_revision=record.data.get("dataset_revision"),
+            metric_type=metric,
+            metric_name=name,
+            metric_value=value,
+        )
+        for metric, name, value in figures
+        if value is not None
+    ]
+
+
+def _exam_results(record: RunRecord) -> list[EvalResult]:
+    """Exact match, by exercise."""
+    exam = Path(record.recipe.get("exam") or "exam").name
+    evaluated = record.evaluation.get("exam", {}).get("by_exercise")
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=exam,
+            dataset_name=f"exam ({exam}): {mark['exercise']}",
+            dataset_config=mark["exercise"],
+            metric_type="exact_match",
+            metric_name="exact match",
+            metric_value=round(mark["correct"] / mark["asked"], 6),
+        )
+        for mark in evaluated or record.results.get("exam") or []
+    ]
+
+
+def _task_results(record: RunRecord) -> list[EvalResult]:
+    """Tasks of lm-evaluation-harness."""
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=figure["task"],
+            dataset_name=figure["task"],
+            dataset_args=None if figure["shots"] is None else {"num_few_shot": figure["shots"]},
+            metric_type=figure["metric"],
+            metric_name=f"{figure['metric']} (lm-evaluation-harness)",
+            metric_value=round(figure["value"], 6),
+        )
+        for figure in record.evaluation.get("tasks", [])
+    ]

@@ -1,0 +1,97 @@
+import json
+import shutil
+
+import pytest
+import yaml
+
+from train.checkpoints import write_manifest
+from train.evaluation.opened_model import open_model, to_trained_on
+from train.evaluation.record import hash_weights
+
+
+def test_a_model_without_a_recipe(tiny_folder):
+    opened = open_model(str(tiny_folder))
+    assert opened.trained_on is None
+    assert (opened.window, opened.context) == (64, 64)
+    assert opened.reads_after_end_of_text
+    assert not opened.is_run_folder
+    assert opened.describe() == {
+        "name": "tiny",
+        "parameters": opened.model.num_parameters(),
+        "weights_sha256": hash_weights([tiny_folder / "model.safetensors"]),
+    }
+
+
+def test_a_run_folder_knows_its_rows(run_folder):
+    opened = open_model(str(run_folder))
+    assert opened.is_run_folder
+    assert opened.window == 32  # of its training's blocks, and not the context
+    assert opened.trained_on.data.validation_fraction == 0.3
+    assert (opened.trained_on.exam, opened.trained_on.exam_tokens) == (None, 8)
+    assert opened.describe()["trained_on"] == "rows.jsonl"  # no path of this machine
+
+
+def test_a_checkpoint_opens_and_is_no_run_folder(run_folder, tmp_path):
+    checkpoint = tmp_path / "demo" / "checkpoint-6"
+    shutil.copytree(run_folder, checkpoint)
+    opened = open_model(str(checkpoint))
+    assert opened.trained_on is not None
+    assert not opened.is_run_folder
+    assert opened.label == "demo/checkpoint-6"
+
+
+def test_a_model_from_the_hub_brings_its_recipe_and_the_name_of_its_weights(run_folder, tmp_path, monkeypatch):
+    hub = tmp_path / "hub" / "models--you--tiny"
+    shutil.copytree(run_folder, hub / "snapshots" / "abc")
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    opened = open_model("you/tiny")
+    assert opened.trained_on.data.validation_fraction == 0.3
+    assert opened.weights_sha256 == hash_weights([run_folder / "model.safetensors"])
+    assert (opened.label, opened.is_run_folder) == ("you/tiny", False)
+
+
+def test_what_the_recipe_says_of_reading():
+    assert to_trained_on({"dataset": "sample", "packing": "best_fit"}).data.packing == "best_fit"
+    post_training = to_trained_on({"dataset": "sample", "packing": True, "max_length": 96, "method": "sft"})
+    assert post_training.longest == 96
+    assert to_trained_on({"dataset": "sample"}).longest is None
+
+
+def test_best_fit_is_read_without_end_of_text(run_folder):
+    recipe = yaml.safe_load((run_folder / "recipe.yaml").read_text())
+    (run_folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "packing": "best_fit"}))
+    assert not open_model(str(run_folder)).reads_after_end_of_text
+
+
+def test_a_folder_without_a_model_is_refused_with_the_likely_reason(run_folder, tmp_path):
+    with pytest.raises(ValueError, match=r"is a file"):
+        open_model(str(run_folder / "config.json"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match=r"no config\.json"):
+        open_model(str(empty))
+    (run_folder / "config.json").rename(tmp_path / "config.json")
+    with pytest.raises(ValueError, match="still training, or was stopped before a checkpoint"):
+        open_model(str(run_folder))
+    checkpoint = run_folder / "checkpoint-6"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text("{}")
+    write_manifest(checkpoint, {})
+    with pytest.raises(ValueError, match=r"newest checkpoint is .*checkpoint-6"):
+        open_model(str(run_folder))
+
+
+def test_what_is_nowhere_is_refused():
+    with pytest.raises(ValueError, match="runs/nowhere: There is no such folder here"):
+        open_model("runs/nowhere")
+
+
+def test_damaged_files_are_refused(run_folder):
+    (run_folder / "recipe.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match="damaged"):
+        open_model(str(run_folder))
+    (run_folder / "config.json").write_text(json.dumps({"model_type": "no such model"}))
+    with pytest.raises(ValueError, match="no such model"):
+        open_model(str(run_folder))

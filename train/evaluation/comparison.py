@@ -1,0 +1,130 @@
+"""Whether two models differ by more than chance, on the same rows and questions: paired tests.
+
+Exact match: McNemar's exact test (a binomial test on the questions that only one of the two answers rightly). Losses: a
+permutation test that exchanges the two models' sums at random within documents, and Student's interval of the
+difference over documents. Where many groups are tested, some differ by chance: their p values are adjusted by Holm's
+method, so that if all groups are equal one is called different in at most 5% of evaluations.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from train.evaluation.intervals import CONFIDENCE, Interval, mean_per_unit
+
+
+PERMUTATIONS = 9999  # so the smallest p is 1 / 10,000
+ROUNDING = 1e-5
+OVERALL = "overall"
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Of one measure on one group of rows or questions.
+
+    Args:
+        n: documents or questions.
+        this, other: what the two models have.
+        difference: this - other, with its 95% interval.
+        p: how often a difference as large, either way, would come by chance if the models were equal.
+        adjusted_p: p after Holm's adjustment for all groups that are tested with it; p itself for all rows together.
+        lower_is_better: as for losses.
+    """
+
+    measure: str
+    group: str
+    n: int
+    this: float
+    other: float
+    difference: float
+    interval: Interval | None
+    p: float
+    adjusted_p: float
+    lower_is_better: bool
+
+    @property
+    def better(self) -> str | None:
+        """ "this" or "other", or `None` where the difference cannot be told from chance."""
+        if self.adjusted_p > 1 - CONFIDENCE:
+            return None
+        return "this" if (self.difference < 0) == self.lower_is_better else "other"
+
+    def sentence(self, this: str, other: str) -> str:
+        """What it says, with the models' names."""
+        measure, form = self.measure.replace("_", " "), ".4f" if self.lower_is_better else ".1%"
+        where = "" if self.group == OVERALL else f" on {self.group}"
+        p = "p < 0.001" if self.adjusted_p < 0.001 else f"p = {self.adjusted_p:.3f}"
+        p += "" if self.group == OVERALL else ", adjusted"
+        values = f"{self.this:{form}} and {self.other:{form}}, n = {self.n:,}"
+        if self.better is None:
+            return f"{measure}{where}: {this} and {other} cannot be told apart ({values}; {p})."
+        first, second = (this, other) if self.better == "this" else (other, this)
+        interval = ""
+        if self.interval is not None:
+            sign = math.copysign(1, self.difference)
+            low, high = sorted(sign * end for end in self.interval)
+            interval = f" (95%: {low:{form}} to {high:{form}})"
+        gap = f"{abs(self.difference):{form}}{interval}"
+        return f"{measure}{where}: {first} is better than {second} by {gap}; {values}; {p}."
+
+
+def compare_marks(measure: str, group: str, this: Sequence[bool], other: Sequence[bool]) -> PairedTest:
+    """McNemar's exact test of two models' right and wrong answers to the same questions."""
+    gained = sum(a and not b for a, b in zip(this, other, strict=True))
+    lost = sum(b and not a for a, b in zip(this, other, strict=True))
+    p = float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    difference = mean_per_unit([int(a) - int(b) for a, b in zip(this, other, strict=True)], [1] * len(this))
+    return PairedTest(
+        *(measure, group, len(this), sum(this) / len(this), sum(other) / len(other)),
+        *(difference.value, difference.interval, p, p, False),
+    )
+
+
+def compare_sums(
+    measure: str, group: str, this: Sequence[float], other: Sequence[float], units: Sequence[float]
+) -> PairedTest:
+    """Permutation test of two models' sums (nats, bits) over the same documents; lower is better.
+
+    Args:
+        units: each document's tokens or bytes, equal for both models: the means are over them.
+    """
+    total = sum(units)
+    difference = mean_per_unit([a - b for a, b in zip(this, other, strict=True)], units)
+    p = _permutation_p(np.asarray(this), np.asarray(other))
+    return PairedTest(
+        *(measure, group, len(units), sum(this) / total, sum(other) / total),
+        *(difference.value, difference.interval, p, p, True),
+    )
+
+
+def _permutation_p(this: np.ndarray, other: np.ndarray) -> float:
+    # The same weights in another layout differ by rounding, which chance does not explain.
+    if len(this) < 2 or np.allclose(this, other, rtol=ROUNDING):
+        return 1.0
+    result = stats.permutation_test(
+        (this, other),
+        lambda a, b, axis: (a - b).sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        batch=500,
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+def adjust_for_groups(tests: list[PairedTest]) -> list[PairedTest]:
+    """Holm's adjustment (Holm, 1979) of the tests of single groups; those of all rows together stay as they are.
+
+    The smallest p is multiplied by the number of such tests, the next by one less, and so on; none falls below the one
+    before.
+    """
+    places = [place for place, test in enumerate(tests) if test.group != OVERALL]
+    adjusted, largest = list(tests), 0.0
+    for rank, place in enumerate(sorted(places, key=lambda place: tests[place].p)):
+        largest = max(largest, min(1.0, tests[place].p * (len(places) - rank)))
+        adjusted[place] = replace(tests[place], adjusted_p=largest)
+    return adjusted

@@ -1,0 +1,53 @@
+"""95% intervals: of a share of right answers, and of a mean over tokens that come in documents."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+CONFIDENCE = 0.95
+MIN_DOCUMENTS = 5  # with fewer, the spread between them is hardly known, and an interval says nothing
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean, and the 95% interval in which the true one lies; `None` where there are too few documents for one."""
+
+    value: float
+    interval: Interval | None
+
+
+def share_interval(right: int, asked: int) -> Interval:
+    """Wilson's score interval: sensible for few questions, and where none or all are right.
+
+    Equal to `statsmodels.stats.proportion.proportion_confint(method="wilson")`.
+    """
+    interval = stats.binomtest(right, asked).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_per_unit(sums: Sequence[float], units: Sequence[float]) -> Mean:
+    """The sum of all documents over the number of all units (tokens, bytes), as of a sample of documents.
+
+    Tokens of one document are alike, so documents, and not tokens, are what was sampled: the standard error is that of
+    a ratio of two means (Cochran, Sampling Techniques, 1977, section 2.11), the interval Student's with one degree of
+    freedom less than there are documents.
+
+    Args:
+        sums: of each document, for example nats.
+        units: of each document, above zero in all.
+    """
+    sums_, units_ = np.asarray(sums, np.float64), np.asarray(units, np.float64)
+    documents = len(sums_)
+    value = float(sums_.sum() / units_.sum())
+    if documents < MIN_DOCUMENTS:
+        return Mean(value, None)
+    residuals = sums_ - value * units_
+    error = math.sqrt(documents / (documents - 1) * float(residuals @ residuals)) / float(units_.sum())
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, documents - 1)) * error
+    return Mean(value, (value - half, value + half))
