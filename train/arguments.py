@@ -123,6 +123,7 @@ class RunArguments:
 
     config: str = setting("The recipe: a YAML file of settings.", str(RECIPES_FOLDER / "demo.yaml"))
     dry_run: bool = setting("Print the resolved recipe and what it amounts to, and stop.", False)
+    html_report: bool = setting("Keep report.html in the run folder, all of the run on one page.", True)
     sample_prompts: list[str] | None = setting(
         "Questions that the model answers after each evaluation, for the eye; none where unset."
     )

@@ -7,7 +7,7 @@
     accelerate launch train/pretrain.py --config ... --resume_from_checkpoint auto    # go on, or start: for job queues
 
 The run folder (`--output_dir`) then holds the model, which `AutoModelForCausalLM.from_pretrained` opens, its
-checkpoints, `recipe.yaml`, `results.json`, `loss_curve.png`, `samples.jsonl` and TensorBoard's logs.
+checkpoints, `recipe.yaml`, `report.html`, `results.json`, `loss_curve.png`, `samples.jsonl` and TensorBoard's logs.
 """
 
 import dataclasses
@@ -33,6 +33,7 @@ from train.refusal import RunRefusedError
 from train.report import draw_loss_curve, write_results
 from train.resume import check_data
 from train.run_lock import lock_run
+from train.run_report.callback import build_report
 from train.trainer import PretrainingTrainer, build_trainer
 from train.trainer_saving import CheckpointNotWrittenError
 from train.training_data import load_training_data
@@ -89,8 +90,12 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     known = data.is_known(questions)
     exam_before = ask_before_training(trainer, recipe, questions, known)
 
-    trained = trainer.train(recipe.resume_from)
+    page = build_report(recipe, data, trainer.model.num_parameters())
+    trainer.add_callback(page)
+    with page.noting_failure():
+        trained = trainer.train(recipe.resume_from)
     if stop.signal_number is not None:
+        page.stop()
         logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
         trainer.accelerator.end_training()  # gloo's threads can abort a process that ends without
         return 128 + stop.signal_number
@@ -116,6 +121,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         }
         write_results(recipe.run_folder, results)
         draw_loss_curve(recipe.run_folder, trainer.state.log_history)
+    page.finish()
     logger.info("held-out loss %.4f, perplexity %.2f", evaluation["eval_loss"], evaluation["eval_perplexity"])
     logger.info("%s", render_exam(exam, exam_before) if exam else "")
     logger.info("Model, results and curve: %s", recipe.run_folder)

@@ -53,7 +53,10 @@ class Telemetry:
         if times is not None:
             tokens_per_second = self.tokens_per_step / times.seconds_per_step
             figures["tokens_per_second"] = round(tokens_per_second)
-            figures["mfu"] = round(tokens_per_second * self.flops_per_token / self.peak_flops(), 4)
+            flops = tokens_per_second * self.flops_per_token
+            if flops > self.peak_flops():  # which other programs disturbed when it was measured
+                self._peak_flops = max(self._measure_peak(), self.peak_flops())
+            figures["mfu"] = round(flops / self.peak_flops(), 4)
             figures["data_wait"] = round(times.data_wait, 4)
             figures["eta_seconds"] = round(times.seconds_per_step_with_pauses * (max_steps - step))
         figures["memory_gib"] = round(peak_memory_bytes(self.args.device) / 2**30, 2)
@@ -61,13 +64,16 @@ class Telemetry:
         return figures
 
     def peak_flops(self) -> float:
-        """FLOP/s of all devices together: the data sheet's where it has the format, else as measured here, once."""
+        """FLOP/s of all devices together: the data sheet's where it has the format, else as measured here."""
         if self._peak_flops is None:
-            device = self.args.device
-            peak = data_sheet_peak_flops(device) if self.args.bf16 or self.args.fp16 else None
-            if peak is None:
-                dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
-                with self.clock.paused():
-                    peak = measured_peak_flops(device, dtype, seconds=0.2, size_on_gpus=4096)  # little memory
-            self._peak_flops = peak * self.args.world_size
+            self._peak_flops = self._measure_peak()
         return self._peak_flops
+
+    def _measure_peak(self) -> float:
+        device = self.args.device
+        peak = data_sheet_peak_flops(device) if self.args.bf16 or self.args.fp16 else None
+        if peak is None:
+            dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
+            with self.clock.paused():
+                peak = measured_peak_flops(device, dtype, seconds=0.2, size_on_gpus=4096)  # little memory
+        return peak * self.args.world_size

@@ -1,0 +1,86 @@
+import json
+
+import pytest
+from filelock import FileLock
+
+from train.run_report.run_files import find_run, read_run, replace_file
+
+
+def log_to(step):
+    return [{"step": number, "loss": 9.0 - number} for number in range(1, step + 1)]
+
+
+@pytest.mark.parametrize(("recorded", "at_end", "in_checkpoint"), [(3, 2, 1), (1, 3, 2), (1, None, 3), (None, None, 3)])
+def test_the_log_is_the_one_that_goes_furthest(tmp_path, recorded, at_end, in_checkpoint):
+    (tmp_path / "checkpoint-1").mkdir()
+    for place, step, key in (
+        ("report.json", recorded, "log"),
+        ("trainer_state.json", at_end, "log_history"),
+        ("checkpoint-1/trainer_state.json", in_checkpoint, "log_history"),
+    ):
+        if step is not None:
+            (tmp_path / place).write_text(json.dumps({key: log_to(step)}))
+    assert read_run(tmp_path).log == log_to(3)
+
+
+def test_while_a_run_trains_its_own_record_counts(tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps({"log": log_to(2)}))
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": log_to(9)}))
+    (tmp_path / "results.json").write_text(json.dumps({"parameters": 1}))
+    with FileLock(tmp_path / "run.lock"):
+        run = read_run(tmp_path)
+    assert (run.is_held, run.log, run.results) == (True, log_to(2), {})
+    assert read_run(tmp_path).log == log_to(9)
+
+
+def test_damaged_files_are_named_and_the_others_read(run_folder):
+    (run_folder / "results.json").write_text('{"parameters": 1')
+    (run_folder / "exam_before.json").write_text("{}")
+    (run_folder / "recipe.yaml").write_text("a: [")
+    (run_folder / "evaluation.json").write_text("[]")
+    run = read_run(run_folder)
+    assert [message.split()[0].rpartition("/")[2] for message in run.damaged] == [
+        *("evaluation.json", "results.json", "recipe.yaml", "exam_before.json")
+    ]
+    assert (run.results, run.recipe, run.evaluation) == ({}, {}, {})
+    assert run.log[-1]["step"] == 12
+
+
+def test_samples_may_hold_any_character_and_the_last_may_be_cut_off(tmp_path):
+    texts = ["one\u2028two\u0085three", "\x1c", '"}\n{"']
+    lines = [json.dumps({"step": 1, "question": "?", "text": text}, ensure_ascii=False) for text in texts]
+    (tmp_path / "samples.jsonl").write_text("\n".join(lines) + '\n{"step": 2, "ques')
+    run = read_run(tmp_path)
+    assert [sample["text"] for sample in run.samples] == texts
+    assert not run.damaged
+
+
+@pytest.mark.parametrize("written", ["", '{"step": 1'])
+def test_samples_without_a_whole_line_are_none(tmp_path, written):
+    (tmp_path / "samples.jsonl").write_text(written)
+    assert read_run(tmp_path).samples == []
+
+
+def test_what_is_no_run_folder_is_refused(tmp_path, finished_run):
+    for name, message in (
+        (tmp_path / "nowhere", "there is no such folder"),
+        (tmp_path, r"holds no run: there is no recipe.yaml in it"),
+        (finished_run / "checkpoint-12", r"is a checkpoint: name the run's own folder, tiny\."),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_run(str(name))
+    assert find_run(str(finished_run)) == finished_run
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "page"
+    replace_file(file, [b"first ", b"page"])
+
+    def torn():
+        yield b"second"
+        raise OSError
+
+    with pytest.raises(OSError):
+        replace_file(file, torn())
+    assert file.read_bytes() == b"first page"
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]

@@ -1,0 +1,126 @@
+import pytest
+
+from train.recipe import RecipeParser
+from train.run_report.run_files import read_run
+from train.run_report.tables import (
+    Sample,
+    environment_rows,
+    exam_table,
+    recipe_settings,
+    samples_grid,
+    show_setting,
+    split_answer,
+)
+
+
+MARKS = {"exercise": "mcq", "correct": 1, "asked": 4, "chance": 0.25, "well_formed": 2, "ended": 3}
+
+
+def test_the_exam_before_and_after(run_files):
+    results = {"exam": [MARKS], "exam_before": [{**MARKS, "correct": 0}, {**MARKS, "exercise": "rag", "asked": 8}]}
+    table = exam_table(run_files(results=results))
+    assert table.header == ["exact match", "questions", "chance", "before", "after", "well formed"]
+    assert table.rows == [
+        ["rag", "8", "25.0%", "12.5%", "not recorded", "not recorded"],
+        ["mcq", "4", "25.0%", "0.0%", "25.0%", "50.0%"],
+    ]
+    assert table.bars == [3, 4]
+
+
+def test_the_exam_as_far_as_it_was_taken(run_files):
+    assert exam_table(run_files()) is None
+    assert exam_table(run_files(exam_before=[MARKS])).header[3:] == ["before"]
+    assert exam_table(run_files(results={"exam": [MARKS]})).header[3:] == ["after", "well formed"]
+
+
+def test_samples_stand_by_step_and_question(run_files):
+    samples = [
+        {"step": step, "question": question, "text": f"A: {step} {question}"}
+        for step, question in ((5, "Who?"), (5, "Why?"), (10, "Who?"))
+    ]
+    questions, rows = samples_grid(run_files(samples=samples))
+    assert questions == ["Who?", "Why?"]
+    assert rows == [
+        (10, [Sample("A: ", "10 Who?"), None]),
+        (5, [Sample("A: ", "5 Who?"), Sample("A: ", "5 Why?")]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "answer"),
+    [
+        ("Reasoning:\nCounting.\n\nA: 4", "Reasoning:\nCounting.\n\nA: ", "4"),
+        ("A: one\nA: two\n", "A: one\nA: ", "two\n"),
+        ("  no answer  A: here", "  no answer  A: here", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_answer_is_set_apart_and_no_character_lost(text, before, answer):
+    found = split_answer(text)
+    assert (found.before, found.answer) == (before, answer)
+    assert found.before + found.answer == text
+
+
+def test_settings_that_differ_from_the_defaults_are_marked(finished_run):
+    groups = recipe_settings(read_run(finished_run))
+    assert list(groups) == ["model", "data", "optimizer", "run", "training"]
+    settings = {setting.name: setting for group in groups.values() for setting in group}
+    assert settings["n_layer"].default == "12"
+    assert settings["sample_prompts"].default == "unset"
+    assert settings["dataset"].value == ".../rows.jsonl"
+    differing = {name for name, setting in settings.items() if setting.default is not None}
+    assert differing == {
+        *("n_layer", "n_head", "n_embd", "n_positions", "block_size", "validation_fraction", "dataset"),
+        *("data_cache_dir", "exam", "exam_tokens", "sample_prompts", "sample_tokens", "cpu_threads", "output_dir"),
+        *("per_device_train_batch_size", "max_steps", "logging_steps", "eval_steps", "save_steps", "learning_rate"),
+        "dataloader_pin_memory",
+    }
+
+
+def test_no_default_of_the_recipe_counts_as_a_change(run_files, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.yaml").write_text("{}")
+    recipe = RecipeParser().parse_recipe(["--config", "empty.yaml"])
+    groups = recipe_settings(run_files(recipe=recipe.settings))
+    changed = [setting.name for group in groups.values() for setting in group if setting.default is not None]
+    assert changed == (["use_cpu"] if recipe.settings.get("use_cpu") else [])
+
+
+def test_a_key_is_not_shown(run_files):
+    (setting,) = recipe_settings(run_files(recipe={"hub_token": "hf_secret"}))["training"]
+    assert setting.value == "(hidden)"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (6e-4, "0.0006"),
+        (475.0, "475"),
+        (True, "true"),
+        (None, "unset"),
+        (["a", 1.5], "a, 1.5"),
+        ("/a/b/c.txt", ".../c.txt"),
+    ],
+)
+def test_settings_are_shown_as_they_are_written(value, shown):
+    assert show_setting(value) == shown
+
+
+def test_the_environment_is_that_of_the_newest_start(run_files):
+    starts = [{"step": 0, "environment": {"torch": "1"}}, {"step": 5, "environment": {"torch": "2", "CUDA": None}}]
+    assert environment_rows(run_files(record={"starts": starts, "parameters": 1234})) == [
+        ("parameters", "1,234"),
+        ("torch", "2"),
+    ]
+
+
+def test_the_environment_of_an_older_run_is_what_its_results_say(run_files):
+    hardware = {"device": "H100", "devices": 8, "watts_per_device": None}
+    results = {"hardware": hardware, "git_commit": None, "versions": {"torch": "2.13"}}
+    assert environment_rows(run_files(results=results)) == [
+        ("parameters", "not recorded"),
+        ("hardware", "device: H100, devices: 8"),
+        ("git commit", "not recorded"),
+        ("torch", "2.13"),
+        ("command", "not recorded"),
+    ]

@@ -1,0 +1,42 @@
+"""Make `report.html` of a run folder from its files: of a run that is training, has ended, or was killed.
+
+python -m train.run_report runs/demo
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from train.run_report.page import REPORT_FILE, write_page
+from train.run_report.run_files import find_run, read_run
+
+
+logger = logging.getLogger("train.run_report")
+
+
+def main(words: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.run_report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", help="a run's --output_dir")
+    parser.add_argument("--output", type=Path, help=f"where to write the page (default: RUN/{REPORT_FILE})")
+    arguments = parser.parse_args(words)
+    try:
+        folder = find_run(arguments.run)
+        run = read_run(folder)
+        page = arguments.output or folder / REPORT_FILE
+        write_page(run, page)
+    except (ValueError, OSError) as error:
+        logger.error("run_report: %s", error)
+        return 1
+    for message in run.damaged:
+        logger.warning("run_report: %s", message)
+    logger.info("%s", page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

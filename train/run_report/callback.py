@@ -1,0 +1,141 @@
+"""The report is kept up while the run trains, for about a hundredth of its time."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from train.recipe import Recipe
+from train.run_report.environment import describe_environment, shorten_paths_in
+from train.run_report.page import REPORT_FILE, write_page
+from train.run_report.run_files import RECORD_FILE, read_run, replace_file
+from train.training_data import TrainingData
+
+
+logger = logging.getLogger(__name__)
+
+SHARE_OF_TIME = 0.01  # that writing may take between evaluations
+
+
+class RunReport(TrainerCallback):
+    """Writes `report.html`, and `report.json` with what no other file says, at the start, with the log, after each
+    evaluation and save, and at the end; in the main process only.
+
+    It draws no random number and reads no device: training is the same with it. What goes wrong with it is a warning.
+
+    Args:
+        folder: the run's.
+        facts: what is known before the first step, under the names of `results.json`.
+        wanted: whether there is to be a report at all.
+    """
+
+    def __init__(self, folder: Path, facts: dict, wanted: bool = True):
+        self.folder = folder
+        self._record: dict = {**facts, "starts": []}
+        self._wanted = wanted
+        self._state: TrainerState | None = None
+        self._is_due = False
+        self._has_failed = False
+        self._written_at = -math.inf
+        self._took_seconds = 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if not self._wanted or not state.is_world_process_zero:
+            return
+        self._state = state  # the same object until the end of the training
+        with self._only_warning():
+            if state.global_step:  # resumed
+                self._record["starts"] = read_run(self.folder, is_held=True).record.get("starts", [])
+            self._record["starts"].append({"step": state.global_step, "environment": describe_environment(args)})
+        self._write("training")
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if time.monotonic() - self._written_at >= self._took_seconds / SHARE_OF_TIME:
+            self._is_due = True
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self._is_due = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self._is_due = True
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        # Here and not in the events above, of which one step can have all.
+        if self._is_due:
+            self._write("training")
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self._write("evaluating" if state.global_step >= state.max_steps else "stopped")
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Around the training: an error that ends it is in the report."""
+        try:
+            yield
+        except BaseException as error:
+            self._record["reason"] = shorten_paths_in(f"{type(error).__name__}: {error}")
+            self._write("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+
+    def stop(self) -> None:
+        """After a signal has ended the training, in whichever step."""
+        self._write("stopped")
+
+    def finish(self) -> None:
+        """After the last file of the run is written."""
+        self._write("finished")
+
+    def _write(self, condition: str) -> None:
+        if self._state is None:
+            return
+        began = time.monotonic()
+        self._is_due = False
+        with self._only_warning():
+            self._write_record(condition, self._state)
+            write_page(read_run(self.folder, is_held=condition != "finished"), self.folder / REPORT_FILE)
+            self._has_failed = False
+        self._written_at = time.monotonic()
+        self._took_seconds = self._written_at - began
+
+    @contextmanager
+    def _only_warning(self) -> Iterator[None]:
+        """No page is worth a run: what goes wrong is told, once for as long as it does."""
+        try:
+            yield
+        except Exception as error:
+            if not self._has_failed:
+                logger.warning("report.html could not be written; the run goes on. %s: %s", type(error).__name__, error)
+            self._has_failed = True
+
+    def _write_record(self, condition: str, state: TrainerState) -> None:
+        now = time.time()
+        gap = now - self._record.get("updated_at", now)
+        self._record |= {
+            "condition": condition,
+            "updated_at": now,
+            "longest_gap_seconds": max(gap, self._record.get("longest_gap_seconds", 0.0)),
+            "step": state.global_step,
+            "total_steps": state.max_steps,
+            "log": [_with_finite_values(line) for line in state.log_history],
+        }
+        replace_file(self.folder / RECORD_FILE, [json.dumps(self._record).encode()])
+
+
+def _with_finite_values(line: dict) -> dict:
+    """JSON has no NaN."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in line.items()
+    }
+
+
+def build_report(recipe: Recipe, data: TrainingData, parameters: int) -> RunReport:
+    """The report of a recipe's run."""
+    ledger = {**data.source.describe(), **data.ledger.to_dict()}
+    # A stream's ledger is known at its end.
+    facts = {"parameters": parameters, "held_out_data" if recipe.data.streaming else "data": ledger}
+    return RunReport(recipe.run_folder, facts, recipe.run.html_report)

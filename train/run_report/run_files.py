@@ -1,0 +1,156 @@
+"""What the files of a run folder say: of a run that trains, has ended, was killed, or is older than the report."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from filelock import FileLock, Timeout
+from transformers.trainer import TRAINER_STATE_NAME
+
+from train.checkpoints import MANIFEST_FILE, checkpoints_in
+from train.evaluation.record import fits_weights, read_evaluation
+from train.recipe import RECIPE_FILE
+from train.report import RESULTS_FILE
+from train.run_lock import LOCK_FILE
+from train.text_samples import SAMPLES_FILE
+
+
+RECORD_FILE = "report.json"  # what no other file of a run says before its end
+EXAM_BEFORE_FILE = "exam_before.json"
+
+Kind = TypeVar("Kind", dict, list)
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """
+    Args:
+        name: of the run folder.
+        record, results, recipe, evaluation: what `report.json`, `results.json`, `recipe.yaml` and `evaluation.json`
+            hold; empty where there is none. Results and evaluation of a run that trains would be of an earlier end.
+        evaluation_fits: whether the evaluation is of the weights that lie in the folder.
+        log: the Trainer's log lines, from the file that goes furthest.
+        total_steps: steps to train; `None` where that is not recorded.
+        samples: the lines of `samples.jsonl`.
+        exam_before: the marks before the first step.
+        is_held: whether a process holds the folder to train into it.
+        damaged: files that could not be read, and why.
+    """
+
+    name: str
+    record: dict
+    results: dict
+    recipe: dict
+    evaluation: dict
+    evaluation_fits: bool
+    log: list[dict]
+    total_steps: int | None
+    samples: list[dict]
+    exam_before: list[dict]
+    is_held: bool
+    damaged: list[str]
+
+
+def find_run(name: str) -> Path:
+    """The folder of a run.
+
+    Raises:
+        ValueError: there is no such folder, or it is not one of a run.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
+    if (folder / MANIFEST_FILE).is_file():
+        raise ValueError(f"{folder} is a checkpoint: name the run's own folder, {folder.resolve().parent.name}.")
+    if not any((folder / file).is_file() for file in (RECIPE_FILE, RECORD_FILE, RESULTS_FILE)):
+        raise ValueError(f"{folder} holds no run: there is no {RECIPE_FILE} in it. Name a run's --output_dir.")
+    return folder
+
+
+def read_run(folder: Path, is_held: bool | None = None) -> RunFiles:
+    """Read a run folder. A file that is missing is no error, and one that is damaged is named.
+
+    Args:
+        is_held: whether a process trains into it; found out where unset.
+    """
+    damaged: list[str] = []
+
+    def read(name: str, parse: Callable[[str], Any], otherwise: Kind) -> Kind:
+        try:
+            content = parse((folder / name).read_text(encoding="utf-8"))
+            if not isinstance(content, type(otherwise)):
+                raise ValueError(f"it holds a {type(content).__name__}")
+            return content
+        except FileNotFoundError:
+            return otherwise
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            damaged.append(f"{name} cannot be read: {error}")
+            return otherwise
+
+    nothing: dict = {}
+    held = is_run_held(folder) if is_held is None else is_held
+    record = read(RECORD_FILE, json.loads, nothing)
+    newest = [checkpoint.name for checkpoint in checkpoints_in(folder)[:1]]
+    states = [read(f"{place}/{TRAINER_STATE_NAME}", json.loads, nothing) for place in [".", *newest]]
+    logs = [record.get("log", []), *(state.get("log_history", []) for state in states)]
+    evaluation = None
+    try:
+        evaluation = None if held else read_evaluation(folder)
+    except (OSError, ValueError) as error:
+        damaged.append(str(error))
+    totals = [record.get("total_steps"), *(state.get("max_steps") for state in states)]
+    return RunFiles(
+        name=folder.resolve().name,
+        record=record,
+        results=nothing if held else read(RESULTS_FILE, json.loads, nothing),
+        recipe=read(RECIPE_FILE, yaml.safe_load, nothing),
+        evaluation=evaluation or {},
+        evaluation_fits=evaluation is not None and fits_weights(evaluation, folder),
+        # Another file may be of an earlier course of training, as long as this one goes on.
+        log=logs[0] if held and record else max(logs, key=last_step),
+        total_steps=next((total for total in totals if total), None),
+        samples=read(SAMPLES_FILE, _parse_lines, []),
+        exam_before=read(EXAM_BEFORE_FILE, json.loads, []),
+        is_held=held,
+        damaged=damaged,
+    )
+
+
+def is_run_held(folder: Path) -> bool:
+    """Whether a process trains into the folder: its lock is held."""
+    lock = folder / LOCK_FILE
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder of somebody else's, to be read only
+        return False
+
+
+def last_step(log: list[dict]) -> int:
+    """The step of the last line; 0 where there is none."""
+    return log[-1]["step"] if log else 0
+
+
+def replace_file(file: Path, parts: Iterable[bytes]) -> None:
+    """Write a file as a whole: whoever reads it meanwhile reads the one before."""
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        with open(partial, "wb") as out:
+            out.writelines(parts)
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _parse_lines(text: str) -> list[dict]:
+    # Not splitlines(), which also splits at characters that JSON leaves as they are. What stands after the last line
+    # end is being written, or was when the run was killed.
+    return [json.loads(line) for line in text.split("\n")[:-1]]

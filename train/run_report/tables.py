@@ -1,0 +1,147 @@
+"""The tables of the page: the exam, the samples, the recipe, and where the run was made."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from train.recipe import OWN_GROUPS, TRAINING_DEFAULTS
+from train.run_report.environment import HIDDEN, is_secret, shorten_path
+from train.run_report.figures import NOT_RECORDED
+from train.run_report.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    Args:
+        header: titles of the columns; those after the first are aligned right.
+        rows: cells as text, as many as titles.
+        bars: columns of percentages that are also drawn.
+        note: below the table.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    bars: list[int] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model wrote: the answer, and what stands before it, which is all of it where there is no answer."""
+
+    before: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of the recipe as text, and its default, where the recipe differs from it."""
+
+    name: str
+    value: str
+    default: str | None
+
+
+def exam_table(run: RunFiles) -> Table | None:
+    """The marks by exercise, before and after training, as far as there are any."""
+    before = {mark["exercise"]: mark for mark in run.results.get("exam_before") or run.exam_before}
+    after = {mark["exercise"]: mark for mark in run.results.get("exam") or []}
+    shares: list[tuple[str, dict[str, dict], str]] = []
+    shares += [("before", before, "correct")] if before else []
+    shares += [("after", after, "correct"), ("well formed", after, "well_formed")] if after else []
+    if not shares:
+        return None
+    rows = [
+        [exercise, f"{mark['asked']:,}", show_share(mark.get("chance")), *(_mark(exercise, *share) for share in shares)]
+        for exercise, mark in sorted({**before, **after}.items(), key=lambda item: -item[1]["asked"])
+    ]
+    return Table(
+        ["exact match", "questions", "chance", *(title for title, _, _ in shares)],
+        rows,
+        bars=[number for number, (_, _, key) in enumerate(shares, 3) if key == "correct"],
+        note="Chance: always giving the commonest answer. Well formed: reasoning, answer and end. Known: training rows "
+        "say it in other words.",
+    )
+
+
+def _mark(exercise: str, title: str, marks: dict[str, dict], key: str) -> str:
+    mark = marks.get(exercise, {})
+    return f"{mark[key] / mark['asked']:.1%}" if key in mark else NOT_RECORDED
+
+
+def samples_grid(run: RunFiles) -> tuple[list[str], list[tuple[int, list[Sample | None]]]]:
+    """The questions, and for each step, the newest first, what the model answered to each of them."""
+    questions = list(dict.fromkeys(sample["question"] for sample in run.samples))
+    texts = {(sample["step"], sample["question"]): sample["text"] for sample in run.samples}
+    steps = sorted({step for step, _ in texts}, reverse=True)
+
+    def find(step: int, question: str) -> Sample | None:
+        return split_answer(texts[step, question]) if (step, question) in texts else None
+
+    return questions, [(step, [find(step, question) for question in questions]) for step in steps]
+
+
+def split_answer(text: str) -> Sample:
+    """The answer is what follows the last `A: ` at a line's beginning, as in the exam."""
+    before, mark, answer = f"\n{text}".rpartition("\nA: ")
+    return Sample(f"{before}{mark}".removeprefix("\n"), answer) if mark else Sample(text, "")
+
+
+def recipe_settings(run: RunFiles) -> dict[str, list[Setting]]:
+    """The recipe's settings by group, in the order of its file."""
+    own = {
+        kind._argument_group_name: {one.name: one.default for one in dataclasses.fields(kind)} for kind in OWN_GROUPS
+    }
+    stock = {one.name: one.default for one in dataclasses.fields(TrainingArguments)}
+    groups: dict[str, dict] = {**own, "training": {**stock, **TRAINING_DEFAULTS}}
+    settings: dict[str, list[Setting]] = {}
+    for name, value in run.recipe.items():
+        group = next((group for group, defaults in groups.items() if name in defaults), "other")
+        default = groups.get(group, {}).get(name)
+        differs = value != default and not (isinstance(value, bool) and default == ("yes" if value else "no"))
+        shown = HIDDEN if is_secret(name) else show_setting(value)
+        settings.setdefault(group, []).append(Setting(name, shown, show_setting(default) if differs else None))
+    return settings
+
+
+def show_setting(value: object) -> str:
+    """A setting as it is written in a recipe; a float without digits after the point as the whole number it is."""
+    if isinstance(value, list):
+        return ", ".join(map(show_setting, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "unset" if value is None else shorten_path(str(value))
+
+
+def environment_rows(run: RunFiles) -> list[tuple[str, str]]:
+    """Names and values, of the newest start; of a run that is older than the report, what its results say."""
+    parameters = run.record.get("parameters") or run.results.get("parameters")
+    rows = [("parameters", f"{parameters:,}" if parameters else NOT_RECORDED)]
+    starts = run.record.get("starts")
+    if starts:
+        return rows + [(name, _show_any(value)) for name, value in starts[-1]["environment"].items() if value]
+    rows += [(name.replace("_", " "), _show_any(run.results.get(name))) for name in ("hardware", "git_commit")]
+    rows += [(library, show(version)) for library, version in run.results.get("versions", {}).items()]
+    return [*rows, ("command", NOT_RECORDED)]
+
+
+def show(value: object) -> str:
+    """A value, with thousands set apart, or that it is missing."""
+    if value is None or value == "":
+        return NOT_RECORDED
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _show_any(value: object) -> str:
+    """The same; of what has parts, those that are known."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')}: {show(part)}" for name, part in value.items() if part is not None)
+    return show(value)
+
+
+def show_share(share: float | None) -> str:
+    return NOT_RECORDED if share is None else f"{share:.1%}"
