@@ -1,10 +1,21 @@
 """The model that a recipe asks for: fresh, or from earlier weights."""
 
+from typing import Protocol
+
 import torch
 from transformers import AutoConfig, GPT2Config, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, from_stock_gpt2
 from train.recipe import Recipe
+
+
+class LoadSettings(Protocol):
+    """The settings that loaded weights take; those of pre-training and of post-training have them."""
+
+    attn_implementation: str
+    embd_pdrop: float
+    attn_pdrop: float
+    resid_pdrop: float
 
 
 def build_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> GPT2ScratchConfig:
@@ -42,34 +53,43 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
             build_config(recipe, tokenizer), attn_implementation=recipe.model.attn_implementation
         )
     else:
-        model = _load_model(recipe.model.init_from, recipe)
+        model = load_model(recipe.model.init_from, recipe.model)
+        check_length(model, "--block_size", recipe.data.block_size, recipe.model.init_from)
     assert isinstance(model, GPT2ScratchForCausalLM)
     return model.to(torch.float32)  # the master weights; bf16 recipes train through autocast
 
 
-def _load_model(source: str, recipe: Recipe) -> GPT2ScratchForCausalLM:
+def load_model(source: str, settings: LoadSettings) -> GPT2ScratchForCausalLM:
+    """Earlier weights: those of a run, a checkpoint, a Hub id, or a stock GPT-2."""
     if isinstance(AutoConfig.from_pretrained(source), GPT2Config):
         model = from_stock_gpt2(source)
-        model.set_attn_implementation(recipe.model.attn_implementation)
+        model.set_attn_implementation(settings.attn_implementation)
     else:
-        model = GPT2ScratchForCausalLM.from_pretrained(source, attn_implementation=recipe.model.attn_implementation)
-    if recipe.data.block_size > model.config.n_positions:
-        raise ValueError(
-            f"--block_size {recipe.data.block_size} is longer than the context of {source}, "
-            f"{model.config.n_positions}: lower it."
-        )
-    _set_dropout(model, recipe)
+        model = GPT2ScratchForCausalLM.from_pretrained(source, attn_implementation=settings.attn_implementation)
+    _set_dropout(model, settings)
     return model
 
 
-def _set_dropout(model: GPT2ScratchForCausalLM, recipe: Recipe) -> None:
+def check_length(model: GPT2ScratchForCausalLM, name: str, tokens: int, source: str) -> None:
+    """Refuse sequences that a loaded model has no positions for.
+
+    Raises:
+        ValueError: with both lengths.
+    """
+    if tokens > model.config.n_positions:
+        raise ValueError(
+            f"{name} {tokens} is longer than the context of {source}, {model.config.n_positions}: lower it."
+        )
+
+
+def _set_dropout(model: GPT2ScratchForCausalLM, settings: LoadSettings) -> None:
     """Give loaded layers the recipe's dropout, which is a matter of the training and not of the weights."""
     for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop"):
-        setattr(model.config, name, getattr(recipe.model, name))
+        setattr(model.config, name, getattr(settings, name))
     rates = {
-        "embedding_dropout": recipe.model.embd_pdrop,
-        "attention_dropout": recipe.model.attn_pdrop,
-        "residual_dropout": recipe.model.resid_pdrop,
+        "embedding_dropout": settings.embd_pdrop,
+        "attention_dropout": settings.attn_pdrop,
+        "residual_dropout": settings.resid_pdrop,
     }
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout):

@@ -8,7 +8,7 @@ import sys
 import torch
 from transformers import PreTrainedModel
 
-from train.recipe import Recipe
+from train.recipe import RunRecipe
 
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ M_MMAP_THRESHOLD = -3  # mallopt's name of it, in glibc's malloc.h
 RETURNED_BYTES = 4 * 2**20
 
 
-def set_up_hardware(recipe: Recipe) -> None:
+def set_up_hardware(recipe: RunRecipe) -> None:
     """Use all cores when training on CPUs, and say what the run trains on."""
     training = recipe.training
     where = f"{training.world_size} process(es) on {training.device.type}"

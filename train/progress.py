@@ -1,5 +1,6 @@
 """The progress bar, and log lines under it that people can read."""
 
+import re
 from collections.abc import Callable
 
 from transformers import ProgressCallback
@@ -14,6 +15,16 @@ def show_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+# What TRL's trainers say of dpo and grpo, in training and on held-out rows.
+POST_TRAINING: dict[str, Callable[[float], str]] = {
+    "rewards/accuracies": "pairs in order {:.1%}".format,
+    "rewards/margins": "margin {:.3f}".format,
+    "rewards/answer_is_right/mean": "right {:.1%}".format,
+    "rewards/form_is_right/mean": "in form {:.1%}".format,
+    "completions/mean_length": "{:.1f} tokens an answer".format,
+    "entropy": "entropy {:.3f}".format,
+    "kl": "kl {:.4f}".format,
+}
 # How the figures of a log line are shown, in this order; others follow as they are.
 SHOWN: dict[str, Callable[[float], str]] = {
     "loss": "loss {:.4f}".format,
@@ -30,10 +41,17 @@ SHOWN: dict[str, Callable[[float], str]] = {
     "eval_runtime": lambda seconds: f"took {show_seconds(seconds)}",
     "train_runtime": lambda seconds: f"trained for {show_seconds(seconds)}",
     "train_loss": "mean loss {:.4f}".format,
+    **POST_TRAINING,
+    **{f"eval_{name}": show for name, show in POST_TRAINING.items()},
 }
 # In the run's files all the same: rates that follow from others, and the pass over the rows as a fraction.
 LEFT_OUT = frozenset(("epoch", "total_flos", "elapsed_seconds"))
 RATES = ("_samples_per_second", "_steps_per_second")
+# And the rest of what TRL says, some thirty figures.
+DETAILS = re.compile(
+    r"(eval_)?(rewards/.*|completions/.*|clip_ratio/.*|logits/.*|logps/.*|reward|reward_std|frac_reward_zero_std"
+    r"|num_tokens|mean_token_accuracy|step_time)"
+)
 
 
 def describe_log(step: int, logs: dict) -> str:
@@ -41,6 +59,7 @@ def describe_log(step: int, logs: dict) -> str:
     parts = [f"step {step:,}"]
     parts += [show(logs[name]) for name, show in SHOWN.items() if name in logs]
     left = [name for name in logs if name not in SHOWN and name not in LEFT_OUT and not name.endswith(RATES)]
+    left = [name for name in left if not DETAILS.fullmatch(name)]
     parts += [f"{name} {logs[name]}" for name in left]
     return " | ".join(parts)
 

@@ -1,6 +1,7 @@
 """What a recipe must fulfil: mistakes are refused before any data is read, with the value, the limit and the remedy."""
 
 from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
 from transformers.training_args import OptimizerNames
 
 from train.arguments import DataArguments, ModelArguments, OptimizerArguments, RunArguments
@@ -19,9 +20,6 @@ def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments
         ("shuffle_buffer", data.shuffle_buffer, 1),
         ("dataset_num_proc", data.dataset_num_proc, 1),
         ("max_eval_blocks", data.max_eval_blocks, 1),
-        ("sample_tokens", run.sample_tokens, 1),
-        ("exam_tokens", run.exam_tokens, 1),
-        ("cpu_threads", run.cpu_threads, 1),
     ):
         if value is not None and value < least:
             raise ValueError(f"--{name} {value} must be at least {least}.")
@@ -31,16 +29,27 @@ def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments
             "does evaluation."
         )
     check_data_settings(data)
-    if run.loss_spike_score < 0:
-        raise ValueError(f"--loss_spike_score {run.loss_spike_score} must be at least 0 (0: no spikes are looked for).")
-    if run.sample_temperature < 0:
-        raise ValueError(f"--sample_temperature {run.sample_temperature} must be at least 0.")
+    check_run(run)
     # With --init_from the model brings its own context, checked when it is loaded.
     if model.init_from is None and data.block_size > model.n_positions:
         raise ValueError(
             f"--block_size {data.block_size} is longer than the context, --n_positions {model.n_positions}: the model "
             "has no position embeddings beyond it. Lower the one or raise the other."
         )
+
+
+def check_run(run: RunArguments) -> None:
+    for name, value, least in (
+        ("sample_tokens", run.sample_tokens, 1),
+        ("exam_tokens", run.exam_tokens, 1),
+        ("cpu_threads", run.cpu_threads, 1),
+    ):
+        if value is not None and value < least:
+            raise ValueError(f"--{name} {value} must be at least {least}.")
+    if run.loss_spike_score < 0:
+        raise ValueError(f"--loss_spike_score {run.loss_spike_score} must be at least 0 (0: no spikes are looked for).")
+    if run.sample_temperature < 0:
+        raise ValueError(f"--sample_temperature {run.sample_temperature} must be at least 0.")
 
 
 def check_data_settings(data: DataArguments) -> None:
@@ -67,6 +76,11 @@ def check_training(training: TrainingArguments, data: DataArguments) -> None:
         raise ValueError("--streaming needs --max_steps: how many rows a stream has is not known before its end.")
     if data.packing == "best_fit" and getattr(training, "use_cache", False):
         raise ValueError("--use_cache true with --packing best_fit: documents would see each other. Leave it out.")
+    check_trainer(training)
+
+
+def check_trainer(training: TrainingArguments) -> None:
+    """The same for what does not depend on the data."""
     if training.learning_rate <= 0:
         raise ValueError(f"--learning_rate {training.learning_rate} must be above 0.")
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
@@ -92,11 +106,26 @@ def check_training(training: TrainingArguments, data: DataArguments) -> None:
         raise ValueError("--prediction_loss_only false would keep all logits in evaluation, for nothing. Leave it out.")
     if training.save_on_each_node:
         raise ValueError("--save_on_each_node: checkpoints lie in one folder that all machines share. Leave it out.")
+    if training.push_to_hub:
+        raise ValueError(
+            "--push_to_hub: what the Trainer pushes lacks the model's code, and nobody could open it. Leave it out, "
+            f"and publish the finished run: python -m hub_card.publish {training.output_dir} --repo_id you/name."
+        )
+    check_trackers(training.report_to)
     if training.load_best_model_at_end and training.save_total_limit == 1:
         raise ValueError(
             "--save_total_limit 1 with --load_best_model_at_end keeps only the best checkpoint, and the run could not "
             "be resumed from its last one: keep at least 2."
         )
+
+
+def check_trackers(trackers: list[str]) -> None:
+    """Refuse a tracker that transformers does not know, or whose library is not here."""
+    if not set(trackers) <= {"tensorboard"}:
+        get_reporting_integration_callbacks(trackers)  # raises with the names that there are
+        missing = sorted(set(trackers) - set(get_available_reporting_integrations()))
+        if missing:
+            raise ValueError(f"--report_to {missing[0]}: its library is not installed here: pip install {missing[0]}.")
 
 
 def check_optimizer(optimizer: OptimizerArguments, training: TrainingArguments) -> None:

@@ -16,18 +16,8 @@ def read_recipe_words(path: str, names: list[str]) -> list[str]:
     Raises:
         ValueError: no such file, not a flat mapping, or a key that is no setting.
     """
-    file = Path(path)
-    if not file.is_file():
-        known = ", ".join(str(recipe) for recipe in sorted(RECIPES_FOLDER.glob("*.yaml")))
-        raise ValueError(f"--config {path}: no such file. The shipped recipes are {known}.")
-    try:
-        settings = yaml.load(file.read_text(encoding="utf-8"), Loader=_RecipeLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold settings as 'name: value' lines.")
     words = []
-    for name, value in settings.items():
+    for name, value in read_recipe_file(path).items():
         if name not in names:
             raise ValueError(f"{path}: {unknown_setting(str(name), names)}")
         if value is None:
@@ -35,6 +25,26 @@ def read_recipe_words(path: str, names: list[str]) -> list[str]:
         values = value if isinstance(value, list) else [value]
         words += [f"--{name}", *(_to_word(item) for item in values)]
     return words
+
+
+def read_recipe_file(path: str) -> dict:
+    """A YAML recipe's settings, their names as yet unchecked.
+
+    Raises:
+        ValueError: no such file, or not a flat mapping.
+    """
+    file = Path(path)
+    if not file.is_file():
+        shipped = sorted([*RECIPES_FOLDER.glob("*.yaml"), *RECIPES_FOLDER.glob("post_training/*.yaml")])
+        known = ", ".join(map(str, shipped))
+        raise ValueError(f"--config {path}: no such file. The shipped recipes are {known}.")
+    try:
+        settings = yaml.load(file.read_text(encoding="utf-8"), Loader=_RecipeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold settings as 'name: value' lines.")
+    return settings
 
 
 class _RecipeLoader(yaml.SafeLoader):

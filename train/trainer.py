@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
-from transformers import PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedTokenizerBase, ProgressCallback, get_scheduler
 from transformers.integrations import TensorBoardCallback
 
 from train import checkpoints
@@ -20,22 +20,23 @@ from train.graceful_stop import GracefulStop, shield_workers
 from train.hardware import return_freed_memory
 from train.loss_guard import LossGuard
 from train.optimizers import build_optimizer
-from train.recipe import Recipe
+from train.progress import Progress
+from train.recipe import Recipe, RunRecipe
 from train.schedules import schedule_options
-from train.step_clock import StepClock
+from train.telemetry import Telemetry
 from train.text_samples import TextSamples
 from train.trainer_evaluation import EvaluationTrainer
+from train.trainer_saving import SavingTrainer
 from train.trainer_streaming import StreamingTrainer
 from train.training_data import TrainingData
 
 
-class PretrainingTrainer(StreamingTrainer, EvaluationTrainer):
-    """Identical to `transformers.Trainer`, except for evaluation, saving and streams (see the parents), and that
+class RunTrainer(SavingTrainer):
+    """Identical to `transformers.Trainer`, or to what it is combined with, except for saving (see the parent), and that
 
     - the optimizer has a learning rate for each kind of weight (see `train.optimizers`);
     - a loss or gradient that is not finite ends the run before it reaches the weights (see `train.loss_guard`);
-    - log lines carry the tokens seen, the tokens a second and the share of a step spent waiting for data, without a
-      device sync a step.
+    - log lines tell how far, how fast and how long still (see `train.telemetry`).
 
     Args:
         recipe: what is trained.
@@ -45,10 +46,12 @@ class PretrainingTrainer(StreamingTrainer, EvaluationTrainer):
     optimizer: Any  # as the parents make them, once training starts
     lr_scheduler: Any
 
-    def __init__(self, *args, recipe: Recipe, data_name: str, **kwargs):
+    def __init__(self, *args, recipe: RunRecipe, data_name: str, **kwargs):
         super().__init__(*args, recipe=recipe, data_name=data_name, **kwargs)
         self.guard = LossGuard(recipe.run.loss_spike_score, recipe.run.skip_loss_spikes, self.describe_step)
-        self.clock = StepClock()
+        if self.pop_callback(ProgressCallback) is not None:  # none where --disable_tqdm is on
+            self.add_callback(Progress())
+        self.telemetry = Telemetry(self.model, self.args, recipe.sequence_tokens, recipe.tokens_per_step)
         self._step_loss: torch.Tensor | None = None
 
     def train(self, resume_from_checkpoint=None, **kwargs):
@@ -59,6 +62,7 @@ class PretrainingTrainer(StreamingTrainer, EvaluationTrainer):
             self._forget_tensorboard_from(manifest["step"] + 1)
         else:
             self._forget_tensorboard_from(0)  # of a start that was killed before its first checkpoint
+        self.telemetry.begin()
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         self.guard.settle()
         return output
@@ -114,7 +118,7 @@ class PretrainingTrainer(StreamingTrainer, EvaluationTrainer):
         return dataloader
 
     def get_batch_samples(self, *args, **kwargs):
-        with self.clock.waiting_for_data():
+        with self.telemetry.clock.waiting_for_data():
             return super().get_batch_samples(*args, **kwargs)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -140,8 +144,6 @@ class PretrainingTrainer(StreamingTrainer, EvaluationTrainer):
 
     def describe_step(self, step: int) -> str:
         """The rows of a step and its learning rate, in words."""
-        if self.is_streaming:
-            return f"{self.describe_streams()}; learning rate {self._get_learning_rate():.3g}"
         rows = sorted(self.rows_of_step(step))
         return f"training blocks {', '.join(map(str, rows))}; learning rate {self._get_learning_rate():.3g}"
 
@@ -162,29 +164,45 @@ class PretrainingTrainer(StreamingTrainer, EvaluationTrainer):
         return [row for batch in batches for row in batch]
 
     def _evaluate(self, *args, **kwargs):
-        with self.clock.paused():
+        with self.telemetry.clock.paused():
             return super()._evaluate(*args, **kwargs)
 
+    def evaluate_final_model(self) -> dict[str, float]:
+        """The held-out figures of the model that training ended with; computed unless its step was evaluated."""
+        best = self.state.best_global_step if self.args.load_best_model_at_end else None
+        step = best or self.state.global_step
+        for entry in reversed(self.state.log_history):
+            if entry["step"] == step and "eval_loss" in entry:
+                return {name: value for name, value in entry.items() if name.startswith("eval_")}
+        return self.evaluate()
+
     def _save_checkpoint(self, model, trial) -> None:
-        with self.clock.paused():
+        with self.telemetry.clock.paused():
             super()._save_checkpoint(model, trial)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            step, tokens_per_step = self.state.global_step, self.recipe.tokens_per_step
-            logs["tokens_seen"] = step * tokens_per_step
-            figures = self.clock.since_last_log(step)
-            if figures is not None:
-                seconds_per_step, data_wait = figures
-                logs["tokens_per_second"] = round(tokens_per_step / seconds_per_step)
-                logs["data_wait"] = round(data_wait, 4)
+            logs |= self.describe_progress()
         super().log(logs, start_time)
+
+    def describe_progress(self) -> dict[str, float]:
+        """The figures of a log line beside loss and learning rate."""
+        return self.telemetry.describe(self.state.global_step, self.state.max_steps, self.state.log_history)
 
     def _forget_tensorboard_from(self, step: int) -> None:
         """Have TensorBoard drop what an earlier start drew from the step on that comes next."""
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and self.is_world_process_zero():
                 callback.tb_writer = SummaryWriter(callback.logging_dir, purge_step=step)
+
+
+class PretrainingTrainer(RunTrainer, StreamingTrainer, EvaluationTrainer):
+    """A `RunTrainer` on blocks, prepared or streamed (see the parents)."""
+
+    def describe_step(self, step: int) -> str:
+        if self.is_streaming:
+            return f"{self.describe_streams()}; learning rate {self._get_learning_rate():.3g}"
+        return super().describe_step(step)
 
 
 def build_trainer(

@@ -23,15 +23,6 @@ class EvaluationTrainer(Trainer):
         # Training skips them by itself; in evaluation the model would return logits unless told that nobody reads them.
         return super().compute_loss(model, {**inputs, "skip_logits": True}, return_outputs, num_items_in_batch)
 
-    def evaluate_final_model(self) -> dict[str, float]:
-        """The held-out figures of the model that training ended with; computed unless its step was evaluated."""
-        best = self.state.best_global_step if self.args.load_best_model_at_end else None
-        step = best or self.state.global_step
-        for entry in reversed(self.state.log_history):
-            if entry["step"] == step and "eval_loss" in entry:
-                return {name: value for name, value in entry.items() if name.startswith("eval_")}
-        return self.evaluate()
-
     def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
         self._evaluated_batches = 0
         self._held_out = torch.zeros(2, device=self.args.device, dtype=torch.float64)

@@ -15,7 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from train import checkpoints, disk_space
 from train.checkpoints import UNFINISHED_FOLDER
 from train.loss_guard import LossGuard
-from train.recipe import RECIPE_FILE, Recipe
+from train.recipe import RECIPE_FILE, RunRecipe
 
 
 class CheckpointNotWrittenError(OSError):
@@ -35,7 +35,7 @@ class SavingTrainer(Trainer):
 
     guard: LossGuard
 
-    def __init__(self, *args, recipe: Recipe, data_name: str, **kwargs):
+    def __init__(self, *args, recipe: RunRecipe, data_name: str, **kwargs):
         super().__init__(*args, **kwargs)
         self.recipe = recipe
         self.data_name = data_name

@@ -116,6 +116,14 @@ def test_the_generation_prompt_is_the_beginning_of_the_conversations_ids():
     assert whole[: len(prompt)] == prompt
 
 
+def test_the_generation_prompt_without_thinking_leads_to_the_answer():
+    chat = [CHAT[1], {"role": "assistant", "content": "So."}]
+    prompt = TOKENIZER.apply_chat_template(chat[:1], add_generation_prompt=True, enable_thinking=False, tokenize=False)
+    assert prompt == "Q: Why?\n\nA:"
+    whole = TOKENIZER.apply_chat_template(chat, return_dict=True)["input_ids"]
+    assert whole[: len(encode(prompt))] == encode(prompt)
+
+
 def test_an_unknown_role_is_refused():
     with pytest.raises(Exception, match="Unknown role 'tool'"):
         TOKENIZER.apply_chat_template([{"role": "tool", "content": "x"}], tokenize=False)

@@ -107,9 +107,11 @@ def test_results_recipe_samples_and_pictures_are_left_behind(finished):
 
 def test_the_console_shows_what_happens(finished):
     _, console = finished
-    for expected in ("1 process(es) on cpu", "rows read", "Tokenising", "eval_perplexity", "exact match", "40/40"):
+    for expected in ("1 process(es) on cpu", "rows read", "Tokenising", "| perplexity ", "exact match", "40/40"):
         assert expected in console
-    assert re.search(r"'tokens_per_second': \d+", console)
+    (line,) = re.findall(r"^step 20 \| loss .*$", console, re.MULTILINE)
+    for figure in ("grad norm", "lr", "tokens", "tokens/s", "MFU", "data wait", "GiB", "ETA"):
+        assert figure in line
     assert "--- step 10\nQ: What follows 3?" in console
 
 

@@ -43,6 +43,7 @@ def test_no_words_at_all_are_the_demo(parse, tmp_path, monkeypatch):
         ("learning_rate: 1E-3", "learning_rate", 1e-3),
         ("eval_strategy: no", "eval_strategy", "no"),
         ("report_to: none", "report_to", []),
+        ("report_to: [tensorboard, trackio]", "report_to", ["tensorboard", "trackio"]),
         ("bf16: false", "bf16", False),
         ("warmup_steps: 0.1", "warmup_steps", 0.1),
         ("lr_scheduler_kwargs: {min_lr_rate: 0.1}", "lr_scheduler_kwargs", {"min_lr_rate": 0.1}),
@@ -80,6 +81,9 @@ def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
         (["--learning_rate", "0"], "learning_rate 0"),
         (["--per_device_train_batch_size", "0"], "per_device_train_batch_size 0"),
         (["--dataloader_drop_last", "true"], "dataloader_drop_last"),
+        (["--push_to_hub", "true"], "push_to_hub.*python -m hub_card.publish"),
+        (["--report_to", "wandbx"], "wandbx"),
+        (["--report_to", "flyte"], "report_to flyte: .*not installed.*pip install flyte"),
         (["--packing", "bfd"], "packing bfd: there are concat and best_fit"),
         (["--packing", "best_fit", "--use_cache", "true"], "use_cache true with --packing best_fit"),
         (["--broken_shards", "ignore"], "broken_shards ignore: there are stop and skip"),
@@ -162,3 +166,8 @@ def test_shipped_recipes_lie_where_the_readme_says():
     names = {path.name for path in RECIPES_FOLDER.glob("*.yaml")}
     assert {"demo.yaml", "gpt2_124m_synth.yaml", "gpt2_124m_synth_10b.yaml"} <= names
     assert all(Path(path).stat().st_size for path in (RECIPES_FOLDER / "accelerate").glob("*.yaml"))
+
+
+def test_a_token_is_not_written_down(tmp_path):
+    recipe = RecipeParser().parse_recipe(["--output_dir", str(tmp_path), "--hub_token", "hf_secret"])
+    assert "hf_secret" not in recipe.to_yaml()

@@ -90,13 +90,14 @@ def _count_rows(shard: Shard) -> int:
         return file.metadata.num_rows
 
 
-def find_source(dataset: str, revision: str | None = None, split: str = "train") -> Source:
+def find_source(dataset: str, revision: str | None = None, split: str = "train", config: str | None = None) -> Source:
     """Resolve what `--dataset` names.
 
     Args:
         dataset: "sample", a path to a .parquet or .jsonl file or to a folder of them, or a Hub id ("PleIAs/SYNTH").
         revision: branch, tag or commit of a Hub dataset; resolved to the commit.
         split: the split of a Hub dataset.
+        config: its configuration, where it has several.
 
     Raises:
         ValueError: nothing of that name, an empty folder, files of different formats, or no such split.
@@ -111,7 +112,7 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train")
         raise ValueError(
             f"{dataset!r} is neither a file or folder here, nor a Hub id like PleIAs/SYNTH, nor {SAMPLE!r}."
         )
-    return _hub_source(dataset, revision, split)
+    return _hub_source(dataset, revision, split, config)
 
 
 def _local_source(dataset: str, path: Path) -> Source:
@@ -152,8 +153,8 @@ def _read_checksums(file: Path) -> dict[Path, str]:
     return checksums
 
 
-def _hub_source(dataset: str, revision: str | None, split: str) -> Source:
-    builder = load_dataset_builder(dataset, revision=revision)
+def _hub_source(dataset: str, revision: str | None, split: str, config: str | None) -> Source:
+    builder = load_dataset_builder(dataset, config, revision=revision)
     commit = builder.hash
     data_files = builder.config.data_files or {}
     if split not in data_files:

@@ -44,24 +44,29 @@ def repair(row: Row) -> list[str]:
 
     Line ends become LF, NUL characters go, and halves of surrogate pairs (which have no UTF-8) become U+FFFD.
     """
-    found = []
+    found: list[str] = []
     for column in TEXT_COLUMNS:
-        text = row[column]
-        if text is None or (text.isascii() and "\r" not in text and "\0" not in text):
-            continue
-        if "\r" in text:
-            text = text.replace("\r\n", "\n").replace("\r", "\n")
-            found.append("CR line ends")
-        if "\0" in text:
-            text = text.replace("\0", "")
-            found.append("NUL characters")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            found.append("lone surrogates")
-        row[column] = text
+        if row[column] is not None:
+            row[column] = repair_text(row[column], found)
     return sorted(set(found))
+
+
+def repair_text(text: str, found: list[str]) -> str:
+    """One text, repaired as `repair` does; what was wrong with it is added to `found`."""
+    if text.isascii() and "\r" not in text and "\0" not in text:
+        return text
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        found.append("CR line ends")
+    if "\0" in text:
+        text = text.replace("\0", "")
+        found.append("NUL characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        found.append("lone surrogates")
+    return text
 
 
 def reason_to_drop(row: Row, languages: list[str] | None = None, exercises: list[str] | None = None) -> str | None:

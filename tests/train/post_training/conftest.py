@@ -1,0 +1,102 @@
+"""A small pre-trained run to start from, and words that post-train it, for the tests of post-training."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, set_seed
+
+from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2ScratchForCausalLM
+from train.pretrain import main as pretrain
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("post-training")
+
+
+@pytest.fixture
+def rows(shared, row) -> Path:
+    """Two hundred rows in SYNTH's columns, as JSON lines."""
+    file = shared / "rows.jsonl"
+    if not file.exists():
+        file.write_text("".join(json.dumps(row(number)) + "\n" for number in range(200)))
+    return file
+
+
+@pytest.fixture
+def base(shared, rows, tiny_recipe) -> Path:
+    """The folder of a finished pre-training of a few steps on these rows."""
+    folder = shared / "base"
+    if not folder.exists():
+        words = ["--config", str(tiny_recipe), "--dataset", str(rows), "--data_cache_dir", str(shared / "cache")]
+        words += ["--max_steps", "4", "--eval_steps", "4", "--save_steps", "4", "--output_dir", str(folder)]
+        assert pretrain([*words, "--html_report", "false"]) == 0
+    return folder
+
+
+@pytest.fixture
+def sft_words(shared, rows, base, tmp_path) -> list[str]:
+    """A short sft of the base with every source of randomness on; `--output_dir` is to be added."""
+    settings = {
+        "init_from": base,
+        "dataset": rows,
+        "data_cache_dir": shared / "cache",
+        "max_length": 64,
+        "validation_fraction": 0.1,
+        "embd_pdrop": 0.1,
+        "attn_pdrop": 0.1,
+        "resid_pdrop": 0.1,
+        "learning_rate": 1e-3,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 12,
+        "logging_steps": 1,
+        "eval_steps": 6,
+        "save_steps": 6,
+        "max_eval_samples": 6,
+        "forgetting_blocks": 2,
+        "cpu_threads": 1,
+        "dataloader_pin_memory": "false",
+        "html_report": "false",
+    }
+    recipe = tmp_path / "sft.yaml"
+    recipe.write_text("method: sft\n" + "".join(f"{name}: {value}\n" for name, value in settings.items()))
+    return ["--config", str(recipe)]
+
+
+@pytest.fixture(scope="session")
+def undecided(shared) -> Path:
+    """A tiny model that answers every toss in the right form with heads or tails, one as likely as the other."""
+    folder = shared / "undecided"
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+    texts = [f"Q: Toss {number}.\n\nA: {side}<|endoftext|>" for number in (3, 8, 14) for side in ("heads", "tails")]
+    rows = [tokenizer(text)["input_ids"] for text in texts]
+    length = max(map(len, rows))
+    labels = torch.tensor([row + [-100] * (length - len(row)) for row in rows])
+    set_seed(0)
+    config = GPT2ScratchConfig(
+        n_layer=1, n_head=2, n_embd=32, n_positions=64, initializer_range=0.1, eos_token_id=tokenizer.eos_token_id
+    )
+    model = GPT2ScratchForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
+    for _ in range(25):
+        optimizer.zero_grad()
+        model(labels.clamp(min=0), labels=labels).loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tosses(shared, row) -> Path:
+    """Questions whose expected answer is always heads."""
+    file = shared / "tosses.jsonl"
+    if not file.exists():
+        rows = [
+            row(number, query=f"Toss {number}.", synthetic_answer="heads", synthetic_reasoning=None)
+            for number in range(20)
+        ]
+        file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return file

@@ -1,0 +1,165 @@
+"""Preference: what is learned from pairs that rows bring and that the model makes, resuming, and what is refused."""
+
+import json
+import math
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from modeling_gpt2scratch import GPT2ScratchForCausalLM
+from train.data.synth import question_to_ids
+from train.finetune import main as finetune
+
+
+@pytest.fixture
+def words(undecided, tosses, tmp_path):
+    settings = {
+        "init_from": undecided,
+        "dataset": tosses,
+        "validation_fraction": 0.2,
+        "max_length": 64,
+        "pair_tokens": 8,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 3e-3,
+        "lr_scheduler_type": "constant",
+        "max_steps": 6,
+        "logging_steps": 1,
+        "eval_steps": 3,
+        "save_steps": 3,
+        "forgetting_blocks": 0,
+        "cpu_threads": 1,
+        "dataloader_pin_memory": "false",
+        "html_report": "false",
+        "output_dir": tmp_path / "run",
+    }
+    recipe = tmp_path / "dpo.yaml"
+    recipe.write_text("method: dpo\n" + "".join(f"{name}: {value}\n" for name, value in settings.items()))
+    return ["--config", str(recipe)]
+
+
+@pytest.fixture
+def preferences(tmp_path):
+    """Rows that bring their pairs: tails are better."""
+    file = tmp_path / "preferences.jsonl"
+    rows = [{"prompt": f"Toss {number}.", "chosen": "tails", "rejected": "heads"} for number in range(20)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def history(folder, name):
+    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [entry[name] for entry in log if name in entry]
+
+
+def answer(folder, question):
+    model, tokenizer = GPT2ScratchForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    asked = torch.tensor([question_to_ids(f"Q: {question}", tokenizer)])
+    written = model.generate(asked, attention_mask=torch.ones_like(asked), max_new_tokens=8, do_sample=False)
+    return tokenizer.decode(written[0, asked.shape[1] :])
+
+
+def test_what_rows_prefer_becomes_likelier(words, preferences, tmp_path):
+    assert finetune([*words, "--dataset", str(preferences)]) == 0
+    losses, margins = (history(tmp_path / "run", name) for name in ("loss", "rewards/margins"))
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-4)  # policy and reference are the same model
+    assert margins[0] == pytest.approx(0, abs=1e-4)
+    assert margins[-1] > 0.3
+    assert losses[-1] < losses[0] - 0.1
+    assert answer(tmp_path / "run", "Toss 7.") == "A: tails<|endoftext|>"
+
+
+def test_pairs_are_made_of_the_model_s_own_answers(words, tmp_path, caplog):
+    caplog.set_level("INFO")
+    assert finetune(words) == 0
+    assert "Of 8 answers to each of 16 questions" in caplog.text
+    pairs = [json.loads(line) for line in (tmp_path / "run" / "pairs.jsonl").read_text().splitlines()]
+    assert {pair["split"] for pair in pairs} == {"train", "validation"}
+    for pair in pairs:
+        assert pair["chosen"] == "A: heads<|endoftext|>"
+        assert pair["rejected"] != pair["chosen"]
+    assert history(tmp_path / "run", "rewards/margins")[-1] > 0.3
+    assert answer(tmp_path / "run", "Toss 7.") == "A: heads<|endoftext|>"
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after, caplog):
+    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
+    assert finetune([*words, "--output_dir", str(alone)]) == 0
+    stop_after(2)
+    assert finetune([*words, "--output_dir", str(stopped)]) == 128 + 15
+    stop_after(None)
+    resume = [*words, "--output_dir", str(stopped), "--resume_from_checkpoint", "true"]
+    pairs = stopped / "pairs.jsonl"
+    aside = pairs.rename(tmp_path / "aside.jsonl")
+    assert finetune(resume) == 1
+    assert "pairs.jsonl is gone" in caplog.text
+    aside.rename(pairs)
+    assert finetune(resume) == 0
+    for name in ("loss", "grad_norm", "rewards/margins", "tokens_seen", "eval_loss"):
+        assert history(stopped, name) == history(alone, name), name
+    weights = [GPT2ScratchForCausalLM.from_pretrained(folder).state_dict() for folder in (alone, stopped)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.slow
+def test_adapters_learn_it_too(words, preferences, tmp_path):
+    lora = ["--use_peft", "true", "--lora_r", "8", "--lora_alpha", "64", "--learning_rate", "2e-2"]
+    assert finetune([*words, *lora, "--dataset", str(preferences)]) == 0
+    margins = history(tmp_path / "run", "rewards/margins")
+    assert margins[0] == pytest.approx(0, abs=1e-4)
+    assert margins[-1] > 0.3
+    assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_rows_without_a_pair_are_counted(words, preferences, tmp_path):
+    rows = preferences.read_text().splitlines()
+    for worse in ({"rejected": "tails"}, {"chosen": "word " * 100}, {"prompt": None}):
+        rows.append(json.dumps(json.loads(rows[0]) | worse))
+    preferences.write_text("\n".join(rows))
+    assert finetune([*words, "--dataset", str(preferences), "--max_steps", "1"]) == 0
+    data = json.loads((tmp_path / "run" / "results.json").read_text())["data"]
+    assert data["rows_read"] == 23
+    assert sum(data["kept_rows"].values()) == 20
+    assert data["dropped_rows"] == {
+        "chosen and rejected are the same": 1,
+        "longer than --max_length": 1,
+        "chosen and rejected without a prompt": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"exercise": "creative writing"}, "No question of the train rows has an answer that can be checked"),
+        ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
+    ],
+)
+def test_questions_that_give_no_pairs_are_refused(words, tosses, tmp_path, caplog, changed, message):
+    rows = [json.loads(line) | changed for line in tosses.read_text().splitlines()]
+    file = tmp_path / "other.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert finetune([*words, "--dataset", str(file)]) == 1
+    assert message in caplog.text
+
+
+def test_rows_of_no_form_are_refused(words, tmp_path, caplog):
+    file = tmp_path / "other.jsonl"
+    file.write_text('{"prompt": "Why?", "chosen": "So."}\n')
+    assert finetune([*words, "--dataset", str(file)]) == 1
+    assert "--method dpo needs chosen with rejected or query with synthetic_answer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (("--padding_free", "true"), "--padding_free True: it needs flash attention"),
+        (("--sync_ref_model", "true"), "--sync_ref_model True: a checkpoint does not hold the reference"),
+        (("--pair_samples", "1"), "--pair_samples 1 must be at least 2"),
+        (("--pair_temperature", "0"), "--pair_temperature 0.0 must be above 0"),
+        (("--pair_tokens", "64"), "--pair_tokens 64 leaves no room for a question in --max_length 64"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_refused(words, caplog, setting, message):
+    assert finetune([*words, *setting]) == 2
+    assert message in caplog.text

@@ -1,0 +1,187 @@
+"""Reinforcement: what is scored, that it is learned from, that it resumes, and what is refused."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchForCausalLM
+from train.data.synth import question_to_ids
+from train.evaluation.answers import pad_left
+from train.finetune import main as finetune
+from train.post_training.grpo import build_grpo_trainer
+from train.post_training.prepare import load_data
+from train.post_training.recipe import parse_recipe
+from train.post_training.start import load_start_model
+
+
+@pytest.fixture
+def words(undecided, tosses, tmp_path):
+    settings = {
+        "init_from": undecided,
+        "dataset": tosses,
+        "validation_fraction": 0.2,
+        "max_completion_length": 8,
+        "num_generations": 8,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 8,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 3e-3,
+        "lr_scheduler_type": "constant",
+        "max_steps": 6,
+        "logging_steps": 1,
+        "eval_steps": 3,
+        "save_steps": 3,
+        "max_eval_samples": 1,
+        "forgetting_blocks": 0,
+        "loss_spike_score": 0,
+        "cpu_threads": 1,
+        "dataloader_pin_memory": "false",
+        "html_report": "false",
+        "output_dir": tmp_path / "run",
+    }
+    recipe = tmp_path / "grpo.yaml"
+    recipe.write_text("method: grpo\n" + "".join(f"{name}: {value}\n" for name, value in settings.items()))
+    return ["--config", str(recipe)]
+
+
+@pytest.fixture
+def build(words):
+    """The Trainer of the recipe, with changed settings."""
+
+    def build(*changes):
+        recipe = parse_recipe([*words, *map(str, changes)])
+        tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+        model = load_start_model(recipe, tokenizer)
+        return build_grpo_trainer(recipe, model, tokenizer, load_data(recipe, tokenizer), [])
+
+    return build
+
+
+def history(folder, name, where=None):
+    """What was logged under a name, in order; with `where`, only beside that other name."""
+    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [entry[name] for entry in log if name in entry and (where or name) in entry]
+
+
+def test_a_batch_padded_on_the_left_scores_each_answer_where_it_was_written(build):
+    """TRL's own way gives another text's figures where questions differ in length."""
+    trainer = build("--temperature", "0.7")
+    tokenizer, model = trainer.processing_class, trainer.model.eval()
+    answers = tokenizer(["A: heads", "A: tails"])["input_ids"]
+    questions = [question_to_ids(text, tokenizer) for text in ("Q: Toss 3.", "Q: Toss 3 and 4 and 5.")]
+    ids, mask = pad_left([question + answer for question, answer in zip(questions, answers, strict=True)], 50256)
+    found, entropies, _ = trainer._get_per_token_logps_and_entropies(
+        model, ids, mask, logits_to_keep=3, batch_size=1, compute_entropy=True
+    )
+    for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        logits = model(torch.tensor([question + answer])).logits[0, len(question) - 1 : -1] / 0.7
+        expected = logits.log_softmax(dim=-1)
+        chosen = expected.gather(1, torch.tensor(answer)[:, None])[:, 0]
+        torch.testing.assert_close(found[row], chosen, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(entropies[row], -(expected.exp() * expected).sum(dim=-1), atol=1e-5, rtol=1e-5)
+    assert not entropies.requires_grad
+    theirs, _, _ = super(type(trainer), trainer)._get_per_token_logps_and_entropies(model, ids, mask, 3)
+    assert (theirs[0] - found[0]).abs().max() > 0.01
+    torch.testing.assert_close(theirs[1], found[1], atol=1e-5, rtol=1e-5)  # the one without padding
+
+
+def test_questions_are_encoded_as_in_training(build):
+    trainer = build()
+    prompts, _, _ = trainer._tokenize_prompts(["Q: <|endoftext|>"])
+    assert prompts == [question_to_ids("Q: <|endoftext|>", trainer.processing_class)]
+    assert 50256 not in prompts[0]
+
+
+def test_what_is_rewarded_becomes_likelier(words, tmp_path, caplog):
+    caplog.set_level("INFO")
+    assert finetune([*words, "--max_steps", "9"]) == 0
+    rewards = history(tmp_path / "run", "rewards/answer_is_right/mean")
+    assert len(rewards) == 9
+    assert 0.2 < rewards[0] < 0.8
+    assert sum(rewards[-4:]) / 4 > rewards[0] + 0.2
+    assert history(tmp_path / "run", "tokens_seen") == sorted(history(tmp_path / "run", "tokens_seen"))
+    assert "Of 8 answers to each of" in caplog.text
+    assert history(tmp_path / "run", "eval_rewards/answer_is_right/mean")[-1] > 0.9
+    model = GPT2ScratchForCausalLM.from_pretrained(tmp_path / "run")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
+    asked = torch.tensor([question_to_ids("Q: Toss 7.", tokenizer)])
+    written = model.generate(asked, attention_mask=torch.ones_like(asked), max_new_tokens=8, do_sample=False)
+    assert tokenizer.decode(written[0, asked.shape[1] :]) == "A: heads<|endoftext|>"
+    assert tokenizer.pad_token is None
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after):
+    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
+    assert finetune([*words, "--output_dir", str(alone)]) == 0
+    stop_after(2)
+    assert finetune([*words, "--output_dir", str(stopped)]) == 128 + 15
+    stop_after(None)
+    assert finetune([*words, "--output_dir", str(stopped), "--resume_from_checkpoint", "true"]) == 0
+    for name in ("loss", "grad_norm", "reward", "entropy", "tokens_seen", "eval_loss"):
+        assert history(stopped, name) == history(alone, name), name
+    weights = [GPT2ScratchForCausalLM.from_pretrained(folder).state_dict() for folder in (alone, stopped)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.slow
+def test_answers_that_serve_for_several_steps_resume_in_phase(words, tmp_path, stop_after, caplog):
+    """Not bit for bit, and the run says so; it generates at the same steps all the same."""
+    caplog.set_level("INFO")
+    several = ["--steps_per_generation", "4", "--num_iterations", "2", "--max_steps", "6", "--eval_strategy", "no"]
+    stop_after(3)
+    assert finetune([*words, *several]) == 128 + 15
+    assert "the same in distribution, not bit for bit" in caplog.text
+    stop_after(None)
+    assert finetune([*words, *several, "--resume_from_checkpoint", "true"]) == 0
+    assert len(history(tmp_path / "run", "loss")) == 6
+    assert history(tmp_path / "run", "step", "reward") == [1, 4, 5]  # 4 as what step 1 had sampled is gone
+
+
+@pytest.mark.slow
+def test_adapters_learn_it_too(words, tmp_path):
+    lora = ["--use_peft", "true", "--lora_r", "8", "--lora_alpha", "64", "--beta", "0.01", "--max_steps", "8"]
+    assert finetune([*words, *lora]) == 0
+    assert history(tmp_path / "run", "eval_rewards/answer_is_right/mean")[-1] > 0.8
+    assert history(tmp_path / "run", "kl")[-1] > 0
+    assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_a_reference_holds_the_model_back(words, tmp_path):
+    assert finetune([*words, "--beta", "0.5", "--max_steps", "2"]) == 0
+    assert history(tmp_path / "run", "kl")[0] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"exercise": "creative writing"}, "No question of the train rows has an answer that can be checked"),
+        ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
+        ({"query": "word " * 60}, "question leaves no room in the context for an answer"),
+    ],
+)
+def test_questions_that_teach_nothing_are_refused(words, tosses, tmp_path, caplog, changed, message):
+    rows = [json.loads(line) | changed for line in tosses.read_text().splitlines()]
+    file = tmp_path / "other.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert finetune([*words, "--dataset", str(file)]) == 1
+    assert message in caplog.text
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (("--use_vllm", "true"), "--use_vllm True: vLLM needs other versions"),
+        (("--reward_weights", "1"), "--reward_weights 1.0: there are 2"),
+        (("--temperature", "0"), "--temperature 0.0 must be above 0"),
+        (("--num_generations", "3"), "divisible by"),
+        (("--max_completion_length", "100"), "64"),
+        (("--max_lenght", "100"), "There is no setting 'max_lenght'. Did you mean '"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_refused(words, caplog, setting, message):
+    assert finetune([*words, *setting]) in (1, 2)
+    assert message in caplog.text

@@ -1,0 +1,67 @@
+"""Write the practice of post-training: `practice.parquet` and `practice_exam.parquet`, in SYNTH's full schema.
+
+    python -m train.data.sample.practice [--output_dir DIR]
+
+Questions over sources, as in the sample, with other people, towns and trades put together, and with answers but no
+reasoning: what a model practises on that has been shown how to answer, but too few examples to have got the rule. The
+exam is the sample's, with as many more of these questions as tell a gain from chance. Deterministic; no question has
+the sources of another's, or of the sample's.
+"""
+
+import argparse
+import itertools
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from train.data.sample.copying import iterate_rag_rows
+from train.data.sample.generate import SAMPLE_DIR, build_sample
+from train.data.sample.rows import SYNTH_SCHEMA
+
+
+SEED = 20240301
+PRACTICE_ROWS, EXAM_ROWS = 400, 176  # with the sample's 24, the exam then has 200 such questions
+SOURCE_TAGS = re.compile(r"</?source_\d+>")
+
+
+def sources_of(row: dict) -> frozenset[str]:
+    """What the sources of a row say, in whatever order."""
+    return frozenset(SOURCE_TAGS.sub("", line) for line in row["constraints"].splitlines())
+
+
+def iterate_practice(taken: list[dict]) -> Iterator[dict]:
+    """Endless; none has the sources of a row in `taken`."""
+    seen = {sources_of(row) for row in taken}
+    fresh = (row for row in iterate_rag_rows(random.Random(SEED)) if sources_of(row) not in seen)
+    for number, row in enumerate(fresh):
+        yield {**row, "query_seed_url": f"sample://practice/{number:04d}", "synthetic_reasoning": ""}
+
+
+def build_practice() -> tuple[list[dict], list[dict]]:
+    """Practice rows and exam rows."""
+    train, exam = build_sample()
+    fresh = iterate_practice([row for row in (*train, *exam) if row["exercise"] == "rag"])
+    practice = list(itertools.islice(fresh, PRACTICE_ROWS))
+    practice_exam = [*exam, *itertools.islice(fresh, EXAM_ROWS)]
+    for number, row in enumerate(practice + practice_exam):
+        row["synth_id"] = f"practice-{number:06d}"
+        row["words"] = len(row["synthetic_reasoning"].split()) + len(row["synthetic_answer"].split())
+    return practice, practice_exam
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=SAMPLE_DIR, help="where both parquet files go")
+    output_dir = parser.parse_args().output_dir
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for name, rows in zip(("practice", "practice_exam"), build_practice(), strict=True):
+        table = pa.Table.from_pylist(rows, schema=SYNTH_SCHEMA)
+        pq.write_table(table, output_dir / f"{name}.parquet", compression="zstd")
+
+
+if __name__ == "__main__":
+    main()

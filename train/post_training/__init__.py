@@ -1,0 +1,1 @@
+"""Post-training of a pre-trained model with TRL: `train/finetune.py`."""

@@ -1,0 +1,98 @@
+"""What post-training has changed: answers to an exam, and the loss on what pre-training held out."""
+
+import dataclasses
+import json
+import logging
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from train.data.synth import Row
+from train.evaluation.exam import ExamResult, take_exam
+from train.post_training.forgetting import HeldOutBlocks
+from train.post_training.recipe import PostTrainingRecipe
+
+
+logger = logging.getLogger(__name__)
+
+BEFORE_FILE = "before.json"  # kept for the runs that resume this one
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How good a model is at one time.
+
+    Args:
+        exam: marks by exercise; empty without an exam.
+        pretraining_loss: on held-out blocks of the pre-training, in nats a token; `None` where it is not measured.
+    """
+
+    exam: list[ExamResult]
+    pretraining_loss: float | None
+
+
+def take_stock(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: PostTrainingRecipe,
+    questions: list[Row],
+    known: list[bool] | None,
+    blocks: HeldOutBlocks | None,
+) -> Standing:
+    """Measure a model; all processes of a distributed run must call this."""
+    return Standing(
+        take_exam(model, tokenizer, questions, recipe.run.exam_tokens, known),
+        None if blocks is None else blocks.loss(model),
+    )
+
+
+def note_before(recipe: PostTrainingRecipe, before: Standing) -> None:
+    text = json.dumps(dataclasses.asdict(before))
+    (recipe.run_folder / BEFORE_FILE).write_text(text, encoding="utf-8")
+
+
+def read_before(recipe: PostTrainingRecipe) -> Standing | None:
+    """What the first start of a resumed run has noted."""
+    file = recipe.run_folder / BEFORE_FILE
+    if recipe.resume_from is None or not file.exists():
+        return None
+    noted = json.loads(file.read_text(encoding="utf-8"))
+    return Standing([ExamResult(**result) for result in noted["exam"]], noted["pretraining_loss"])
+
+
+def describe_standings(before: Standing, after: Standing, blocks: HeldOutBlocks | None) -> dict:
+    """Both, under the names of `results.json`."""
+    forgetting = None
+    if blocks is not None:
+        forgetting = {
+            "pretraining_loss_before": before.pretraining_loss,
+            "pretraining_loss": after.pretraining_loss,
+            "blocks": blocks.blocks,
+        }
+    return {
+        "exam": [dataclasses.asdict(result) for result in after.exam],
+        "exam_before": [dataclasses.asdict(result) for result in before.exam],
+        "forgetting": forgetting,
+    }
+
+
+def render_standings(before: Standing, after: Standing) -> str:
+    """Marks by exercise, before and after, as a table: answers equal to the letter, texts in the form of the training,
+    texts that the model ended by itself; and the line on what is forgotten."""
+    lines = []
+    if after.exam:
+        lines.append(f"{'':<28}{'':>6}{'':>8}{'exact match':>18}{'well formed':>18}{'ended by itself':>18}")
+        lines.append(f"{'exercise':<28}{'n':>6}{'chance':>8}" + f"{'before':>10}{'after':>8}" * 3)
+    earlier = {result.exercise: result for result in before.exam}
+    for result in after.exam:
+        line = f"{result.exercise:<28}{result.asked:>6}{result.chance:>8.1%}"
+        for name in ("correct", "well_formed", "ended"):
+            values = [vars(one)[name] / one.asked for one in (earlier[result.exercise], result)]
+            line += "{:>10.1%}{:>8.1%}".format(*values)
+        lines.append(line)
+    if before.pretraining_loss is not None and after.pretraining_loss is not None:
+        lines.append(
+            f"held-out loss of the pre-training: {before.pretraining_loss:.4f} before, {after.pretraining_loss:.4f} "
+            f"after ({after.pretraining_loss - before.pretraining_loss:+.4f} nats a token)"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""What a model has forgotten of its pre-training: the loss on what that held out, before and after."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from train.arguments import DataArguments
+from train.data.packing import CollateDocuments, collate_blocks
+from train.data.prepare import cache_folder, is_prepared, load_prepared, prepare_held_out
+from train.data.sources import find_source
+from train.post_training.recipe import PostTrainingRecipe
+from train.recipe import RECIPE_FILE, RecipeParser, pick
+from train.recipe_file import read_recipe_file
+
+
+logger = logging.getLogger(__name__)
+
+BLOCKS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class HeldOutBlocks:
+    """Batches of a pre-training's held-out blocks, and the number of blocks."""
+
+    batches: list[dict[str, torch.Tensor]]
+    blocks: int
+
+    @torch.no_grad()
+    def loss(self, model: PreTrainedModel) -> float:
+        """Nats a token."""
+        was_training = model.training
+        model.eval()
+        nats = tokens = 0.0
+        for batch in self.batches:
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            counted = int((batch["labels"][:, 1:] != -100).sum())
+            nats += float(model(**batch, skip_logits=True, use_cache=False).loss) * counted
+            tokens += counted
+        model.train(was_training)
+        return nats / tokens
+
+
+def load_pretraining_blocks(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> HeldOutBlocks | None:
+    """The first held-out blocks of the pre-training that the model in `--init_from` comes from.
+
+    Returns:
+        `None`, with a warning, where its recipe is not beside the model, or its rows cannot be read.
+    """
+    if not recipe.run.forgetting_blocks:
+        return None
+    try:
+        data = find_pretraining_data(recipe.start.init_from)
+        return _load_blocks(data, tokenizer, recipe.run.forgetting_blocks, recipe.training.local_process_index == 0)
+    except (ValueError, OSError) as error:
+        logger.warning("What is forgotten of the pre-training is not measured: %s", error)
+        return None
+
+
+def find_pretraining_data(source: str) -> DataArguments:
+    """The settings of the data that a model was pre-trained on; through the runs of post-training that it went through.
+
+    Raises:
+        ValueError, OSError: there is no recipe beside the model.
+    """
+    while True:
+        file = _find_recipe(source)
+        settings = read_recipe_file(str(file))
+        if "method" not in settings:
+            return pick(RecipeParser().resolve(["--config", str(file)]), DataArguments)
+        source = settings["init_from"]
+
+
+def _find_recipe(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if (folder / RECIPE_FILE).is_file():
+        return folder / RECIPE_FILE
+    if folder.exists():
+        raise ValueError(f"{source} has no {RECIPE_FILE}.")
+    try:
+        return Path(hf_hub_download(source, RECIPE_FILE))
+    except EntryNotFoundError as error:
+        raise ValueError(f"{source} has no {RECIPE_FILE}.") from error
+
+
+def _load_blocks(data: DataArguments, tokenizer: PreTrainedTokenizerBase, count: int, writes: bool) -> HeldOutBlocks:
+    source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
+    folder = cache_folder(data, source, tokenizer)
+    if is_prepared(folder):
+        validation = load_prepared(folder, source, data.block_size).validation
+    else:  # only what is held out
+        validation = prepare_held_out(replace(data, max_eval_blocks=count), tokenizer, writes).validation
+    blocks = validation.first(min(count, len(validation)))
+    collate = collate_blocks if data.packing == "concat" else CollateDocuments(tokenizer.eos_token_id)
+    starts = range(0, len(blocks), BLOCKS_AT_ONCE)
+    batches = [collate([blocks[i] for i in range(start, min(start + BLOCKS_AT_ONCE, len(blocks)))]) for start in starts]
+    return HeldOutBlocks(batches, len(blocks))

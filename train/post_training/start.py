@@ -1,0 +1,64 @@
+"""The model that a post-training run starts from."""
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from modeling_gpt2scratch import GPT2ScratchForCausalLM
+from train.build_model import check_length, load_model
+from train.hardware import return_freed_memory
+from train.post_training.recipe import PostTrainingRecipe
+from train.refusal import RunRefusedError
+
+
+DEMO = "runs/demo"
+CONFIG_FILE = "config.json"
+
+
+def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> GPT2ScratchForCausalLM:
+    """The model in `--init_from`, in float32.
+
+    Raises:
+        RunRefusedError: there is none, it has another vocabulary, or `--max_length` is beyond its context.
+    """
+    source = recipe.start.init_from
+    check_source(source)
+    set_seed(recipe.training.seed)
+    try:
+        model = load_model(source, recipe.start)
+        length_name = "--max_completion_length" if recipe.method == "grpo" else "--max_length"
+        check_length(model, length_name, recipe.sequence_tokens, source)
+    except (OSError, ValueError) as error:
+        raise RunRefusedError(f"--init_from {source}: {_first_line(error)}") from error
+    if model.config.vocab_size != len(tokenizer):
+        raise RunRefusedError(
+            f"--init_from {source} has a vocabulary of {model.config.vocab_size:,}; GPT-2's {len(tokenizer):,} are "
+            "needed."
+        )
+    return_freed_memory(model)
+    return model.to(torch.float32)  # the master weights; bf16 recipes train through autocast
+
+
+def check_source(source: str) -> None:
+    """Refuse a local path without a model; what is no such path is a Hub id.
+
+    Raises:
+        RunRefusedError: what to do first.
+    """
+    folder = Path(source).expanduser()
+    if (folder / CONFIG_FILE).is_file():
+        return
+    if source == DEMO:
+        raise RunRefusedError(f"--init_from {DEMO} holds no finished model yet: run `make pretrain` first.")
+    if folder.exists():
+        raise RunRefusedError(
+            f"--init_from {source} holds no model: a run leaves it there at its end. Let it end, or name one of its "
+            "checkpoints."
+        )
+    if source.count("/") > 1 or source.startswith((".", "/", "~", "runs/")):
+        raise RunRefusedError(f"--init_from {source}: there is no such folder.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,100 @@
+"""What post-training adds to TRL's trainers: what pre-training adds to the Trainer."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from train import checkpoints
+from train.checkpoints import UNFINISHED_FOLDER
+from train.post_training.collating import REAL_TOKENS
+from train.trainer import RunTrainer
+
+
+ADAPTER_FOLDER = "adapter"  # in the folder of a run with LoRA
+
+
+class PostTrainingTrainer(RunTrainer):
+    """To be named before one of TRL's trainers among the parents of a class. Identical to that trainer, except for what
+    `RunTrainer` changes, and that
+
+    - log lines count the tokens that were seen, without padding, over all starts of a run;
+    - what is saved has no padding token, as before: TRL pads with the end-of-text token, and trainers that ignore
+      padding would then never teach the end of a text;
+    - no model card is written, as publishing makes one;
+    - with LoRA, the final model is the merged one, and the adapter lies beside it.
+    """
+
+    processing_class: PreTrainedTokenizerBase
+    model: Any
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._uncounted = torch.zeros((), dtype=torch.int64, device=self.args.device)
+
+    @property
+    def whole_model(self) -> PreTrainedModel:
+        """The model itself, without the adapters' wrapping."""
+        return self.model.get_base_model() if is_peft_model(self.model) else self.model
+
+    def count_tokens(self, batch: dict) -> int | torch.Tensor:
+        """The tokens of a batch, padding left out; without making a device wait."""
+        if REAL_TOKENS in batch:
+            return batch.pop(REAL_TOKENS)
+        return batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
+
+    def get_batch_samples(self, *args, **kwargs):
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        for batch in batches:
+            self._uncounted += self.count_tokens(batch)
+        return batches, items
+
+    def settle_tokens(self) -> int:
+        """The tokens seen by all processes up to now; called by all of them."""
+        self.state.num_input_tokens_seen += int(self.accelerator.reduce(self._uncounted.clone(), reduction="sum"))
+        self._uncounted.zero_()
+        return self.state.num_input_tokens_seen
+
+    def describe_progress(self) -> dict[str, float]:
+        logged = [entry for entry in self.state.log_history if "tokens_seen" in entry]
+        step_before, seen_before = (logged[-1]["step"], logged[-1]["tokens_seen"]) if logged else (0, 0)
+        seen = self.settle_tokens()
+        self.telemetry.tokens_per_step = (seen - seen_before) / max(self.state.global_step - step_before, 1)
+        figures = {**super().describe_progress(), "tokens_seen": seen}
+        # Its arithmetic is that of training all weights on all tokens; here the head leaves out the questions' tokens,
+        # and LoRA most gradients.
+        figures.pop("mfu", None)
+        return figures
+
+    def _save_checkpoint(self, model, trial) -> None:
+        self.settle_tokens()
+        super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        self.processing_class.pad_token = None
+        self.whole_model.config.pad_token_id = self.whole_model.generation_config.pad_token_id = None
+        super()._save(output_dir, state_dict)
+        if is_peft_model(self.model) and self.args.should_save:  # PEFT's card, which names a local path
+            Path(output_dir or self.args.output_dir, "README.md").unlink(missing_ok=True)
+        self.processing_class.pad_token = self.processing_class.eos_token
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """Nothing: `hub_card` writes the card, from the run's own files."""
+
+    def save_final_model(self) -> None:
+        if is_peft_model(self.model):
+            self._save_adapter()
+            self.model = self.model.merge_and_unload()
+        super().save_final_model()
+
+    def _save_adapter(self) -> None:
+        """Write the adapter into a folder of its own: beside the merged model, libraries would add it once more."""
+        unfinished, place = self.run_folder / UNFINISHED_FOLDER, self.run_folder / ADAPTER_FOLDER
+        with self._all_or_nothing(place):
+            self._save(str(unfinished))
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                place.mkdir(exist_ok=True)
+                checkpoints.move_files(unfinished, place)
