@@ -20,7 +20,9 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from hub_card.card import CARD_FILE, render_card, render_stock_card
 from hub_card.run_record import CURVE_FILE, RECIPE_FILE, RESULTS_FILE, SAMPLES_FILE, is_local_path, read_run
+from hub_card.upload import staged_files
 from modeling_gpt2scratch import GPT2ScratchForCausalLM, export_stock_gpt2
+from train.evaluation.record import EVALUATION_FILE, PICTURE_FILE
 
 
 MAIN_BRANCH = "main"
@@ -45,8 +47,8 @@ def find_run(name: str) -> Path:
         raise ValueError(f"{run}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
     if not (run / CONFIG_FILE).is_file() or not any(run.glob("model*.safetensors")):
         raise ValueError(
-            f"{run} holds no model: a run leaves it there at its end. Go on with `accelerate launch train/pretrain.py "
-            f"--config {run / RECIPE_FILE} --resume_from_checkpoint true`, or name another folder."
+            f"{run} holds no model: a run leaves it there at its end. Let it go on to there, with the command that "
+            "started it and --resume_from_checkpoint true, or name another folder."
         )
     if not (run / RESULTS_FILE).is_file():
         raise ValueError(
@@ -89,8 +91,10 @@ def stage(run: Path, place: Path, repo_id: str, with_stock: bool = True) -> dict
     record = read_run(run)
     main = place / MAIN_BRANCH
     main.mkdir()
-    for file in list_files(run):
+    for file in [*list_files(run), *([run / EVALUATION_FILE] if record.evaluation else [])]:
         copyfile(file, main / file.name)
+    if record.has_picture:
+        copyfile(run / PICTURE_FILE, main / PICTURE_FILE)
     (main / LICENSE_FILE).write_text(read_license(), encoding="utf-8")
     (main / CARD_FILE).write_text(render_card(record, repo_id, with_stock), encoding="utf-8")
     if not with_stock:
@@ -167,7 +171,7 @@ def describe_branches(branches: dict[str, Path], repo_id: str) -> str:
     """What would be uploaded, with sizes in bytes, as text."""
     lines = []
     for branch, folder in branches.items():
-        sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        sizes = {path: file.stat().st_size for path, file in staged_files(folder).items()}
         lines.append(f"{repo_id}, branch {branch}: {len(sizes)} files, {sum(sizes.values()):,} bytes")
         lines += [f"  {size:>15,}  {name}" for name, size in sizes.items()]
     return "\n".join(lines)

@@ -27,7 +27,7 @@ def check_repo_id(repo_id: str) -> None:
     """
     validate_repo_id(repo_id)
     if repo_id.count("/") != 1:
-        raise ValueError(f"--repo_id {repo_id!r} names no owner: write you/{repo_id}, with your name on the Hub.")
+        raise ValueError(f"The repository {repo_id!r} names no owner: write you/{repo_id}, with your name on the Hub.")
 
 
 def require_login() -> None:
@@ -41,13 +41,14 @@ def require_login() -> None:
         raise UploadError(_in_one_line(error)) from error
 
 
-def upload(branches: dict[str, Path], repo_id: str, private: bool = False) -> list[str]:
+def upload(branches: dict[str, Path], repo_id: str, private: bool = False, is_space: bool = False) -> list[str]:
     """Make each branch of the repository hold the files of its folder and no others.
 
     Not by `HfApi.upload_folder`: where xet is installed, that uploads in several commits.
 
     Args:
         private: as the repository is to be, where it does not exist yet.
+        is_space: whether it is a Space, by Gradio, and not a model.
 
     Returns:
         For each branch a line that says what happened.
@@ -57,35 +58,46 @@ def upload(branches: dict[str, Path], repo_id: str, private: bool = False) -> li
             again does what is left.
     """
     try:
-        return _upload(HfApi(), branches, repo_id, private)
+        return _upload(HfApi(), branches, repo_id, private, is_space)
     except (OSError, HTTPError, RuntimeError, ValueError) as error:
         raise UploadError(_describe(error, repo_id)) from error
 
 
-def _upload(api: HfApi, branches: dict[str, Path], repo_id: str, private: bool) -> list[str]:
-    api.create_repo(repo_id, private=private or None, exist_ok=True)
-    if private and not api.repo_info(repo_id).private:
+def staged_files(folder: Path) -> dict[str, Path]:
+    """The files in a folder and below it, by their path in the repository, in order."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file for file in sorted(files)}
+
+
+def _upload(api: HfApi, branches: dict[str, Path], repo_id: str, private: bool, is_space: bool) -> list[str]:
+    kind = "space" if is_space else "model"
+    api.create_repo(
+        repo_id, private=private or None, exist_ok=True, repo_type=kind, space_sdk="gradio" if is_space else None
+    )
+    if private and not api.repo_info(repo_id, repo_type=kind).private:
         raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
     for branch in branches:
         if branch != "main":
-            api.create_branch(repo_id, branch=branch, exist_ok=True)
+            api.create_branch(repo_id, branch=branch, exist_ok=True, repo_type=kind)
     heads, operations = {}, {}
     # The large files of all branches go first, which takes long and changes nothing that can be seen.
     for branch, folder in branches.items():
-        head = api.repo_info(repo_id, revision=branch)
+        head = api.repo_info(repo_id, revision=branch, repo_type=kind)
         heads[branch] = head.sha
-        additions = [CommitOperationAdd(file.name, file) for file in sorted(folder.iterdir())]
+        additions = [CommitOperationAdd(path, file) for path, file in staged_files(folder).items()]
         names = {addition.path_in_repo for addition in additions} | KEPT
         old = sorted({sibling.rfilename for sibling in head.siblings or []} - names)
         operations[branch] = [*additions, *(CommitOperationDelete(name, is_folder=False) for name in old)]
-        api.preupload_lfs_files(repo_id, additions, revision=branch, free_memory=False)
-    return [_commit(api, repo_id, branch, operations[branch], heads[branch]) for branch in branches]
+        api.preupload_lfs_files(repo_id, additions, revision=branch, free_memory=False, repo_type=kind)
+    return [_commit(api, repo_id, kind, branch, operations[branch], heads[branch]) for branch in branches]
 
 
-def _commit(api: HfApi, repo_id: str, branch: str, operations: list, head: str) -> str:
+def _commit(api: HfApi, repo_id: str, kind: str, branch: str, operations: list, head: str) -> str:
     """Change the branch, unless it holds these files already; returns what happened."""
     # Refused by the Hub where somebody else has changed the branch since its files were listed.
-    commit = api.create_commit(repo_id, operations, commit_message=COMMIT_MESSAGE, revision=branch, parent_commit=head)
+    commit = api.create_commit(
+        repo_id, operations, commit_message=COMMIT_MESSAGE, revision=branch, parent_commit=head, repo_type=kind
+    )
     if commit.oid == head:
         return f"{branch}: nothing has changed since {head}"
     for operation in operations:

@@ -1,4 +1,4 @@
-"""A stand-in for the Hub that takes model repositories from the real client, keeps every commit, and gives them back.
+"""A stand-in for the Hub that takes models and Spaces from the real client, keeps every commit, and gives them back.
 
 Large files come apart from the commit that names them, as on the Hub. It fails where a test asks for it.
 """
@@ -54,7 +54,7 @@ class Repository:
 class HubServer(ThreadingHTTPServer):
     """
     Args:
-        repositories: by id.
+        repositories: models by id, Spaces by "spaces/" and id.
         objects: large files, by SHA-256.
         requests: what was asked for: "GET /path", in order.
         faults: requests that will fail, as regular expressions for "POST /path", with the status of the answer. The
@@ -99,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
             if re.search(pattern, request):
                 self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
                 return self._send_json({"error": "asked for by a test"}, status)
+        # Both kinds have the same routes, under other names.
+        request = re.sub(r"^(\w+) /api/spaces/", r"\1 /api/models/spaces/", request)
         for pattern, answer in _ROUTES:
             match = re.fullmatch(pattern, request)
             if match:
@@ -109,7 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create_repository(self) -> None:
         asked = json.loads(self._body())
-        repo_id = f"{asked['organization']}/{asked['name']}"
+        is_space = asked.get("type") == "space"
+        repo_id = f"{'spaces/' if is_space else ''}{asked['organization']}/{asked['name']}"
+        if is_space and asked.get("sdk") != "gradio":
+            return self._send_json({"error": "no sdk"}, 400)
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._send_json({"error": "Invalid username or password."}, 401)
         if asked["organization"] != OWNER:
@@ -256,7 +261,7 @@ def _oid(name: str, content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-_REPO = r"(?P<repo>[^/ ]+/[^/ ]+)"
+_REPO = r"(?P<repo>(spaces/)?[^/ ]+/[^/ ]+)"
 _ROUTES = [
     (r"POST /api/repos/create", _Handler.create_repository),
     (r"POST /api/validate-yaml", _Handler.validate_yaml),
