@@ -72,8 +72,8 @@ class ChatHistory:
 
 def trained_context(model: str, config: PretrainedConfig) -> int:
     """Tokens that the model can be given: those that its run has trained, where its folder has the recipe, as positions
-    beyond them are as they were drawn; else those that it has positions for. A recipe that bounds no positions (of grpo)
-    sends on to the run that it started from."""
+    beyond them are as they were drawn; else those that it has positions for. A recipe that bounds no positions (one of
+    grpo) sends on to the run that it started from."""
     recipe = Path(model) / RECIPE_FILE
     settings = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
     lengths = [settings[name] for name in LENGTH_SETTINGS if settings.get(name)]

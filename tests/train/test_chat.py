@@ -5,10 +5,10 @@ import io
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import termios
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -268,16 +268,19 @@ class Terminal:
         )
         os.close(other)
         self.shown = ""
+        self._place = 0  # up to which it has been waited for
 
     def wait_for(self, text: str) -> str:
-        """Read until `text` is shown; returns what was shown since the last call."""
-        start, deadline = len(self.shown), time.monotonic() + 120
-        while text not in self.shown[start:]:
-            assert time.monotonic() < deadline, self.shown
+        """Read until `text` is shown; returns what was shown since what was waited for before."""
+        while text not in self.shown[self._place :]:
             self.read()
-        return self.shown[start:]
+        start = self._place
+        self._place = self.shown.index(text, start) + len(text)
+        return self.shown[start : self._place]
 
     def read(self) -> None:
+        ready, _, _ = select.select([self.side], [], [], 120)
+        assert ready, f"nothing more is shown: {self.shown}"
         try:
             self.shown += os.read(self.side, 4096).decode()
         except OSError:
@@ -292,8 +295,14 @@ def test_at_a_terminal(folder, repository, tmp_path):
     """Colours, line editing, Ctrl-C and Ctrl-D as a user has them; the second model would write for long."""
     config = GPT2ScratchConfig(n_layer=1, n_head=2, n_embd=16, n_positions=4000, eos_token_id=50256)
     endless = GPT2ScratchForCausalLM(config)
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+    with torch.no_grad():  # whatever it reads, it writes " red": an answer without spaces would show at its end only
+        (red,) = tokenizer(" red")["input_ids"]
+        endless.transformer.token_embedding.weight[red] *= 10
+        endless.transformer.final_norm.weight.zero_()
+        endless.transformer.final_norm.bias.copy_(endless.transformer.token_embedding.weight[red])
     endless.save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(TOKENIZER_FOLDER).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     command = [sys.executable, "-m", "train.chat", "--temperature", "0", "--max_new_tokens", "4000"]
 
     terminal = Terminal([*command, str(folder)], repository)
@@ -308,8 +317,7 @@ def test_at_a_terminal(folder, repository, tmp_path):
     terminal.wait_for("Q: ")
     terminal.type("What is red?\n")
     terminal.wait_for("What is red?\r\n\r\n")
-    while not terminal.shown.rpartition("red?")[2].strip():  # until some of the answer is there
-        terminal.read()
+    terminal.wait_for("red red")  # until some of the answer is there
     terminal.type("\x03")
     terminal.wait_for("(stopped)\r\n")
     terminal.wait_for("Q: ")

@@ -90,13 +90,10 @@ def undecided(shared) -> Path:
 
 
 @pytest.fixture
-def tosses(shared, row) -> Path:
-    """Questions whose expected answer is always heads."""
+def tosses(shared) -> Path:
+    """Questions whose expected answer is always heads, with no other columns of SYNTH than these."""
     file = shared / "tosses.jsonl"
     if not file.exists():
-        rows = [
-            row(number, query=f"Toss {number}.", synthetic_answer="heads", synthetic_reasoning=None)
-            for number in range(20)
-        ]
-        file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        rows = [{"query": f"Toss {number}.", "synthetic_answer": "heads"} for number in range(20)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
