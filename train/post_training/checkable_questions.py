@@ -4,7 +4,7 @@ import logging
 
 from transformers import PreTrainedTokenizerBase
 
-from train.data.synth import COLUMNS, Row, question_to_ids, repair, row_to_question
+from train.data.synth import Row, question_to_ids, repair, row_to_question
 from train.post_training.answer_sampling import SampledAnswer
 from train.post_training.checkable_answers import is_right, why_not_checkable
 from train.post_training.data import RowLedger
@@ -17,15 +17,15 @@ logger = logging.getLogger(__name__)
 def checkable_rows(
     rows: list[Row], split: str, tokenizer: PreTrainedTokenizerBase, room: int, ledger: RowLedger
 ) -> list[Row]:
-    """The rows whose answer can be checked and whose question has `room` tokens at most, with all columns, and their
-    texts repaired; the others are counted.
+    """The rows whose answer can be checked and whose question has `room` tokens at most, their texts repaired;
+    the others are counted.
 
     Raises:
         RunRefusedError: there are none.
     """
     kept = []
     for given in rows:
-        row = {**dict.fromkeys(COLUMNS), **given}  # files of other makers have fewer columns
+        row = dict(given)
         repair(row)  # what it changes was counted when the row was chosen
         reason = why_not_checkable(row)
         if reason is None and len(question_to_ids(row_to_question(row), tokenizer)) > room:

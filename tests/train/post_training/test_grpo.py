@@ -114,9 +114,10 @@ def test_what_is_rewarded_becomes_likelier(words, tmp_path, caplog):
 
 @pytest.mark.slow
 def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after):
+    words = [*words, "--max_steps", "4", "--eval_steps", "2"]
     alone, stopped = tmp_path / "alone", tmp_path / "stopped"
     assert finetune([*words, "--output_dir", str(alone)]) == 0
-    stop_after(2)
+    stop_after(1)
     assert finetune([*words, "--output_dir", str(stopped)]) == 128 + 15
     stop_after(None)
     assert finetune([*words, "--output_dir", str(stopped), "--resume_from_checkpoint", "true"]) == 0
@@ -159,7 +160,7 @@ def test_a_reference_holds_the_model_back(words, tmp_path):
     [
         ({"exercise": "creative writing"}, "No question of the train rows has an answer that can be checked"),
         ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
-        ({"query": "word " * 60}, "question leaves no room in the context for an answer"),
+        ({"exercise": "rag", "constraints": f"<source_1>{'word ' * 60}</source_1>"}, "question leaves no room in the"),
     ],
 )
 def test_questions_that_teach_nothing_are_refused(words, tosses, tmp_path, caplog, changed, message):
