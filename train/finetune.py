@@ -101,6 +101,7 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
     with page.noting_failure():
         trained = trainer.train(recipe.resume_from)
     if stop.signal_number is not None:
+        page.stop()
         logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
         trainer.accelerator.end_training()  # gloo's threads can abort a process that ends without
         return 128 + stop.signal_number
