@@ -46,6 +46,7 @@ def server(model_folder, tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def chromium():
+    playwright.expect.set_options(timeout=WAIT_MS)
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -73,11 +74,13 @@ class Page:
         route.abort()
 
     def ask(self, question: str) -> None:
+        # While a reply is written, or its end is noted, Enter sends nothing; the question stays in the box.
+        playwright.expect(self.page.get_by_test_id("stop-button")).to_have_count(0)
         self.box.fill(question)
         self.box.press("Enter")
 
     def expect(self, text: str, times: int = 1) -> None:
-        playwright.expect(self.page.get_by_text(text, exact=True)).to_have_count(times, timeout=WAIT_MS)
+        playwright.expect(self.page.get_by_text(text, exact=True)).to_have_count(times)
 
     def open_settings(self) -> None:
         self.page.get_by_text("Settings", exact=True).click()
