@@ -15,7 +15,7 @@ from .writer import Sampling, Writer
 
 logger = logging.getLogger(__name__)
 
-Update = tuple[Any, Any]  # of the question's box, and of the conversation's messages
+Update = tuple[Any, Any, Any]  # of the question's box, the conversation's messages, and whether one is being written
 WARNING_SECONDS = 20
 SHOWN_SECONDS = 0.05  # a state of a growing text
 
@@ -23,7 +23,8 @@ SHOWN_SECONDS = 0.05  # a state of a growing text
 class Conversation:
     """Methods for Gradio's events; it closes those that are generators where the visitor stops them or leaves.
 
-    Their `values` are those of `Sampling`, in its order.
+    Their `values` are those of `Sampling`, in its order. `finish` comes after each of them, however it ended: only then
+    does Gradio take another question, so only then does the box look as if it did.
     """
 
     def __init__(self, writer: Writer):
@@ -40,13 +41,14 @@ class Conversation:
         question, earlier = _cut(messages, retry.index)
         yield from self._ask(question, earlier, remember, Sampling(*values))
 
-    def take_back(self, undo: gr.UndoData, messages: list[Message]) -> Update:
+    def finish(self, messages: list[Message], is_writing: bool) -> Update:
+        """A generator that was stopped has not come to its own last update."""
+        box = gr.Textbox(submit_btn=True, stop_btn=False)
+        return box, [*messages, note_to_message("Stopped.")] if is_writing else gr.skip(), False
+
+    def take_back(self, undo: gr.UndoData, messages: list[Message]) -> tuple[str, list[Message]]:
         """The last question goes back into the box."""
         return _cut(messages, undo.index)
-
-    def stop(self, messages: list[Message]) -> Update:
-        """For the event that ends the generators: they do not come to their own last update any more."""
-        return _idle_box(), [*messages, note_to_message("Stopped.")]
 
     def answer(
         self,
@@ -76,14 +78,14 @@ class Conversation:
             prompt = build_prompt(self.writer.tokenizer, question, turns, self.writer.context, sampling.max_new_tokens)
         except ValueError as error:
             gr.Warning(str(error), duration=WARNING_SECONDS)
-            yield gr.skip(), gr.skip()
+            yield gr.skip(), gr.skip(), gr.skip()
             return
         messages = [*messages, question_to_message(question.strip())]
         emptied: dict[str, Any] = {"value": ""} if clears_box else {}
-        yield gr.Textbox(submit_btn=False, stop_btn=True, **emptied), messages
+        yield gr.Textbox(submit_btn=False, stop_btn=True, **emptied), messages, True
         for reply in self._reply(prompt, len(turns), sampling):
-            yield gr.skip(), messages + reply
-        yield _idle_box(), gr.skip()
+            yield gr.skip(), messages + reply, gr.skip()
+        yield gr.skip(), gr.skip(), False
 
     def _reply(self, prompt: Prompt, turns: int, sampling: Sampling) -> Iterator[list[Message]]:
         """The messages of a reply as it grows, with notes on what a visitor would otherwise wonder about."""
@@ -121,7 +123,3 @@ def _cut(messages: list[Message], index: int | tuple[int, int]) -> tuple[str, li
     """The question there, and what comes before it."""
     assert isinstance(index, int)  # pairs are of an older form of conversations
     return text_of(messages[index]), messages[:index]
-
-
-def _idle_box() -> gr.Textbox:
-    return gr.Textbox(submit_btn=True, stop_btn=False)

@@ -104,7 +104,8 @@ def build_sampling(context: int, temperature: float) -> list[Component]:
 
 def connect(conversation: Conversation, question: gr.Textbox, messages: gr.Chatbot, values: list[Component]) -> None:
     """Gradio's events: those that the model answers wait for one another."""
-    shown = [question, messages]
+    is_writing = gr.State(False)
+    shown = [question, messages, is_writing]
     # The question stays usable while the model writes: only the conversation shows that something goes on.
     one_at_a_time: dict[str, Any] = {
         "outputs": shown,
@@ -119,10 +120,10 @@ def connect(conversation: Conversation, question: gr.Textbox, messages: gr.Chatb
         ),
         messages.retry(conversation.ask_again, [messages, *values], **one_at_a_time, api_visibility="private"),
     ]
-    question.stop(None, cancels=asking, api_visibility="private").then(
-        conversation.stop, messages, shown, queue=False, api_visibility="private"
-    )
-    messages.undo(conversation.take_back, messages, shown, queue=False, api_visibility="private")
+    question.stop(None, cancels=asking, api_visibility="private")
+    for event in asking:
+        event.then(conversation.finish, [messages, is_writing], shown, queue=False, api_visibility="private")
+    messages.undo(conversation.take_back, messages, [question, messages], queue=False, api_visibility="private")
     api(conversation.answer, api_name="answer", concurrency_limit=1, concurrency_id="model")
 
 

@@ -74,7 +74,7 @@ class Page:
         route.abort()
 
     def ask(self, question: str) -> None:
-        # While a reply is written, or its end is noted, Enter sends nothing; the question stays in the box.
+        # While a reply is written, Enter sends nothing; the question stays in the box.
         playwright.expect(self.page.get_by_test_id("stop-button")).to_have_count(0)
         self.box.fill(question)
         self.box.press("Enter")

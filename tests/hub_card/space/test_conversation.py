@@ -4,6 +4,7 @@ import gradio as gr
 import pytest
 
 from hub_card.space.chat.conversation import Conversation
+from hub_card.space.chat.messages import note_to_message
 from hub_card.space.chat.writer import Writer
 
 
@@ -12,17 +13,17 @@ def fail(*args, **options):
 
 
 def ask(writer: Writer, question: str, *, before: tuple = (), remember: bool = False, longest: int = 40) -> list[dict]:
-    *_, (_, messages), _ = Conversation(writer).ask(question, list(before), remember, 0, 1, 0, 1, longest, -1)
+    *_, (_, messages, _), _ = Conversation(writer).ask(question, list(before), remember, 0, 1, 0, 1, longest, -1)
     return messages
 
 
 def test_an_error_in_the_model_reaches_the_page(writer, monkeypatch):
     monkeypatch.setattr(writer.model, "forward", fail)
     *_, last_but_one, last = Conversation(writer).ask("Who wrote Emma?", [], False, 0, 1, 0, 1, 40, -1)
-    _, messages = last_but_one
+    _, messages, _ = last_but_one
     assert [message["role"] for message in messages] == ["user", "assistant"]
     assert messages[-1]["content"] == "(The model failed: out of memory (RuntimeError))"
-    assert last[0].submit_btn  # the page can be used again
+    assert last == (gr.skip(), gr.skip(), False)
     monkeypatch.undo()
     assert ask(writer, "Who wrote Emma?")[-1]["content"] == "Jane Austen"
 
@@ -64,9 +65,23 @@ def test_what_cannot_be_asked_stays_in_the_box(writer, monkeypatch):
     told = []
     monkeypatch.setattr(gr, "Warning", lambda text, **options: told.append(text))
     updates = list(Conversation(writer).ask("why " * 8200, [], False, 0, 1, 0, 1, 40, -1))
-    assert updates == [(gr.skip(), gr.skip())]
+    assert updates == [(gr.skip(), gr.skip(), gr.skip())]
     assert "8,204 tokens" in told[0]
     assert "8,192 at most" in told[0]
+
+
+def test_the_page_says_of_a_text_that_was_stopped_that_it_was(writer):
+    conversation = Conversation(writer)
+    writing = conversation.ask("Count.", [], False, 0, 1, 0, 1, 8000, -1)
+    box, _, is_writing = next(writing)
+    assert (box.submit_btn, box.stop_btn, is_writing) == (False, True, True)
+    _, messages, _ = next(writing)
+    writing.close()
+    box, noted, is_writing = conversation.finish(messages, is_writing)
+    assert (box.submit_btn, box.stop_btn, is_writing) == (True, False, False)
+    assert noted == [*messages, note_to_message("Stopped.")]
+    box, noted, _ = conversation.finish(messages, is_writing)  # after one that came to its end
+    assert (box.submit_btn, box.stop_btn, noted) == (True, False, gr.skip())
 
 
 def test_programs_get_reasoning_and_answer_or_an_error(writer):
