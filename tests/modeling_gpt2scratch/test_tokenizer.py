@@ -116,9 +116,9 @@ def test_the_generation_prompt_is_the_beginning_of_the_conversations_ids():
     assert whole[: len(prompt)] == prompt
 
 
-def test_the_generation_prompt_without_thinking_leads_to_the_answer():
+def test_the_generation_prompt_without_reasoning_leads_to_the_answer():
     chat = [CHAT[1], {"role": "assistant", "content": "So."}]
-    prompt = TOKENIZER.apply_chat_template(chat[:1], add_generation_prompt=True, enable_thinking=False, tokenize=False)
+    prompt = TOKENIZER.apply_chat_template(chat[:1], add_generation_prompt=True, use_reasoning=False, tokenize=False)
     assert prompt == "Q: Why?\n\nA:"
     whole = TOKENIZER.apply_chat_template(chat, return_dict=True)["input_ids"]
     assert whole[: len(encode(prompt))] == encode(prompt)
