@@ -1,6 +1,7 @@
 """A file of rows at hand and checked: where it lies, or fetched from the Hub for as long as it is read."""
 
 import hashlib
+import json
 import logging
 import shutil
 import tempfile
@@ -11,8 +12,8 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from datasets import load_dataset
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+import pyarrow.parquet as pq
+from huggingface_hub import HfFileSystem, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     HTTPError,  # of whichever library the client is built on
     RemoteEntryNotFoundError,
@@ -20,7 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from train.data.shard_reading import BadShardError, Piece, read_piece
+from train.data.shard_reading import BadShardError, Piece, batch_to_rows, read_piece
 from train.data.sources import Shard, Source
 from train.data.synth import COLUMNS, Row, repair
 
@@ -123,11 +124,30 @@ def rows_of(source: Source) -> Iterator[Row]:
 
 
 def first_rows(source: Source, count: int) -> list[Row]:
-    """The first so many rows; of a Hub dataset only these are fetched."""
-    if source.revision is None:
-        return list(islice(rows_of(source), count))
-    stream = load_dataset(source.name, revision=source.revision, split=source.split, streaming=True)
-    rows = [{column: row.get(column) for column in COLUMNS} for row in stream.take(count)]
-    for row in rows:
-        repair(row)
-    return rows
+    """The first so many readable rows, repaired; of a Hub dataset only the beginning is fetched."""
+    rows = rows_of(source) if source.revision is None else _beginning_of(source)
+    return list(islice(rows, count))
+
+
+def _beginning_of(source: Source) -> Iterator[Row]:
+    """Rows of a Hub dataset, a row group or a line at a time.
+
+    A row group is read as a whole, and not by an iterator: an iterator that is left behind reads ahead on a thread of
+    Arrow's, which aborts the process if Python ends at that time (Arrow's issue 45214; `datasets` has it, too).
+    """
+    for shard in source.shards:
+        with HfFileSystem().open(f"datasets/{shard.repository}@{shard.revision}/{shard.name}") as file:
+            if shard.kind == ".parquet":
+                parquet = pq.ParquetFile(file)
+                columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
+                groups = (
+                    parquet.read_row_group(group, columns=columns, use_threads=False)
+                    for group in range(parquet.num_row_groups)
+                )
+                rows = (row for group in groups for batch in group.to_batches() for row in batch_to_rows(batch)[0])
+            else:
+                texts = (line.decode("utf-8-sig", errors="replace") for line in file)
+                rows = ({**dict.fromkeys(COLUMNS), **json.loads(text)} for text in texts if text.strip())
+            for row in rows:
+                repair(row)
+                yield {column: row[column] for column in COLUMNS}

@@ -162,7 +162,7 @@ def _read_parquet(path: Path, name: str, piece: Piece, place: int | None) -> Ite
                         row += len(batch)
                         wanted = batch.slice(skipped, len(batch) - skipped - max(row - last, 0))
                         if len(wanted):
-                            rows, unreadable = _to_rows(wanted)
+                            rows, unreadable = batch_to_rows(wanted)
                             yield RowBatch(rows, unreadable, min(row, last), round(len(wanted) * bytes_per_row))
                         if row >= last:
                             break
@@ -174,7 +174,8 @@ def _read_parquet(path: Path, name: str, piece: Piece, place: int | None) -> Ite
             begin = end
 
 
-def _to_rows(batch: pa.RecordBatch) -> tuple[list[Row], dict[str, int]]:
+def batch_to_rows(batch: pa.RecordBatch) -> tuple[list[Row], dict[str, int]]:
+    """Readable rows with all of SYNTH's columns, and counts of the others, by reason."""
     absent = {column: None for column in COLUMNS if column not in batch.schema.names}
     try:
         rows = batch.to_pylist()
