@@ -132,13 +132,13 @@ def first_rows(source: Source, count: int) -> list[Row]:
 def _beginning_of(source: Source) -> Iterator[Row]:
     """Rows of a Hub dataset, a row group or a line at a time.
 
-    A row group is read as a whole, and not by an iterator: an iterator that is left behind reads ahead on a thread of
-    Arrow's, which aborts the process if Python ends at that time (Arrow's issue 45214; `datasets` has it, too).
+    Nothing is read on Arrow's threads (as `datasets` has it do): one that still holds a piece of a Python file when
+    Python ends aborts the process.
     """
     for shard in source.shards:
         with HfFileSystem().open(f"datasets/{shard.repository}@{shard.revision}/{shard.name}") as file:
             if shard.kind == ".parquet":
-                parquet = pq.ParquetFile(file)
+                parquet = pq.ParquetFile(file, pre_buffer=False)
                 columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
                 groups = (
                     parquet.read_row_group(group, columns=columns, use_threads=False)
