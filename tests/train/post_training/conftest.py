@@ -1,6 +1,7 @@
 """A small pre-trained run to start from, and words that post-train it, for the tests of post-training."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,52 @@ def sft_words(shared, rows, base, tmp_path) -> list[str]:
         "save_steps": 6,
         "max_eval_samples": 6,
         "forgetting_blocks": 2,
-        "cpu_threads": 1,
-        "dataloader_pin_memory": "false",
-        "html_report": "false",
     }
-    recipe = tmp_path / "sft.yaml"
-    recipe.write_text("method: sft\n" + "".join(f"{name}: {value}\n" for name, value in settings.items()))
-    return ["--config", str(recipe)]
+    return write_recipe(tmp_path / "sft.yaml", "sft", settings)
+
+
+def write_recipe(file: Path, method: str, settings: dict) -> list[str]:
+    """The words that name a recipe of these settings, on one thread and without a report."""
+    quick = {"cpu_threads": 1, "dataloader_pin_memory": "false", "html_report": "false"}
+    lines = {"method": method, **settings, **quick}
+    file.write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
+    return ["--config", str(file)]
+
+
+@pytest.fixture
+def toss_words(undecided, tosses, tmp_path) -> Callable[..., list[str]]:
+    """`toss_words(method, **settings)`: words for a short run on tosses, into the folder `run`."""
+
+    def words(method: str, **settings) -> list[str]:
+        common = {
+            "init_from": undecided,
+            "dataset": tosses,
+            "validation_fraction": 0.2,
+            "learning_rate": 3e-3,
+            "lr_scheduler_type": "constant",
+            "max_steps": 6,
+            "logging_steps": 1,
+            "eval_steps": 3,
+            "save_steps": 3,
+            "forgetting_blocks": 0,
+            "output_dir": tmp_path / "run",
+        }
+        return write_recipe(tmp_path / f"{method}.yaml", method, common | settings)
+
+    return words
+
+
+@pytest.fixture
+def changed_tosses(tosses, tmp_path) -> Callable[[dict], str]:
+    """`changed_tosses(columns)`: the path of tosses with these columns in place of theirs."""
+
+    def change(columns: dict) -> str:
+        rows = [json.loads(line) | columns for line in tosses.read_text().splitlines()]
+        file = tmp_path / "other.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(file)
+
+    return change
 
 
 @pytest.fixture(scope="session")

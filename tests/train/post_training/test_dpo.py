@@ -4,38 +4,14 @@ import json
 import math
 
 import pytest
-import torch
-from transformers import AutoTokenizer
 
-from modeling_gpt2scratch import GPT2ScratchForCausalLM
-from train.data.synth import question_to_ids
+from tests.train.post_training.finished_runs import check_equal_runs, greedy_answer, history
 from train.finetune import main as finetune
 
 
 @pytest.fixture
-def words(undecided, tosses, tmp_path):
-    settings = {
-        "init_from": undecided,
-        "dataset": tosses,
-        "validation_fraction": 0.2,
-        "max_length": 64,
-        "pair_tokens": 8,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 3e-3,
-        "lr_scheduler_type": "constant",
-        "max_steps": 6,
-        "logging_steps": 1,
-        "eval_steps": 3,
-        "save_steps": 3,
-        "forgetting_blocks": 0,
-        "cpu_threads": 1,
-        "dataloader_pin_memory": "false",
-        "html_report": "false",
-        "output_dir": tmp_path / "run",
-    }
-    recipe = tmp_path / "dpo.yaml"
-    recipe.write_text("method: dpo\n" + "".join(f"{name}: {value}\n" for name, value in settings.items()))
-    return ["--config", str(recipe)]
+def words(toss_words):
+    return toss_words("dpo", max_length=64, pair_tokens=8, per_device_train_batch_size=4)
 
 
 @pytest.fixture
@@ -47,18 +23,6 @@ def preferences(tmp_path):
     return file
 
 
-def history(folder, name):
-    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    return [entry[name] for entry in log if name in entry]
-
-
-def answer(folder, question):
-    model, tokenizer = GPT2ScratchForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    asked = torch.tensor([question_to_ids(f"Q: {question}", tokenizer)])
-    written = model.generate(asked, attention_mask=torch.ones_like(asked), max_new_tokens=8, do_sample=False)
-    return tokenizer.decode(written[0, asked.shape[1] :])
-
-
 def test_what_rows_prefer_becomes_likelier(words, preferences, tmp_path):
     assert finetune([*words, "--dataset", str(preferences)]) == 0
     losses, margins = (history(tmp_path / "run", name) for name in ("loss", "rewards/margins"))
@@ -66,7 +30,7 @@ def test_what_rows_prefer_becomes_likelier(words, preferences, tmp_path):
     assert margins[0] == pytest.approx(0, abs=1e-4)
     assert margins[-1] > 0.3
     assert losses[-1] < losses[0] - 0.1
-    assert answer(tmp_path / "run", "Toss 7.") == "A: tails<|endoftext|>"
+    assert greedy_answer(tmp_path / "run", "Toss 7.") == "A: tails<|endoftext|>"
 
 
 def test_pairs_are_made_of_the_model_s_own_answers(words, tmp_path, caplog):
@@ -79,7 +43,7 @@ def test_pairs_are_made_of_the_model_s_own_answers(words, tmp_path, caplog):
         assert pair["chosen"] == "A: heads<|endoftext|>"
         assert pair["rejected"] != pair["chosen"]
     assert history(tmp_path / "run", "rewards/margins")[-1] > 0.3
-    assert answer(tmp_path / "run", "Toss 7.") == "A: heads<|endoftext|>"
+    assert greedy_answer(tmp_path / "run", "Toss 7.") == "A: heads<|endoftext|>"
 
 
 @pytest.mark.slow
@@ -97,10 +61,7 @@ def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after, caplog
     assert "pairs.jsonl is gone" in caplog.text
     aside.rename(pairs)
     assert finetune(resume) == 0
-    for name in ("loss", "grad_norm", "rewards/margins", "tokens_seen", "eval_loss"):
-        assert history(stopped, name) == history(alone, name), name
-    weights = [GPT2ScratchForCausalLM.from_pretrained(folder).state_dict() for folder in (alone, stopped)]
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    check_equal_runs(stopped, alone, ("loss", "grad_norm", "rewards/margins", "tokens_seen", "eval_loss"))
 
 
 def test_rows_without_a_pair_are_counted(words, preferences, tmp_path):
@@ -126,11 +87,8 @@ def test_rows_without_a_pair_are_counted(words, preferences, tmp_path):
         ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
     ],
 )
-def test_questions_that_give_no_pairs_are_refused(words, tosses, tmp_path, caplog, changed, message):
-    rows = [json.loads(line) | changed for line in tosses.read_text().splitlines()]
-    file = tmp_path / "other.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert finetune([*words, "--dataset", str(file)]) == 1
+def test_questions_that_give_no_pairs_are_refused(words, changed_tosses, caplog, changed, message):
+    assert finetune([*words, "--dataset", changed_tosses(changed)]) == 1
     assert message in caplog.text
 
 

@@ -1,12 +1,11 @@
 """Reinforcement: what is scored, that it is learned from, that it resumes, and what is refused."""
 
-import json
-
 import pytest
 import torch
 from transformers import AutoTokenizer
 
-from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchForCausalLM
+from modeling_gpt2scratch import TOKENIZER_FOLDER
+from tests.train.post_training.finished_runs import check_equal_runs, greedy_answer, history
 from train.data.synth import question_to_ids
 from train.evaluation.answers import pad_left
 from train.finetune import main as finetune
@@ -17,33 +16,17 @@ from train.post_training.start import load_start_model
 
 
 @pytest.fixture
-def words(undecided, tosses, tmp_path):
-    settings = {
-        "init_from": undecided,
-        "dataset": tosses,
-        "validation_fraction": 0.2,
-        "max_completion_length": 8,
-        "num_generations": 8,
-        "per_device_train_batch_size": 8,
-        "per_device_eval_batch_size": 8,
-        "gradient_accumulation_steps": 2,
-        "learning_rate": 3e-3,
-        "lr_scheduler_type": "constant",
-        "max_steps": 6,
-        "logging_steps": 1,
-        "eval_steps": 3,
-        "save_steps": 3,
-        "max_eval_samples": 1,
-        "forgetting_blocks": 0,
-        "loss_spike_score": 0,
-        "cpu_threads": 1,
-        "dataloader_pin_memory": "false",
-        "html_report": "false",
-        "output_dir": tmp_path / "run",
-    }
-    recipe = tmp_path / "grpo.yaml"
-    recipe.write_text("method: grpo\n" + "".join(f"{name}: {value}\n" for name, value in settings.items()))
-    return ["--config", str(recipe)]
+def words(toss_words):
+    return toss_words(
+        "grpo",
+        max_completion_length=8,
+        num_generations=8,
+        per_device_train_batch_size=8,
+        per_device_eval_batch_size=8,
+        gradient_accumulation_steps=2,
+        max_eval_samples=1,
+        loss_spike_score=0,
+    )
 
 
 @pytest.fixture
@@ -57,12 +40,6 @@ def build(words):
         return build_grpo_trainer(recipe, model, tokenizer, load_data(recipe, tokenizer), [])
 
     return build
-
-
-def history(folder, name, where=None):
-    """What was logged under a name, in order; with `where`, only beside that other name."""
-    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    return [entry[name] for entry in log if name in entry and (where or name) in entry]
 
 
 def test_a_batch_padded_on_the_left_scores_each_answer_where_it_was_written(build):
@@ -104,12 +81,8 @@ def test_what_is_rewarded_becomes_likelier(words, tmp_path, caplog):
     assert history(tmp_path / "run", "tokens_seen") == sorted(history(tmp_path / "run", "tokens_seen"))
     assert "Of 8 answers to each of" in caplog.text
     assert history(tmp_path / "run", "eval_rewards/answer_is_right/mean")[-1] > 0.9
-    model = GPT2ScratchForCausalLM.from_pretrained(tmp_path / "run")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
-    asked = torch.tensor([question_to_ids("Q: Toss 7.", tokenizer)])
-    written = model.generate(asked, attention_mask=torch.ones_like(asked), max_new_tokens=8, do_sample=False)
-    assert tokenizer.decode(written[0, asked.shape[1] :]) == "A: heads<|endoftext|>"
-    assert tokenizer.pad_token is None
+    assert greedy_answer(tmp_path / "run", "Toss 7.") == "A: heads<|endoftext|>"
+    assert AutoTokenizer.from_pretrained(tmp_path / "run").pad_token is None
 
 
 @pytest.mark.slow
@@ -121,10 +94,7 @@ def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after):
     assert finetune([*words, "--output_dir", str(stopped)]) == 128 + 15
     stop_after(None)
     assert finetune([*words, "--output_dir", str(stopped), "--resume_from_checkpoint", "true"]) == 0
-    for name in ("loss", "grad_norm", "reward", "entropy", "tokens_seen", "eval_loss"):
-        assert history(stopped, name) == history(alone, name), name
-    weights = [GPT2ScratchForCausalLM.from_pretrained(folder).state_dict() for folder in (alone, stopped)]
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    check_equal_runs(stopped, alone, ("loss", "grad_norm", "reward", "entropy", "tokens_seen", "eval_loss"))
 
 
 @pytest.mark.slow
@@ -163,11 +133,8 @@ def test_a_reference_holds_the_model_back(words, tmp_path):
         ({"exercise": "rag", "constraints": f"<source_1>{'word ' * 60}</source_1>"}, "question leaves no room in the"),
     ],
 )
-def test_questions_that_teach_nothing_are_refused(words, tosses, tmp_path, caplog, changed, message):
-    rows = [json.loads(line) | changed for line in tosses.read_text().splitlines()]
-    file = tmp_path / "other.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert finetune([*words, "--dataset", str(file)]) == 1
+def test_questions_that_teach_nothing_are_refused(words, changed_tosses, tmp_path, caplog, changed, message):
+    assert finetune([*words, "--dataset", changed_tosses(changed)]) == 1
     assert message in caplog.text
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
