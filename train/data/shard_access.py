@@ -1,7 +1,6 @@
 """A file of rows at hand and checked: where it lies, or fetched from the Hub for as long as it is read."""
 
 import hashlib
-import json
 import logging
 import shutil
 import tempfile
@@ -11,8 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
-import pyarrow.parquet as pq
 from huggingface_hub import HfFileSystem, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     HTTPError,  # of whichever library the client is built on
@@ -21,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from train.data.shard_reading import BadShardError, Piece, batch_to_rows, read_piece
+from train.data.shard_reading import BadShardError, Piece, batch_to_rows, check_parquet, parse_line, read_piece
 from train.data.sources import Shard, Source
 from train.data.synth import COLUMNS, Row, repair
 
@@ -134,20 +133,29 @@ def _beginning_of(source: Source) -> Iterator[Row]:
 
     Nothing is read on Arrow's threads (as `datasets` has it do): one that still holds a piece of a Python file when
     Python ends aborts the process.
+
+    Raises:
+        BadShardError: a file cannot be read.
     """
     for shard in source.shards:
         with HfFileSystem().open(f"datasets/{shard.repository}@{shard.revision}/{shard.name}") as file:
-            if shard.kind == ".parquet":
-                parquet = pq.ParquetFile(file, pre_buffer=False)
-                columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
-                groups = (
-                    parquet.read_row_group(group, columns=columns, use_threads=False)
-                    for group in range(parquet.num_row_groups)
-                )
-                rows = (row for group in groups for batch in group.to_batches() for row in batch_to_rows(batch)[0])
-            else:
-                texts = (line.decode("utf-8-sig", errors="replace") for line in file)
-                rows = ({**dict.fromkeys(COLUMNS), **json.loads(text)} for text in texts if text.strip())
-            for row in rows:
+            for row in _parquet_rows(file, str(shard)) if shard.kind == ".parquet" else _json_rows(file, str(shard)):
                 repair(row)
-                yield {column: row[column] for column in COLUMNS}
+                yield row
+
+
+def _parquet_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+    parquet = check_parquet(file, name, pre_buffer=False)
+    columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
+    for group in range(parquet.num_row_groups):
+        for batch in parquet.read_row_group(group, columns=columns, use_threads=False).to_batches():
+            yield from batch_to_rows(batch)[0]
+
+
+def _json_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+    at = 0
+    for line in file:
+        row = parse_line(line, file, name, at)
+        at += len(line)
+        if row:
+            yield row

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,8 +122,17 @@ def open_parquet(path: Path, name: str) -> pq.ParquetFile:
         BadShardError: they are not.
     """
     check_kind(path, name)
+    return check_parquet(path, name)
+
+
+def check_parquet(source: Path | BinaryIO, name: str, pre_buffer: bool = True) -> pq.ParquetFile:
+    """A parquet file, as `open_parquet`, of which nothing has been looked at yet.
+
+    Args:
+        pre_buffer: read ahead on Arrow's threads.
+    """
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)  # where a file has such sums
+        file = pq.ParquetFile(source, pre_buffer=pre_buffer, page_checksum_verification=True)  # where it has such sums
     except (pa.ArrowException, OSError) as error:
         raise BadShardError(
             f"{name} is torn or damaged, its footer cannot be read ({error}): fetch it again."
@@ -214,7 +223,7 @@ def _read_json_lines(path: Path, name: str, piece: Piece, place: int | None) -> 
                 file.readline()
         begin = file.tell()
         while (at := file.tell()) < last and (line := file.readline()):
-            row = _parse_line(line, path, name, at)
+            row = parse_line(line, file, name, at)
             if row is None:
                 unreadable[INVALID_UTF8] = unreadable.get(INVALID_UTF8, 0) + 1
             elif row:
@@ -233,44 +242,52 @@ def _check_first_line(path: Path, name: str) -> None:
         for line in file:
             text = line.decode(errors="replace").removeprefix("\ufeff")
             if text.strip():
-                check_columns(list(_parse_object(text, path, name, at)), name)
+                check_columns(list(_parse_object(text, file, name, at)), name)
                 return
             at += len(line)
 
 
-def _parse_line(line: bytes, path: Path, name: str, at: int) -> Row | None:
-    """The row of a line; empty for an empty line, `None` for one that is no UTF-8."""
+def parse_line(line: bytes, file: BinaryIO, name: str, at: int) -> Row | None:
+    """The row of a line; empty for an empty line, `None` for one that is no UTF-8.
+
+    Args:
+        file: the line's; looked into again where something is wrong.
+        at: the place of the line's first byte in it.
+
+    Raises:
+        BadShardError: the line is no JSON object, or has a value of another type than text.
+    """
     try:
         text = line.decode("utf-8-sig" if at == 0 else "utf-8")
     except UnicodeDecodeError:
         return None
     if not text.strip():
         return {}
-    values = _parse_object(text, path, name, at)
+    values = _parse_object(text, file, name, at)
     for column in COLUMNS:
         if not isinstance(values.get(column), str | None):
             raise BadShardError(
-                f"{name}, line {_line_number(path, at)}: {column} is {json.dumps(values[column])[:60]}, a string or "
+                f"{name}, line {_line_number(file, at)}: {column} is {json.dumps(values[column])[:60]}, a string or "
                 "null is wanted."
             )
     return {column: values.get(column) for column in COLUMNS}
 
 
-def _parse_object(text: str, path: Path, name: str, at: int) -> dict[str, Any]:
+def _parse_object(text: str, file: BinaryIO, name: str, at: int) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadShardError(f"{name}, line {_line_number(path, at)} is no JSON ({error}): {text[:80]!r}") from error
+        raise BadShardError(f"{name}, line {_line_number(file, at)} is no JSON ({error}): {text[:80]!r}") from error
     if not isinstance(values, dict):
-        raise BadShardError(f"{name}, line {_line_number(path, at)} is no JSON object: {text[:80]!r}")
+        raise BadShardError(f"{name}, line {_line_number(file, at)} is no JSON object: {text[:80]!r}")
     return values
 
 
-def _line_number(path: Path, at: int) -> int:
+def _line_number(file: BinaryIO, at: int) -> int:
     """Counted only when something is wrong there."""
-    with open(path, "rb") as file:
-        number = 1
-        while at > 0 and (chunk := file.read(min(at, 2**20))):
-            number += chunk.count(b"\n")
-            at -= len(chunk)
+    file.seek(0)
+    number = 1
+    while at > 0 and (chunk := file.read(min(at, 2**20))):
+        number += chunk.count(b"\n")
+        at -= len(chunk)
     return number

@@ -15,7 +15,7 @@ from .writer import Sampling, Writer
 
 logger = logging.getLogger(__name__)
 
-Update = tuple[Any, Any, Any]  # of the question's box, the conversation's messages, and whether one is being written
+Update = tuple[Any, Any, Any]  # of the question's box, the messages, and whether a reply is being written
 WARNING_SECONDS = 20
 SHOWN_SECONDS = 0.05  # a state of a growing text
 

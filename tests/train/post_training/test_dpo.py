@@ -36,7 +36,7 @@ def test_what_rows_prefer_becomes_likelier(words, preferences, tmp_path):
 def test_pairs_are_made_of_the_model_s_own_answers(words, tmp_path, caplog):
     caplog.set_level("INFO")
     assert finetune(words) == 0
-    assert "Of 8 answers to each of" in caplog.text
+    assert "Of 8 answers to each of 18 questions" in caplog.text
     pairs = [json.loads(line) for line in (tmp_path / "run" / "pairs.jsonl").read_text().splitlines()]
     assert {pair["split"] for pair in pairs} == {"train", "validation"}
     for pair in pairs:
@@ -62,6 +62,16 @@ def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after, caplog
     aside.rename(pairs)
     assert finetune(resume) == 0
     check_equal_runs(stopped, alone, ("loss", "grad_norm", "rewards/margins", "tokens_seen", "eval_loss"))
+
+
+@pytest.mark.slow
+def test_adapters_learn_it_too(words, preferences, tmp_path):
+    lora = ["--use_peft", "true", "--lora_r", "8", "--lora_alpha", "64", "--learning_rate", "2e-2"]
+    assert finetune([*words, *lora, "--dataset", str(preferences)]) == 0
+    margins = history(tmp_path / "run", "rewards/margins")
+    assert margins[0] == pytest.approx(0, abs=1e-4)  # the reference is the model without its adapter
+    assert margins[-1] > 0.3
+    assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
 
 
 def test_rows_without_a_pair_are_counted(words, preferences, tmp_path):

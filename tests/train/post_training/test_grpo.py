@@ -79,7 +79,7 @@ def test_what_is_rewarded_becomes_likelier(words, tmp_path, caplog):
     assert 0.2 < rewards[0] < 0.8
     assert sum(rewards[-4:]) / 4 > rewards[0] + 0.2
     assert history(tmp_path / "run", "tokens_seen") == sorted(history(tmp_path / "run", "tokens_seen"))
-    assert "Of 8 answers to each of" in caplog.text
+    assert "Of 8 answers to each of 18 questions" in caplog.text
     assert history(tmp_path / "run", "eval_rewards/answer_is_right/mean")[-1] > 0.9
     assert greedy_answer(tmp_path / "run", "Toss 7.") == "A: heads<|endoftext|>"
     assert AutoTokenizer.from_pretrained(tmp_path / "run").pad_token is None
