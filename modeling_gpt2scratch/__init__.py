@@ -21,7 +21,7 @@ from transformers import (
 from .causal_lm import GPT2ScratchForCausalLM
 from .config import GPT2ScratchConfig
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
-from .stock_gpt2 import export_stock_gpt2, from_stock_gpt2, to_stock_gpt2
+from .hf_gpt2 import export_stock_gpt2, from_stock_gpt2, to_stock_gpt2
 from .task_heads import (
     GPT2ScratchForQuestionAnswering,
     GPT2ScratchForSequenceClassification,

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, GPT2Config, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, from_stock_gpt2
-from train.recipe import Recipe
+from train.settings.recipe import Recipe
 
 
 class LoadSettings(Protocol):

@@ -19,27 +19,27 @@ from contextlib import nullcontext
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.checkpoints import put_aside_damaged, step_of
-from train.data.shard_reading import BadShardError
-from train.evaluation.exam import load_exam
-from train.graceful_stop import GracefulStop, end_with_launcher
+from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
+from train.callbacks.loss_guard import NotFiniteError
+from train.callbacks.text_samples import TextSamples
+from train.checkpointing.checkpoints import put_aside_damaged, step_of
+from train.checkpointing.resume import check_data
+from train.checkpointing.run_lock import lock_run
+from train.data.files.shard_reading import BadShardError
+from train.errors import RunRefusedError
+from train.evaluation.exam.exam import load_exam
 from train.hardware import set_up_hardware
-from train.loss_guard import NotFiniteError
 from train.post_training.before_after import describe_standings, note_before, read_before, render_standings, take_stock
-from train.post_training.data import PostTrainingData
+from train.post_training.data.data import PostTrainingData
+from train.post_training.data.prepare import load_data
+from train.post_training.dry_run import describe_plan
 from train.post_training.forgetting import load_pretraining_blocks
-from train.post_training.plan import describe_plan
-from train.post_training.prepare import load_data
-from train.post_training.recipe import PostTrainingRecipe, parse_recipe
+from train.post_training.settings.recipe import PostTrainingRecipe, parse_recipe
 from train.post_training.start import load_start_model
 from train.post_training.trainer import PostTrainingTrainer
-from train.refusal import RunRefusedError
-from train.report import draw_loss_curve, write_results
-from train.resume import check_data
-from train.run_lock import lock_run
 from train.run_report.callback import RunReport
-from train.text_samples import TextSamples
-from train.trainer_saving import CheckpointNotWrittenError
+from train.run_report.results import draw_loss_curve, write_results
+from train.trainer.saving import CheckpointNotWrittenError
 
 
 logger = logging.getLogger("train.finetune")

@@ -21,22 +21,22 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.build_model import build_config
-from train.checkpoints import put_aside_damaged, step_of
-from train.data.shard_reading import BadShardError
-from train.evaluation.exam import ExamResult, load_exam, render_exam, take_exam
-from train.graceful_stop import GracefulStop, end_with_launcher
+from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
+from train.callbacks.loss_guard import NotFiniteError
+from train.checkpointing.checkpoints import put_aside_damaged, step_of
+from train.checkpointing.resume import check_data
+from train.checkpointing.run_lock import lock_run
+from train.data.files.shard_reading import BadShardError
+from train.data.training_data import load_training_data
+from train.dry_run import describe_plan
+from train.errors import RunRefusedError
+from train.evaluation.exam.exam import ExamResult, load_exam, render_exam, take_exam
 from train.hardware import set_up_hardware
-from train.loss_guard import NotFiniteError
-from train.plan import describe_plan
-from train.recipe import Recipe, RecipeParser
-from train.refusal import RunRefusedError
-from train.report import draw_loss_curve, write_results
-from train.resume import check_data
-from train.run_lock import lock_run
 from train.run_report.callback import build_report
-from train.trainer import PretrainingTrainer, build_trainer
-from train.trainer_saving import CheckpointNotWrittenError
-from train.training_data import load_training_data
+from train.run_report.results import draw_loss_curve, write_results
+from train.settings.recipe import Recipe, RecipeParser
+from train.trainer.saving import CheckpointNotWrittenError
+from train.trainer.trainer import PretrainingTrainer, build_trainer
 
 
 logger = logging.getLogger("train.pretrain")

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from modeling_gpt2scratch.stock_gpt2 import config_to_stock, weights_from_stock
+from modeling_gpt2scratch.hf_gpt2 import config_to_stock, weights_from_stock
 
 
 # An installed package wins over the code saved in a folder, so a child process that shall prove the saved code must not

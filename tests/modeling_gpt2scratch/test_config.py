@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from modeling_gpt2scratch.stock_gpt2 import config_from_stock
+from modeling_gpt2scratch.hf_gpt2 import config_from_stock
 
 
 def test_defaults_are_gpt2_124m():

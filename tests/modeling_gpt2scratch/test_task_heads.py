@@ -16,7 +16,7 @@ from modeling_gpt2scratch import (
     GPT2ScratchForSequenceClassification,
     GPT2ScratchForTokenClassification,
 )
-from modeling_gpt2scratch.stock_gpt2 import config_to_stock, weights_from_stock
+from modeling_gpt2scratch.hf_gpt2 import config_to_stock, weights_from_stock
 
 
 # Our class, stock's, the Auto class, and the name of the head's layer in either.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.data.sources import SAMPLE_FOLDER
+from train.data.files.sources import SAMPLE_FOLDER
 
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from train.graceful_stop import GracefulStop
+from train.callbacks.graceful_stop import GracefulStop
 
 
 def make_row(number: int, **changes: str | None) -> dict:

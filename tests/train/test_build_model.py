@@ -5,7 +5,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.build_model import build_model
-from train.recipe import RecipeParser
+from train.settings.recipe import RecipeParser
 
 
 @pytest.fixture

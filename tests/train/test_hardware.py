@@ -6,7 +6,7 @@ import torch
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.hardware import RETURNED_BYTES, return_freed_memory, set_up_hardware
-from train.recipe import RecipeParser
+from train.settings.recipe import RecipeParser
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from train.benchmark.cases import Case, cases_for_cpu, cases_for_gpu, sweep
 from train.benchmark.duel import ContenderFailedError, run_case
 from train.benchmark.report import add_figures, draw, table_header, table_row, write_json
-from train.flops import data_sheet_peak_flops, measured_peak_flops
+from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
 
 
 def parse_arguments(words: list[str]) -> argparse.Namespace:

@@ -29,19 +29,19 @@ from transformers import (
 )
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.arguments import DataArguments
 from train.benchmark.cases import Case, ModelSize
-from train.data.packing import collate_blocks
-from train.data.prepare import prepare_data
-from train.data.shard_access import rows_of
-from train.data.shard_reading import ROWS_PER_BATCH
-from train.data.sources import SAMPLE_FOLDER, find_source
-from train.data.synth import reason_to_drop, row_to_text
-from train.flops import flops_per_token, wait_for
+from train.callbacks.flops import flops_per_token, wait_for
+from train.callbacks.peak_memory import peak_memory_bytes
+from train.data.files.shard_access import rows_of
+from train.data.files.shard_reading import ROWS_PER_BATCH
+from train.data.files.sources import SAMPLE_FOLDER, find_source
+from train.data.rows.synth import reason_to_drop, row_to_text
+from train.data.sequences.packing import collate_blocks
+from train.data.sequences.prepare import prepare_data
 from train.hardware import available_cores, return_freed_memory, set_up_hardware
-from train.peak_memory import peak_memory_bytes
-from train.recipe import RecipeParser
-from train.trainer import PretrainingTrainer
+from train.settings.arguments import DataArguments
+from train.settings.recipe import RecipeParser
+from train.trainer.trainer import PretrainingTrainer
 
 
 ANSWER = "benchmark answer: "

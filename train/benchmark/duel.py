@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from train.arguments import RECIPES_FOLDER
 from train.benchmark.cases import WARM_UP_TURNS, Case
 from train.benchmark.contender import ANSWER
+from train.settings.arguments import RECIPES_FOLDER
 
 
 SIDES = ("ours", "stock")

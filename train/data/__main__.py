@@ -16,13 +16,13 @@ import sys
 from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.data.choice import Choice
-from train.data.piece_pool import prepare_pieces
-from train.data.pieces import PieceSettings
-from train.data.prepare import cache_folder, is_prepared, prepare_data
-from train.data.row_limit import Limit
-from train.data.sources import find_source
-from train.recipe import RecipeParser
+from train.data.files.sources import find_source
+from train.data.rows.row_filter import Choice
+from train.data.rows.row_limit import Limit
+from train.data.sequences.chunk_pool import prepare_pieces
+from train.data.sequences.chunks import PieceSettings
+from train.data.sequences.prepare import cache_folder, is_prepared, prepare_data
+from train.settings.recipe import RecipeParser
 
 
 logger = logging.getLogger("train.data")

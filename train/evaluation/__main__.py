@@ -22,16 +22,16 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from train.evaluation.exam_record import count_too_long
+from train.evaluation.exam.exam_record import count_too_long
+from train.evaluation.exam.questions import choose_questions
 from train.evaluation.findings import Findings, Plan, compare, comparison_notes, comparison_record, examine
-from train.evaluation.harness_tasks import TaskSettings, find_tasks
-from train.evaluation.held_out_rows import HeldOutRows, demo_recipe, read_given, read_held_out
+from train.evaluation.losses.validation_rows import HeldOutRows, demo_recipe, read_given, read_held_out
 from train.evaluation.opened_model import OpenedModel, open_model
 from train.evaluation.picture import draw_evaluation
-from train.evaluation.questions import choose_questions
 from train.evaluation.record import EVALUATION_FILE, FORMAT, keep_earlier, read_evaluation, write_evaluation
 from train.evaluation.tables import render_evaluation
-from train.report import describe_hardware, git_commit
+from train.evaluation.tasks.lm_eval_tasks import TaskSettings, find_tasks
+from train.run_report.results import describe_hardware, git_commit
 
 
 logger = logging.getLogger("train.evaluation")

@@ -4,15 +4,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from train.data.synth import Row
+from train.data.rows.synth import Row
 from train.evaluation.comparison import OVERALL, PairedTest, adjust_for_groups, compare_marks, compare_sums
-from train.evaluation.document_scores import DocumentScore, Reading, score_documents, to_documents
-from train.evaluation.exam_record import take_whole_exam
-from train.evaluation.harness_tasks import TaskSettings, run_tasks
-from train.evaluation.held_out_rows import HeldOutRows
-from train.evaluation.loss_figures import GROUPS, grouped, loss_record
+from train.evaluation.exam.exam_record import take_whole_exam
+from train.evaluation.exam.questions import Questions
+from train.evaluation.losses.document_scores import DocumentScore, Reading, score_documents, to_documents
+from train.evaluation.losses.loss_figures import GROUPS, grouped, loss_record
+from train.evaluation.losses.validation_rows import HeldOutRows
 from train.evaluation.opened_model import OpenedModel
-from train.evaluation.questions import Questions
+from train.evaluation.tasks.lm_eval_tasks import TaskSettings, run_tasks
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import modeling_gpt2scratch  # noqa: F401  registers the model with the Auto classes
-from train.arguments import DataArguments
-from train.checkpoints import complete_checkpoints
+from train.checkpointing.checkpoints import complete_checkpoints
 from train.evaluation.record import hash_weights
+from train.settings.arguments import DataArguments
 
 
 RECIPE_FILE = "recipe.yaml"

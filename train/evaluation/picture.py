@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.evaluation.harness_tasks import SHARES
 from train.evaluation.record import PICTURE_FILE
+from train.evaluation.tasks.lm_eval_tasks import SHARES
 
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")

@@ -10,25 +10,25 @@
 
     held_out      absent where it was left out
       rows        where they come from, in words; rows_used of rows_found; all_read: whether there are no others;
-                  first_token_scored (train/evaluation/document_scores.py)
+                  first_token_scored (train/evaluation/losses/document_scores.py)
       overall, by_exercise {name: ...}, by_language {name: ...}: rows, tokens, loss, loss_interval, perplexity,
                   perplexity_interval, bits_per_byte, bits_per_byte_interval, answer_tokens, answer_loss,
-                  answer_loss_interval (train/evaluation/loss_figures.py)
+                  answer_loss_interval (train/evaluation/losses/loss_figures.py)
 
     exam          absent where it was left out
       questions   where they come from, in words; notes: what known and new mean here; asked; max_new_tokens of an
                   answer; too_long: questions that leave no room in the context for so many, and so were not put to the
                   model, and count as wrong
-      overall, by_exercise [...]: exercise, correct, asked, chance, well_formed, ended (train/evaluation/exam.py), and
+      overall, by_exercise [...]: exercise, correct, asked, chance, well_formed, ended (evaluation/exam/exam.py), and
                   of correct, well_formed and ended the share and its Wilson interval: exact_match,
                   exact_match_interval, well_formed_share, well_formed_interval, ended_share, ended_interval
       citations   of its rag questions, and of held-out rag rows; null where none cites: answers, exact, citing, cited,
-                  existing, expected, recalled, quotes, true_quotes, and shares (train/evaluation/citations.py)
+                  existing, expected, recalled, quotes, true_quotes, and shares (train/evaluation/exam/citations.py)
 
     tasks         [...], absent where none was asked for: task, metric, filter, part_of_group (whether a group that was
                   asked for has its figure in it), value, stderr, interval, samples, of_samples, shots,
                   higher_is_better, gpt2_small: [{value, shots, source, note}]
-                  (train/evaluation/harness_tasks.py, published_gpt2.py)
+                  (train/evaluation/tasks/lm_eval_tasks.py, published_gpt2.py)
 
     comparisons   [...], absent where none was asked for; of this model with each other one
       model, held_out, exam, tasks: of the other model, as above

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.data.synth import Row
-from train.evaluation.exam import ExamResult, take_exam
+from train.data.rows.synth import Row
+from train.evaluation.exam.exam import ExamResult, take_exam
 from train.post_training.forgetting import HeldOutBlocks
-from train.post_training.recipe import PostTrainingRecipe
+from train.post_training.settings.recipe import PostTrainingRecipe
 
 
 logger = logging.getLogger(__name__)

@@ -7,18 +7,25 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from train.data.ledger import SPLITS
-from train.data.synth import Row
-from train.post_training.answer_sampling import sample_answers
-from train.post_training.checkable_questions import checkable_rows, refuse_all_alike
-from train.post_training.conversations import UnusableRowError
-from train.post_training.data import PostTrainingData
-from train.post_training.encoding import ConversationEncoder
-from train.post_training.lora import build_adapter_config
-from train.post_training.preference_pairs import PAIRS_FILE, Pair, make_pairs, read_pairs, row_to_pair, write_pairs
-from train.post_training.recipe import PostTrainingRecipe
+from train.data.rows.statistics import SPLITS
+from train.data.rows.synth import Row
+from train.errors import RunRefusedError
+from train.post_training.data.conversations import UnusableRowError
+from train.post_training.data.data import PostTrainingData
+from train.post_training.data.encoding import ConversationEncoder
+from train.post_training.rollouts.answer_sampling import sample_answers
+from train.post_training.rollouts.preference_pairs import (
+    PAIRS_FILE,
+    Pair,
+    make_pairs,
+    read_pairs,
+    row_to_pair,
+    write_pairs,
+)
+from train.post_training.rollouts.verifiable_questions import checkable_rows, refuse_all_alike
+from train.post_training.settings.lora import build_adapter_config
+from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
-from train.refusal import RunRefusedError
 
 
 logger = logging.getLogger(__name__)

@@ -9,13 +9,13 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.arguments import DataArguments
-from train.data.packing import CollateDocuments, collate_blocks
-from train.data.prepare import cache_folder, is_prepared, load_prepared, prepare_held_out
-from train.data.sources import find_source
-from train.post_training.recipe import PostTrainingRecipe
-from train.recipe import RECIPE_FILE, RecipeParser, pick
-from train.recipe_file import read_recipe_file
+from train.data.files.sources import find_source
+from train.data.sequences.packing import CollateDocuments, collate_blocks
+from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared, prepare_held_out
+from train.post_training.settings.recipe import PostTrainingRecipe
+from train.settings.arguments import DataArguments
+from train.settings.recipe import RECIPE_FILE, RecipeParser, pick
+from train.settings.recipe_file import read_recipe_file
 
 
 logger = logging.getLogger(__name__)

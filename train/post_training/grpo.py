@@ -15,14 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
-from train import checkpoints
-from train.data.synth import Row, question_to_ids, row_to_question
-from train.post_training.answer_sampling import sample_answers
-from train.post_training.checkable_answers import answer_is_right, build_form_reward
-from train.post_training.checkable_questions import checkable_rows, refuse_all_alike
-from train.post_training.data import PostTrainingData
-from train.post_training.lora import build_adapter_config
-from train.post_training.recipe import PostTrainingRecipe
+from train.checkpointing import checkpoints
+from train.data.rows.synth import Row, question_to_ids, row_to_question
+from train.post_training.data.data import PostTrainingData
+from train.post_training.rollouts.answer_sampling import sample_answers
+from train.post_training.rollouts.verifiable_answers import answer_is_right, build_form_reward
+from train.post_training.rollouts.verifiable_questions import checkable_rows, refuse_all_alike
+from train.post_training.settings.lora import build_adapter_config
+from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
 
 

@@ -4,12 +4,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from train.post_training.collating import CollatePacked
-from train.post_training.data import PostTrainingData
-from train.post_training.lora import build_adapter_config
-from train.post_training.recipe import PostTrainingRecipe
+from train.post_training.data.collating import CollatePacked
+from train.post_training.data.data import PostTrainingData
+from train.post_training.settings.lora import build_adapter_config
+from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
-from train.trainer_evaluation import EvaluationTrainer
+from train.trainer.evaluating import EvaluationTrainer
 
 
 class SupervisedTrainer(PostTrainingTrainer, EvaluationTrainer, SFTTrainer):

@@ -7,9 +7,9 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.build_model import check_length, load_model
+from train.errors import RunRefusedError
 from train.hardware import return_freed_memory
-from train.post_training.recipe import PostTrainingRecipe
-from train.refusal import RunRefusedError
+from train.post_training.settings.recipe import PostTrainingRecipe
 
 
 # Where the shipped recipes look for the demo, and what makes it.

@@ -7,10 +7,10 @@ import torch
 from accelerate.utils import is_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train import checkpoints
-from train.checkpoints import UNFINISHED_FOLDER
-from train.post_training.collating import REAL_TOKENS
-from train.trainer import RunTrainer
+from train.checkpointing import checkpoints
+from train.checkpointing.checkpoints import UNFINISHED_FOLDER
+from train.post_training.data.collating import REAL_TOKENS
+from train.trainer.trainer import RunTrainer
 
 
 ADAPTER_FOLDER = "adapter"  # in the folder of a run with LoRA

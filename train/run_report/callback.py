@@ -10,11 +10,11 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from train.recipe import Recipe
+from train.data.training_data import TrainingData
 from train.run_report.environment import describe_environment, shorten_paths_in
 from train.run_report.page import REPORT_FILE, write_page
 from train.run_report.run_files import RECORD_FILE, read_run, replace_file
-from train.training_data import TrainingData
+from train.settings.recipe import Recipe
 
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
-from train.progress import show_seconds
+from train.callbacks.progress import show_seconds
 from train.run_report.run_files import RunFiles, last_step
 
 

@@ -10,12 +10,12 @@ import yaml
 from filelock import FileLock, Timeout
 from transformers.trainer import TRAINER_STATE_NAME
 
-from train.checkpoints import MANIFEST_FILE, checkpoints_in
+from train.callbacks.text_samples import SAMPLES_FILE
+from train.checkpointing.checkpoints import MANIFEST_FILE, checkpoints_in
+from train.checkpointing.run_lock import LOCK_FILE
 from train.evaluation.record import fits_weights, read_evaluation
-from train.recipe import RECIPE_FILE
-from train.report import RESULTS_FILE
-from train.run_lock import LOCK_FILE
-from train.text_samples import SAMPLES_FILE
+from train.run_report.results import RESULTS_FILE
+from train.settings.recipe import RECIPE_FILE
 
 
 RECORD_FILE = "report.json"  # what no other file of a run says before its end

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from train.recipe import OWN_GROUPS, TRAINING_DEFAULTS
 from train.run_report.environment import HIDDEN, is_secret, shorten_path
 from train.run_report.figures import NOT_RECORDED
 from train.run_report.run_files import RunFiles
+from train.settings.recipe import OWN_GROUPS, TRAINING_DEFAULTS
 
 
 @dataclass(frozen=True)

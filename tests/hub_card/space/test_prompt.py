@@ -3,7 +3,7 @@
 import pytest
 
 from hub_card.space.chat.prompt import Turn, build_prompt, question_to_ids
-from train.data.synth import question_to_ids as question_to_training_ids
+from train.data.rows.synth import question_to_ids as question_to_training_ids
 
 
 QUESTIONS = ["Why?", "  Why ?\n", "What is 2 + 2?\n\nThink.", "a<|endoftext|>b", "Wer schrieb „Emma“?", "🤖\r\nno", "A"]

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import yaml
 
-from train.checkpoints import write_manifest
+from train.checkpointing.checkpoints import write_manifest
 from train.evaluation.opened_model import open_model, to_trained_on
 from train.evaluation.record import hash_weights
 

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
-from train.data.synth import question_to_ids
+from train.data.rows.synth import question_to_ids
 
 
 def history(folder: Path, name: str, where: str | None = None) -> list[float]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
-from train.evaluation.exam import ExamResult
+from train.evaluation.exam.exam import ExamResult
 from train.post_training.before_after import Standing, describe_standings, render_standings
 from train.post_training.forgetting import HeldOutBlocks, find_pretraining_data, load_pretraining_blocks
-from train.post_training.recipe import parse_recipe
+from train.post_training.settings.recipe import parse_recipe
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from transformers import AutoTokenizer, set_seed
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.evaluation.answers import answer_questions
-from train.post_training.data import PostTrainingData, RowLedger
-from train.post_training.encoding import ConversationEncoder
-from train.post_training.recipe import parse_recipe
+from train.evaluation.exam.answers import answer_questions
+from train.post_training.data.data import PostTrainingData, RowLedger
+from train.post_training.data.encoding import ConversationEncoder
+from train.post_training.settings.recipe import parse_recipe
 from train.post_training.sft import build_sft_trainer
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.loss_guard import NotFiniteError
+from train.callbacks.loss_guard import NotFiniteError
 from train.pretrain import main
 from train.run_report import callback, page
 from train.run_report.callback import RunReport

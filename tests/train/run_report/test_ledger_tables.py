@@ -1,6 +1,6 @@
 import json
 
-from train.data.ledger import Ledger
+from train.data.rows.statistics import Ledger
 from train.run_report.ledger_tables import ledger_sections
 from train.run_report.run_files import read_run
 

@@ -1,6 +1,5 @@
 import pytest
 
-from train.recipe import RecipeParser
 from train.run_report.run_files import read_run
 from train.run_report.tables import (
     Sample,
@@ -11,6 +10,7 @@ from train.run_report.tables import (
     show_setting,
     split_answer,
 )
+from train.settings.recipe import RecipeParser
 
 
 MARKS = {"exercise": "mcq", "correct": 1, "asked": 4, "chance": 0.25, "well_formed": 2, "ended": 3}

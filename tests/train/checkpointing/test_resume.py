@@ -1,0 +1,235 @@
+"""Which checkpoint is resumed, and under which settings: the same, or ones that train the same."""
+
+import json
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from train.checkpointing.checkpoints import MANIFEST_FILE, verify, write_manifest
+from train.checkpointing.compatible_settings import accumulation_for
+from train.checkpointing.run_lock import LOCK_FILE, lock_run
+from train.pretrain import main
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("resume")
+
+
+@pytest.fixture
+def words(tiny_recipe, shared, row):
+    rows = shared / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row(number)) + "\n" for number in range(200)))
+    settings = ["--dataset", str(rows), "--data_cache_dir", str(shared / "cache"), "--report_to", "none"]
+    return ["--config", str(tiny_recipe), *settings]
+
+
+@pytest.fixture
+def run(words, tmp_path, shared):
+    """A run of 12 steps with checkpoints 6 and 12, whose last part can be done again: a copy of one made once."""
+    made = shared / "made"
+    if not made.exists():
+        assert main([*words, "--lr_scheduler_type", "constant", "--output_dir", str(made)]) == 0
+    folder = tmp_path / "copied"
+    shutil.copytree(made, folder)
+    return folder
+
+
+def resume(words, folder, *more, word="true"):
+    words = [*words, "--lr_scheduler_type", "constant", "--output_dir", str(folder), *more]
+    return main([*words, "--resume_from_checkpoint", word])
+
+
+def resumed_step(caplog):
+    (found,) = re.findall(r"Resuming from .*checkpoint-(\d+)", caplog.text)
+    return int(found)
+
+
+def test_the_newest_complete_checkpoint_is_taken_and_the_torn_named(words, run, caplog):
+    (run / "checkpoint-12" / "optimizer.pt").write_bytes(b"torn")
+    assert resume(words, run) == 0
+    assert resumed_step(caplog) == 6
+    assert re.search(r"Passed over: checkpoint-12: optimizer.pt has 4 bytes", caplog.text)
+    assert (run / "damaged-checkpoint-12").exists()
+    assert json.loads((run / "checkpoint-12" / MANIFEST_FILE).read_text())["step"] == 12
+
+
+def test_a_flipped_bit_is_found_at_load(words, run, caplog):
+    file = run / "checkpoint-12" / "rng_state.pth"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 4
+    file.write_bytes(content)
+    assert resume(words, run) == 0
+    assert resumed_step(caplog) == 6
+    assert "rng_state.pth is not what was written" in caplog.text
+    assert verify(run / "checkpoint-12")["step"] == 12  # a new one; the damaged lies aside
+    aside = run / "damaged-checkpoint-12"
+    assert (aside / "rng_state.pth").read_bytes() == content
+    caplog.clear()
+    assert resume(words, run, word=str(aside)) == 2
+    assert "rng_state.pth is not what was written" in caplog.text
+
+
+def test_nothing_complete_is_refused_or_begun_afresh(words, run, tmp_path, caplog):
+    for step in (6, 12):
+        (run / f"checkpoint-{step}" / MANIFEST_FILE).unlink()
+    assert resume(words, run) == 2
+    assert "holds no complete checkpoint" in caplog.text
+    assert resume(words, run, word="auto") == 2  # there is a finished model, which a fresh start would write over
+    assert "already holds a run" in caplog.text
+    assert resume(words, tmp_path / "new", word="auto") == 0
+
+
+def test_an_older_checkpoint_is_refused_while_newer_ones_lie_beside_it(words, run, tmp_path, caplog):
+    assert resume(words, run, word=str(run / "checkpoint-6")) == 2
+    assert "also holds checkpoint-12" in caplog.text
+    caplog.clear()
+    assert resume(words, tmp_path / "other", word=str(run / "checkpoint-6")) == 0
+    expected, found = load_file(run / "model.safetensors"), load_file(tmp_path / "other" / "model.safetensors")
+    assert all((found[name] == expected[name]).all() for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--n_layer", "3"], "n_layer: 2 in checkpoint-12, 3 now"),
+        (["--resid_pdrop", "0.3"], "resid_pdrop: 0.1 in checkpoint-12, 0.3 now"),
+        (["--max_samples", "150"], "max_samples: None in checkpoint-12, 150 now"),
+        (["--weight_decay", "0.2"], "weight_decay: 0.1 in checkpoint-12, 0.2 now"),
+        (["--seed", "1"], "seed: 42 in checkpoint-12, 1 now"),
+        (["--learning_rate", "1e-2"], "learning_rate: 0.001 in checkpoint-12, 0.01 now"),
+        (["--lr_scheduler_type", "cosine", "--max_steps", "20"], "lr_scheduler_type: "),
+        (["--per_device_train_batch_size", "3"], "see 4 sequences; 1 processes with --per_device_train_batch_size 3"),
+        (["--per_device_train_batch_size", "8"], "What would work: a smaller batch"),
+        (["--resume_with_changes", "lerning_rate"], "there are no such settings"),
+    ],
+)
+def test_another_recipe_is_refused_with_the_differences(words, run, caplog, more, message):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert resume(words, run, *more) == 2
+    assert message in caplog.text
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_what_is_meant_can_be_named(words, run, caplog, log_by_step):
+    more = ["--learning_rate", "5e-4", "--weight_decay", "0.3", "--max_steps", "16"]
+    assert resume(words, run, *more, "--resume_with_changes", "learning_rate") == 2
+    assert "weight_decay" in caplog.text
+    assert resume(words, run, *more, "--resume_with_changes", "learning_rate", "weight_decay", "max_steps") == 0
+    log = log_by_step(run)
+    assert [log[step]["learning_rate"] for step in (12, 13, 16)] == [1e-3, 5e-4, 5e-4]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--max_steps", "16"],
+        ["--logging_steps", "2", "--eval_steps", "4", "--save_steps", "5", "--sample_tokens", "3"],
+        ["--per_device_train_batch_size", "2"],  # accumulated to the same step
+    ],
+    ids=str,
+)
+def test_what_trains_the_same_is_a_plain_resume(words, run, more):
+    assert resume(words, run, *more) == 0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "status"),
+    [("constant_with_warmup", "24", 0), ("warmup_stable_decay", "24", 0), ("cosine", "24", 2), ("linear", "24", 2)],
+)
+def test_a_schedule_can_be_prolonged_if_it_has_not_begun_to_decay(
+    words, tmp_path, schedule, steps, status, log_by_step
+):
+    options = {"warmup_stable_decay": '{"num_decay_steps": 4}'}.get(schedule, "{}")
+    settings = ["--lr_scheduler_type", schedule, "--lr_scheduler_kwargs", options, "--warmup_steps", "2"]
+    words = [*words, *settings, "--output_dir", str(tmp_path / "run")]
+    assert main([*words, "--max_steps", "12"]) == 0
+    shutil.rmtree(tmp_path / "run" / "checkpoint-12")  # in its decay
+    assert main([*words, "--max_steps", steps, "--resume_from_checkpoint", "true"]) == status
+    if status == 0:
+        assert main([*words, "--max_steps", steps, "--output_dir", str(tmp_path / "whole")]) == 0
+        assert log_by_step(tmp_path / "run") == log_by_step(tmp_path / "whole")
+
+
+def test_other_data_behind_the_same_name_is_refused(words, run, shared, row, caplog):
+    (shared / "rows.jsonl").write_text("".join(json.dumps(row(number)) + "\n" for number in range(5, 205)))
+    assert resume(words, run) == 1
+    assert "was trained on other tokens" in caplog.text
+    assert resume(words, run, "--resume_with_changes", "dataset") == 0
+
+
+@pytest.mark.parametrize(
+    ("sequences", "batch", "processes", "accumulated"), [(8, 4, 1, 2), (8, 4, 2, 1), (8, 1, 4, 2), (512, 8, 8, 8)]
+)
+def test_accumulation_keeps_the_global_batch(sequences, batch, processes, accumulated):
+    assert accumulation_for(sequences, batch, processes) == accumulated
+
+
+def test_numbers_of_processes_that_would_work_are_named():
+    with pytest.raises(ValueError, match=r"4 x 1 or 2 or 4 processes"):
+        accumulation_for(16, 4, 3)
+
+
+def test_a_second_run_in_the_folder_is_refused(words, run, caplog, monkeypatch):
+    monkeypatch.setattr("train.pretrain.lock_run", lambda folder: lock_run(folder, seconds=0.2))
+    hold = f"""
+    import sys
+    from filelock import FileLock
+    with FileLock({str(run / LOCK_FILE)!r}):
+        print("held", flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(hold)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        assert resume(words, run) == 1
+        assert "Another run is writing into" in caplog.text
+        other.kill()
+    assert resume(words, run) == 0
+
+
+class RunsCodeWhenLoaded:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_pickle_that_runs_code_is_not_loaded(words, run, tmp_path, file):
+    """Someone else's checkpoint, with a manifest to match."""
+    shutil.rmtree(run / "checkpoint-12")
+    torch.save({"state": RunsCodeWhenLoaded(tmp_path / "code has run")}, run / "checkpoint-6" / file)
+    manifest = json.loads((run / "checkpoint-6" / MANIFEST_FILE).read_text())
+    (run / "checkpoint-6" / MANIFEST_FILE).unlink()
+    write_manifest(run / "checkpoint-6", {name: value for name, value in manifest.items() if name != "files"})
+    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
+        resume(words, run)
+    assert not (tmp_path / "code has run").exists()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "auto_find_batch_size",
+        "dataloader_persistent_workers",
+        "enable_jit_checkpoint",
+        "ignore_data_skip",
+        "save_only_model",
+        "save_on_each_node",
+    ],
+)
+def test_what_could_not_be_resumed_is_refused_by_name(words, tmp_path, caplog, setting):
+    more = ["--dataloader_num_workers", "1"] if setting == "dataloader_persistent_workers" else []
+    assert main([*words, *more, f"--{setting}", "true", "--output_dir", str(tmp_path / "run")]) == 2
+    assert f"--{setting}: " in caplog.text
+    assert not (tmp_path / "run").exists()

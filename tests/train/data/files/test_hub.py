@@ -1,0 +1,50 @@
+"""Rows from a dataset on the Hub, through the real client, against a stand-in that serves one dataset from a folder."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.train.data.hub_server import COMMIT, serve
+
+
+@pytest.fixture
+def hub(tmp_path, row):
+    """A Hub with the dataset "someone/synth": two shards of 150 rows."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    for shard in range(2):
+        rows = [row(number) for number in range(150 * shard, 150 * (shard + 1))]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"part-{shard}.parquet")
+    (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    with serve("someone/synth", folder) as server:
+        yield server
+
+
+PREPARE = """
+import json, sys
+from transformers import AutoTokenizer
+from modeling_gpt2scratch import TOKENIZER_FOLDER
+from train.settings.arguments import DataArguments
+from train.data.sequences.prepare import prepare_data
+
+arguments = DataArguments(dataset="someone/synth", max_samples=200, block_size=16, validation_fraction=0.1)
+arguments.data_cache_dir = sys.argv[1]
+data = prepare_data(arguments, AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))
+print(json.dumps({**data.source.describe(), **data.ledger.to_dict()}))
+"""
+
+
+def test_rows_are_prepared_from_the_hub_at_a_recorded_commit(hub, tmp_path):
+    command = [sys.executable, "-c", PREPARE, str(tmp_path / "cache")]
+    environment = hub.environment(tmp_path / "home")
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads(finished.stdout.splitlines()[-1])
+    assert result["dataset_revision"] == COMMIT
+    assert result["rows_read"] == 200
+    assert hub.downloads("part-0.parquet") >= 1
+    assert hub.downloads("part-1.parquet") >= 1

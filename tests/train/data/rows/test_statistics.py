@@ -1,0 +1,128 @@
+import json
+import re
+from collections import Counter
+from dataclasses import fields
+
+import pytest
+
+from train.data.rows.statistics import Ledger
+
+
+def make_ledger(factor=1):
+    """Counts that are all different and add up; `factor` multiplies each."""
+    values = {
+        "rows_read": 1100,
+        "characters_read": 91_000_000,
+        "dropped_rows": {"no answer": 70, "other language": 30},
+        "dropped_characters": {"no answer": 600_000, "other language": 2_400_000},
+        "repaired_rows": {"CR line ends": 12, "NUL characters": 13},
+        "repeated_rows": 250,
+        "kept_rows": {"train": 750, "validation": 250},
+        "kept_characters": {"train": 80_000_000, "validation": 8_000_000},
+        "tokens": {"train": 15_000, "validation": 4_100},
+        "rows_read_by_exercise": {"mcq": 1053, "(none)": 47},
+        "rows_read_by_language": {"en": 801, "fr": 299},
+        "rows_by_exercise": {"mcq": 967, "(none)": 33},
+        "rows_by_language": {"en": 774, "fr": 226},
+        "tokens_by_exercise": {"mcq": 19_020, "(none)": 80},
+        "tokens_by_language": {"en": 17_171, "fr": 1_929},
+        "articles": {"train": 808, "validation": 204},
+        "shared_articles": 17,
+        "blocks": {"train": 31, "validation": 9},
+        "left_over_tokens": {"train": 211, "validation": 44},
+        "cut_documents": {"train": 125, "validation": 10},
+        "padding_tokens": {"train": 5_000, "validation": 900},
+    }
+    multiplied = {
+        name: {key: factor * count for key, count in value.items()} if isinstance(value, dict) else factor * value
+        for name, value in values.items()
+    }
+    shards = [f"part {number}.parquet: torn" for number in range(factor)]
+    return Ledger.from_dict({**multiplied, "skipped_shards": shards, "sha256": {"train": "ab", "validation": "cd"}})
+
+
+def test_the_example_fills_every_field():
+    assert all(getattr(make_ledger(), one.name) for one in fields(Ledger))
+
+
+def test_json_gives_the_same_ledger_back():
+    for ledger in (make_ledger(), Ledger()):
+        copy = Ledger.from_dict(json.loads(json.dumps(ledger.to_dict())))
+        assert copy == ledger
+        assert [type(value) for value in vars(copy).values()] == [type(value) for value in vars(ledger).values()]
+        assert copy.dropped_rows["never seen"] == 0  # counters, not dictionaries
+
+
+def test_adding_adds_every_count():
+    ledger = make_ledger()
+    ledger.add(make_ledger(2))
+    expected = make_ledger(3)
+    expected.shared_articles = make_ledger().shared_articles  # pieces may share the same ones: no sum
+    expected.skipped_shards = ["part 0.parquet: torn", "part 0.parquet: torn", "part 1.parquet: torn"]
+    assert ledger == expected
+
+
+def test_adding_takes_names_that_are_new_and_leaves_the_other_ledger_alone():
+    ledger, other = Ledger(dropped_rows=Counter({"too long": 2})), make_ledger()
+    ledger.add(other)
+    ledger.add(Ledger(dropped_rows=Counter({"no answer": 5}), skipped_shards=["z"], sha256={"train": "ef"}))
+    assert ledger.dropped_rows == {"too long": 2, "no answer": 75, "other language": 30}
+    assert ledger.skipped_shards == ["part 0.parquet: torn", "z"]
+    assert ledger.sha256 == {}
+    assert other == make_ledger()
+
+
+def cells_of(text, label):
+    """The numbers of the one line of a rendered ledger that begins with a label."""
+    (line,) = (line for line in text.splitlines() if re.match(rf" *{re.escape(label)}(  |$)", line))
+    return line.replace(label, "", 1).split()
+
+
+@pytest.mark.parametrize(
+    ("label", "cells"),
+    [
+        ("read", ["1,100", "91.0"]),
+        ("dropped: no answer", ["70", "0.6"]),
+        ("dropped: other language", ["30", "2.4"]),
+        ("kept", ["1,000", "19,100", "88.0"]),
+        ("train", ["750", "15,000", "80.0"]),
+        ("validation", ["250", "4,100", "8.0"]),
+        ("repaired: CR line ends", ["12"]),
+        ("repaired: NUL characters", ["13"]),
+        ("used again, by weight", ["250"]),
+        ("skipped: part 0.parquet: torn", []),
+        ("mcq", ["1,053", "967", "19,020"]),
+        ("(none)", ["47", "33", "80"]),
+        ("en", ["801", "774", "17,171"]),
+        ("fr", ["299", "226", "1,929"]),
+    ],
+)
+def test_the_tables_show_the_counts(label, cells):
+    assert cells_of(make_ledger().render(), label) == cells
+
+
+def test_shares_of_cut_documents_and_padding_are_shown():
+    lines = make_ledger().render().splitlines()
+    # 125 of 750 + 250 repeated ones; 5,000 of 20,000. Held-out rows are not repeated: 10 of 250; 900 of 5,000.
+    train = "train: 31 blocks; 12.5% of the documents are cut, 25.00% of the tokens are padding, 211 are left over"
+    held_out = "validation: 9 blocks; 4.0% of the documents are cut, 18.00% of the tokens are padding, 44 are left over"
+    assert lines[-3:] == [
+        train,
+        held_out,
+        "articles (seeds and links) that training and validation share: 17",
+    ]
+
+
+def test_reasons_stand_in_order_of_their_rows():
+    text = make_ledger().render()
+    assert text.index("dropped: no answer") < text.index("dropped: other language")
+    assert text.index("repaired: NUL characters") < text.index("repaired: CR line ends")
+    assert text.index("\n  en ") < text.index("\n  fr ")
+
+
+def test_a_part_without_tokens_has_no_blocks_to_show():
+    text = Ledger().render()
+    assert cells_of(text, "read") == ["0", "0.0"]
+    assert "used again" not in text
+    assert "blocks" not in text
+    assert "train: 0 blocks; 0.0% of the documents are cut" in Ledger(tokens=Counter(train=5)).render()

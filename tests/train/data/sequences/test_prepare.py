@@ -1,0 +1,664 @@
+import dataclasses
+import itertools
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.data.files import shard_reading
+from train.data.files.shard_reading import BadShardError
+from train.data.files.sources import find_source
+from train.data.rows.row_limit import Limit
+from train.data.rows.synth import article_key, row_to_text, split_of
+from train.data.sequences import chunk_pool, chunks, prepare
+from train.data.sequences.chunks import ARTICLE_DTYPE, PieceSettings, articles_file
+from train.data.sequences.prepare import is_prepared, prepare_data
+from train.settings.arguments import DataArguments
+
+
+END_OF_TEXT = 50256
+PASSAGE = "The river rises in the hills north of the old town and runs through fields of barley to the sea."
+
+
+@pytest.fixture
+def arguments(tmp_path, rows_file):
+    def make(**changes) -> DataArguments:
+        settings = {"dataset": str(rows_file), "block_size": 16, "validation_fraction": 0.2}
+        return DataArguments(**{**settings, "data_cache_dir": str(tmp_path / "cache"), **changes})
+
+    return make
+
+
+@pytest.fixture
+def write_rows(tmp_path):
+    """Writes a file of rows, or with several lists a folder of files; returns what `--dataset` needs."""
+
+    def write(*files, name="own"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, rows in enumerate(files):
+            text = "".join(json.dumps(one) + "\n" for one in rows)
+            (folder / f"{number}.jsonl").write_text(text, encoding="utf-8")
+        return str(folder if len(files) > 1 else folder / "0.jsonl")
+
+    return write
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Pieces and batches so small that a file of 200 rows has several of both; for preparing by one process."""
+    monkeypatch.setattr(shard_reading, "BYTES_PER_PIECE", 10_000)
+    monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 20)
+
+
+def read_stream(blocks) -> list[int]:
+    return np.concatenate([block["input_ids"] for block in blocks]).tolist()
+
+
+def read_all(data, split) -> list[int]:
+    """All tokens of a split, those that are left over, too."""
+    files = getattr(data, split).files
+    return np.concatenate([np.fromfile(file, "<u2") for file in files]).tolist()
+
+
+def documents_of(data, split="train") -> list[list[int]]:
+    """Of data that is packed by "concat"."""
+    tokens = np.array(read_all(data, split))
+    documents = np.split(tokens, np.flatnonzero(tokens == END_OF_TEXT) + 1)
+    assert len(documents[-1]) == 0
+    return [document.tolist() for document in documents[:-1]]
+
+
+@pytest.fixture
+def encode(tokenizer):
+    """A row's document."""
+    return lambda one: [*tokenizer(row_to_text(one), split_special_tokens=True)["input_ids"], END_OF_TEXT]
+
+
+def in_part(rows, split):
+    return [one for one in rows if split_of(one, 0.2, 0) == split]
+
+
+@pytest.mark.parametrize("pieces", ["one piece", "small pieces"])
+def test_each_split_is_its_rows_texts_in_order_with_ends(arguments, tokenizer, row, encode, request, pieces):
+    if pieces == "small pieces":
+        request.getfixturevalue("small_pieces")
+    data = prepare_data(arguments(block_size=64), tokenizer)
+    assert (len(data.train.files) > 1) == (pieces == "small pieces")
+    for split in ("train", "validation"):
+        documents = [encode(one) for one in in_part(map(row, range(200)), split)]
+        expected = list(itertools.chain(*documents))
+        assert read_stream(getattr(data, split)) == expected[: len(expected) // 64 * 64]
+        ends = np.cumsum([len(document) for document in documents])
+        starts = ends - [len(document) for document in documents]
+        assert data.ledger.cut_documents[split] == sum(starts // 64 != (ends - 1) // 64)
+        assert data.ledger.padding_tokens[split] == 0
+
+
+def test_whole_documents_stand_side_by_side_where_that_is_asked_for(arguments, tokenizer, row, encode, small_pieces):
+    data = prepare_data(arguments(packing="best_fit", block_size=64), tokenizer)
+    assert len(data.train.files) > 1
+    for split in ("train", "validation"):
+        found, padding = [], 0
+        for block in getattr(data, split):
+            ends = np.flatnonzero(block["input_ids"] == END_OF_TEXT) + 1
+            documents = [part.tolist() for part in np.split(block["input_ids"], ends) if len(part)]
+            padding += documents.count([END_OF_TEXT])
+            found += [document for document in documents if document != [END_OF_TEXT]]
+        assert sorted(found) == sorted(encode(one) for one in in_part(map(row, range(200)), split))
+        assert data.ledger.padding_tokens[split] == padding > 0
+        assert data.ledger.cut_documents[split] == data.ledger.left_over_tokens[split] == 0
+        assert data.ledger.blocks[split] * 64 == data.ledger.tokens[split] + padding
+
+
+def test_the_ledger_adds_up(arguments, tokenizer, write_rows, row):
+    rows = [row(number) for number in range(100)]
+    rows += [row(200, query=None), row(201, synthetic_answer=" "), row(202, language="fr"), row(203, language="fr")]
+    rows += [row(204, query="What\r\nnow?"), row(205, exercise=None), row(206, synthetic_answer="long " * 90)]
+    settings = {"languages": ["en"], "max_row_tokens": 80, "exercise_weights": ["memorization=1.5"]}
+    data = prepare_data(arguments(dataset=write_rows(rows), **settings), tokenizer)
+    ledger = data.ledger
+    assert ledger.rows_read == 107
+    assert ledger.dropped_rows == {"no question": 1, "no answer": 1, "other language": 2, "too long": 1}
+    assert sum(ledger.kept_rows.values()) == ledger.rows_by_language["en"] == 102
+    assert ledger.rows_by_exercise == {"memorization": 101, "(none)": 1}
+    assert ledger.rows_read_by_language == {"en": 105, "fr": 2}
+    assert ledger.rows_read_by_exercise == {"memorization": 106, "(none)": 1}
+    assert ledger.repaired_rows == {"CR line ends": 1}
+    assert ledger.repeated_rows > 0
+
+    def characters(some):
+        columns = ("query", "synthetic_reasoning", "synthetic_answer", "constraints")
+        return sum(len((one[column] or "").replace("\r", "")) for one in some for column in columns)
+
+    assert ledger.characters_read == characters(rows)
+    assert ledger.dropped_characters["other language"] == characters(rows[102:104])
+    assert sum(ledger.kept_characters.values()) + sum(ledger.dropped_characters.values()) == ledger.characters_read
+    for kind in ("language", "exercise"):
+        assert sum(getattr(ledger, f"rows_read_by_{kind}").values()) == ledger.rows_read
+        assert sum(getattr(ledger, f"rows_by_{kind}").values()) == sum(ledger.kept_rows.values())
+        assert sum(getattr(ledger, f"tokens_by_{kind}").values()) == sum(ledger.tokens.values())
+    for split in ("train", "validation"):
+        assert ledger.tokens[split] == ledger.blocks[split] * 16 + ledger.left_over_tokens[split]
+        assert ledger.tokens[split] == len(read_all(data, split))
+        assert ledger.documents(split) == len(documents_of(data, split))
+        assert ledger.articles[split] == ledger.kept_rows[split]
+    assert ledger == data.ledger.from_dict(json.loads((data.folder / "ledger.json").read_text()))
+    assert "dropped: other language" in ledger.render()
+
+
+def test_the_hashes_name_the_tokens(arguments, tokenizer, write_rows, row, rows_file):
+    first = prepare_data(arguments(), tokenizer).ledger
+    copied = write_rows([row(number) for number in range(200)])
+    assert prepare_data(arguments(dataset=copied), tokenizer).ledger.sha256 == first.sha256
+    # Row 0 is for training, as the next line shows, and only that part's hash follows it.
+    changed = write_rows([row(0, synthetic_answer="2"), *(row(number) for number in range(1, 200))], name="changed")
+    assert split_of(row(0), 0.2, 0) == "train"
+    other = prepare_data(arguments(dataset=changed), tokenizer).ledger
+    assert other.sha256["validation"] == first.sha256["validation"]
+    assert other.sha256["train"] != first.sha256["train"]
+
+
+def test_max_samples_counts_usable_rows(arguments, tokenizer):
+    ledger = prepare_data(arguments(max_samples=50), tokenizer).ledger
+    assert sum(ledger.kept_rows.values()) == ledger.rows_read == 50
+
+
+@pytest.mark.parametrize("weights", [None, ["memorization=2.5"]])
+def test_max_tokens_ends_with_the_row_that_reaches_it(arguments, tokenizer, weights, small_pieces):
+    ledger = prepare_data(arguments(exercise_weights=weights), tokenizer).ledger
+    for asked in (1000, 1001, ledger.tokens["train"] - 1, ledger.tokens["train"], ledger.tokens["train"] + 1):
+        some = prepare_data(arguments(exercise_weights=weights, max_tokens=asked), tokenizer)
+        if asked > ledger.tokens["train"]:
+            assert some.ledger == ledger
+            continue
+        rows = sum(some.ledger.kept_rows.values())
+        one_less = prepare_data(arguments(exercise_weights=weights, max_samples=rows - 1), tokenizer)
+        assert one_less.ledger.tokens["train"] < asked <= some.ledger.tokens["train"]
+        assert some.ledger.rows_read == rows
+
+
+@pytest.fixture
+def four_files(write_rows, row):
+    """A folder of 240 rows, of which some are dropped."""
+    rows = [row(number, **({"synthetic_answer": None} if number % 7 == 3 else {})) for number in range(240)]
+    return write_rows(*(rows[60 * number : 60 * (number + 1)] for number in range(4)))
+
+
+@pytest.mark.parametrize("limit", [{"max_samples": 130}, {"max_tokens": 2700}])
+def test_a_limit_gives_the_first_rows_whatever_the_number_of_processes(
+    quick_workers, arguments, tokenizer, four_files, limit
+):
+    whole = prepare_data(arguments(dataset=four_files), tokenizer)
+    found = []
+    for processes in (1, 2):
+        settings = {"dataset": four_files, "data_cache_dir": f"{whole.folder.parent}-{processes}", **limit}
+        data = prepare_data(arguments(dataset_num_proc=processes, **settings), tokenizer)
+        found.append((data.ledger, read_all(data, "train"), read_all(data, "validation")))
+        assert {path.name for path in (data.folder / "pieces").iterdir()} == {
+            file.parent.name for file in data.train.files
+        }
+    assert found[0] == found[1]
+    ledger, *tokens = found[0]
+    if "max_samples" in limit:
+        assert sum(ledger.kept_rows.values()) == 130
+    else:
+        assert 0 <= ledger.tokens["train"] - 2700 < 100
+    assert 120 < ledger.rows_read < 180  # it ends in the third of the four files
+    for split, some in zip(("train", "validation"), tokens, strict=True):
+        assert some == read_all(whole, split)[: len(some)]
+
+
+def test_end_of_text_in_a_row_stays_text(arguments, tokenizer, write_rows, row):
+    rows = [row(number, synthetic_answer="stop <|endoftext|> go") for number in range(40)]
+    data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
+    assert read_all(data, "train").count(END_OF_TEXT) == data.ledger.kept_rows["train"]
+    assert "stop <|endoftext|> go" in tokenizer.decode(read_stream(data.train))
+
+
+def test_prepared_data_is_found_again(arguments, tokenizer, monkeypatch):
+    first = prepare_data(arguments(), tokenizer)
+    monkeypatch.setattr(prepare, "prepare_pieces", lambda *_: pytest.fail("prepared twice"))
+    # How the work is done or shown is not part of what comes out.
+    for changes in ({}, {"dataset_num_proc": 3}, {"max_eval_blocks": 2}, {"shuffle_buffer": 7}):
+        second = prepare_data(arguments(**changes), tokenizer)
+        assert second.folder == first.folder
+        assert second.ledger == first.ledger
+        assert read_stream(second.train) == read_stream(first.train)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"block_size": 8},
+        {"languages": ["en"]},
+        {"exercises": ["memorization"]},
+        {"require_reasoning": True},
+        {"min_row_tokens": 3},
+        {"max_row_tokens": 1000},
+        {"exercise_weights": ["memorization=2"]},
+        {"language_weights": ["en=2"]},
+        {"decontaminate": ["passage.txt"]},
+        {"max_samples": 60},
+        {"max_tokens": 2000},
+        {"packing": "best_fit"},
+        {"broken_shards": "skip"},
+        {"validation_fraction": 0.3},
+        {"split_seed": 1},
+    ],
+)
+def test_other_settings_are_prepared_anew(arguments, tokenizer, changes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "passage.txt").write_text(PASSAGE)
+    first = prepare_data(arguments(), tokenizer)
+    assert prepare_data(arguments(**changes), tokenizer).folder != first.folder
+
+
+def test_every_setting_that_is_not_known_to_be_harmless_is_prepared_anew(arguments, tokenizer):
+    """So that a setting which is added later is not forgotten; as for the dataset, its files and not its name count."""
+    source = find_source(arguments().dataset)
+    names = {field.name for field in dataclasses.fields(DataArguments)}
+    folders = {}
+    for name in names - set(prepare.NOT_IN_THE_BLOCKS):
+        folders[name] = prepare.cache_folder(arguments(**{name: "other"}), source, tokenizer)
+    assert len(set(folders.values())) == len(folders)
+    for name in prepare.NOT_IN_THE_BLOCKS:
+        if name != "data_cache_dir":
+            other = prepare.cache_folder(arguments(**{name: 77}), source, tokenizer)
+            assert other == prepare.cache_folder(arguments(), source, tokenizer)
+
+
+def test_an_evaluation_set_that_changed_is_prepared_anew(arguments, tokenizer, tmp_path, row, write_rows):
+    evaluation = tmp_path / "evaluation.txt"
+    dataset = write_rows([row(number, synthetic_answer=f"{PASSAGE} {number}") for number in range(50)])
+    settings = arguments(dataset=dataset, decontaminate=[str(evaluation)], min_row_tokens=1)
+    evaluation.write_text("words that stand in no row of this data set at all here")
+    first = prepare_data(settings, tokenizer)
+    assert first.ledger.dropped_rows == {}
+    evaluation.write_text(PASSAGE)
+    with pytest.raises(ValueError, match=r"The train split holds 0 tokens"):
+        prepare_data(settings, tokenizer)
+
+
+def test_other_rows_are_prepared_anew(arguments, tokenizer, rows_file, row):
+    first = prepare_data(arguments(), tokenizer)
+    with open(rows_file, "a") as file:
+        file.write(json.dumps(row(500)) + "\n")
+    second = prepare_data(arguments(), tokenizer)
+    assert second.ledger.rows_read == first.ledger.rows_read + 1
+
+
+def test_a_process_that_does_not_write_waits_for_the_one_that_does(arguments, tokenizer):
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(prepare_data, arguments(), tokenizer, writes=False)
+        assert not waiting.done()
+        written = prepare_data(arguments(), tokenizer)
+        assert waiting.result(timeout=60).folder == written.folder
+
+
+def test_two_runs_may_prepare_the_same_data_at_once(arguments, tokenizer, small_pieces, monkeypatch):
+    """Both begin before either has a piece, and so each piece is wanted twice."""
+    both_began = threading.Barrier(2)
+    prepare_pieces, write, written = prepare.prepare_pieces, chunks._write, []
+
+    def begin_together(*args, **kwargs):
+        both_began.wait(60)
+        return prepare_pieces(*args, **kwargs)
+
+    def note(folder, *args):
+        written.append(folder)
+        return write(folder, *args)
+
+    monkeypatch.setattr(prepare, "prepare_pieces", begin_together)
+    monkeypatch.setattr(chunks, "_write", note)
+    with ThreadPoolExecutor() as threads:
+        first, second = threads.map(lambda _: prepare_data(arguments(), tokenizer), range(2))
+    assert first.folder == second.folder
+    assert first.ledger == second.ledger
+    assert first.ledger.rows_read == 200
+    assert len(written) == len(set(written)) == len(first.train.files) > 1
+    assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
+
+
+def test_runs_whose_limits_differ_may_prepare_a_piece_at_once(arguments, tokenizer, tmp_path, monkeypatch):
+    """As two runs of several processes do: what room is left when a piece is begun depends on who was quick."""
+    settings = PieceSettings(tmp_path / "folder", 16, "concat")
+    source = find_source(arguments().dataset)
+    choice = prepare.Choice.from_arguments(arguments())
+    write, begun = chunks._write, threading.Barrier(2)
+
+    def wait_for_the_other(*args):
+        with suppress(threading.BrokenBarrierError):  # as it should be: the other one waits for this one's piece
+            begun.wait(0.5)
+        return write(*args)
+
+    def prepare_up_to(rows):
+        return chunk_pool.prepare_pieces(settings, source, choice, tokenizer, 1, Limit(rows=rows))
+
+    monkeypatch.setattr(chunks, "_write", wait_for_the_other)
+    with ThreadPoolExecutor() as threads:
+        first, second = threads.map(prepare_up_to, (1000, 2000))
+    assert first == second
+    assert first[0].ledger.rows_read == 200
+
+
+def test_two_runs_may_seal_the_same_data_at_once(arguments, tokenizer, monkeypatch):
+    """They come to it together, as each has waited for the other's last piece; here both are ready before either
+    renames."""
+    replace, both_ready = os.replace, threading.Barrier(2)
+
+    def replace_together(old, new):
+        if Path(new).name == "ledger.json":
+            with suppress(threading.BrokenBarrierError):  # as it should be: only one of them seals
+                both_ready.wait(0.5)
+        replace(old, new)
+
+    monkeypatch.setattr(prepare.os, "replace", replace_together)
+    with ThreadPoolExecutor() as threads:
+        first, second = threads.map(lambda _: prepare_data(arguments(), tokenizer), range(2))
+    assert first.ledger == second.ledger
+    assert first.ledger.rows_read == 200
+
+
+def test_sealing_leaves_alone_what_another_run_is_writing(arguments, tokenizer, tmp_path):
+    settings = arguments(max_samples=50)
+    folder = prepare.cache_folder(settings, find_source(settings.dataset), tokenizer)
+    own = PieceSettings(folder, 16, "concat")
+    for name in ("00007-0000-of-0001-rows-3.unfinished", "00008-0000-of-0001.unfinished", "00009-0000-of-0001"):
+        (folder / "pieces" / name).mkdir(parents=True)
+    with chunks.piece_lock(own, "00007-0000-of-0001"):
+        prepare_data(settings, tokenizer)
+    left = {path.name for path in (folder / "pieces").iterdir()}
+    assert left == {"00000-0000-of-0001-rows-50", "00007-0000-of-0001-rows-3.unfinished"}
+
+
+def test_too_few_rows_for_a_block_is_refused_with_the_counts(arguments, tokenizer):
+    with pytest.raises(ValueError, match=r"split holds .* tokens, less than one block of 4096") as error:
+        prepare_data(arguments(block_size=4096, languages=["fr"]), tokenizer)
+    assert "dropped: other language" in str(error.value)
+    settings = arguments(block_size=4096, languages=["fr"])
+    assert not is_prepared(prepare.cache_folder(settings, find_source(settings.dataset), tokenizer))
+
+
+def test_it_is_known_what_the_model_is_taught_about(arguments, tokenizer, row, small_pieces):
+    data = prepare_data(arguments(), tokenizer)
+    rows = [row(number) for number in range(200)] + [row(900)]
+    expected = [split_of(one, 0.2, 0) == "train" for one in rows[:200]] + [False]
+    assert data.trained_on_article(rows) == expected
+    assert data.trained_on_article([]) == []
+
+
+def test_it_is_known_of_linked_articles_too(arguments, tokenizer, row, write_rows):
+    links = (f"https://article/{number}" for number in itertools.count())
+    link = next(link for link in links if split_of(row(0, query_seed_url=link), 0.2, 0) == "train")
+    training = in_part(map(row, range(200)), "train")
+    training[5]["additional_seed_url"] = link
+    # Files of one row too, whose articles are few.
+    dataset = write_rows(training[:1], training[1:2], training[2:] + in_part(map(row, range(200)), "validation"))
+    data = prepare_data(arguments(dataset=dataset), tokenizer)
+    asked = [row(999, query_seed_url=link), row(999), *training[:2]]
+    assert data.trained_on_article(asked) == [True, False, True, True]
+
+
+# Weights
+
+
+def counts_by_row(data, rows, encode, split="train"):
+    documents = documents_of(data, split)
+    return [documents.count(encode(one)) for one in rows]
+
+
+def test_weights_give_about_their_share_of_the_rows(arguments, tokenizer, row, encode, write_rows):
+    rows = [row(number, exercise="mcq" if number % 2 else "memorization") for number in range(800)]
+    dataset = write_rows(rows)
+    settings = {"dataset": dataset, "exercise_weights": ["mcq=0.3"]}
+    data = prepare_data(arguments(**settings), tokenizer)
+    training = in_part(rows, "train")
+    counts = counts_by_row(data, training, encode)
+    weighted = [count for count, one in zip(counts, training, strict=True) if one["exercise"] == "mcq"]
+    others = [count for count, one in zip(counts, training, strict=True) if one["exercise"] != "mcq"]
+    assert set(others) == {1}
+    assert set(weighted) == {0, 1}
+    # About 320 coins: five standard deviations are 0.13.
+    assert abs(sum(weighted) / len(weighted) - 0.3) < 0.13
+    assert data.ledger.dropped_rows == {"weight": weighted.count(0)}
+    assert set(counts_by_row(data, in_part(rows, "validation"), encode, "validation")) == {1}
+    again = prepare_data(arguments(**settings, data_cache_dir=f"{data.folder.parent}-again"), tokenizer)
+    assert read_all(again, "train") == read_all(data, "train")
+
+
+def test_a_weight_of_0_drops_all_training_rows_of_a_kind_and_no_held_out_one(
+    arguments, tokenizer, row, encode, write_rows
+):
+    rows = [row(number, language="fr" if number % 2 else "en") for number in range(200)]
+    data = prepare_data(arguments(dataset=write_rows(rows), language_weights=["fr=0"]), tokenizer)
+    training = in_part(rows, "train")
+    assert counts_by_row(data, training, encode) == [int(one["language"] == "en") for one in training]
+    assert data.ledger.dropped_rows == {"weight": sum(one["language"] == "fr" for one in training)}
+    held_out = in_part(rows, "validation")
+    assert {one["language"] for one in held_out} == {"en", "fr"}
+    assert counts_by_row(data, held_out, encode, "validation") == [1] * len(held_out)
+
+
+@pytest.mark.parametrize("packing", ["concat", "best_fit"])
+def test_a_weight_of_2_has_each_row_twice_but_not_side_by_side(arguments, tokenizer, row, encode, packing):
+    settings = {"exercise_weights": ["memorization=2"], "packing": packing, "block_size": 128}
+    data = prepare_data(arguments(**settings), tokenizer)
+    rows = [row(number) for number in range(200)]
+    training, held_out = ([encode(one) for one in in_part(rows, split)] for split in ("train", "validation"))
+    ledger = data.ledger
+    assert ledger.kept_rows == {"train": len(training), "validation": len(held_out)}
+    assert ledger.repeated_rows == len(training)
+    # Repeated rows are in `tokens`.
+    assert ledger.tokens["train"] == 2 * sum(map(len, training))
+    assert ledger.tokens["validation"] == sum(map(len, held_out))
+    assert sum(ledger.tokens_by_exercise.values()) == sum(ledger.tokens.values())
+    if packing == "concat":
+        assert documents_of(data) == [*training, *training]
+        assert documents_of(data, "validation") == held_out
+    else:
+        assert ledger.blocks["train"] * 128 == ledger.tokens["train"] + ledger.padding_tokens["train"]
+    for block in data.train:
+        text = block["input_ids"].tolist()
+        whole = [tuple(part) for part in np.split(text, np.flatnonzero(np.array(text) == END_OF_TEXT) + 1)]
+        whole = [part for part in whole if len(part) > 1]
+        assert len(whole) == len(set(whole)) > 1
+
+
+# Which rows
+
+
+def test_only_rows_with_reasoning_where_that_is_asked_for(arguments, tokenizer, row, encode, write_rows):
+    rows = [row(number, synthetic_reasoning=None if number % 3 else "So.") for number in range(300)]
+    data = prepare_data(arguments(dataset=write_rows(rows), require_reasoning=True), tokenizer)
+    assert data.ledger.dropped_rows == {"no reasoning": 200}
+    for split in ("train", "validation"):
+        expected = [encode(one) for one in in_part(rows[::3], split)]
+        assert documents_of(data, split) == expected
+
+
+def test_rows_of_other_lengths_are_dropped(arguments, tokenizer, row, encode, write_rows):
+    rows = [row(number, synthetic_answer="word " * (number % 40)) for number in range(200)]
+    rows = [one for one in rows if one["synthetic_answer"]]
+    lengths = [len(encode(one)) for one in rows]
+    limits = {"min_row_tokens": min(lengths) + 5, "max_row_tokens": max(lengths) - 5}
+    data = prepare_data(arguments(dataset=write_rows(rows), **limits), tokenizer)
+    kept = [
+        one
+        for one, length in zip(rows, lengths, strict=True)
+        if limits["min_row_tokens"] <= length <= limits["max_row_tokens"]
+    ]
+    assert data.ledger.dropped_rows == {
+        "too short": sum(length < limits["min_row_tokens"] for length in lengths),
+        "too long": sum(length > limits["max_row_tokens"] for length in lengths),
+    }
+    for split in ("train", "validation"):
+        documents = documents_of(data, split)
+        assert documents == [encode(one) for one in in_part(kept, split)]
+    sizes = [len(document) for document in documents_of(data)]
+    assert (min(sizes), max(sizes)) == tuple(limits.values())
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_training_rows_that_overlap_with_an_evaluation_set_are_dropped(
+    quick_workers, arguments, tokenizer, row, encode, write_rows, tmp_path, processes
+):
+    evaluation = tmp_path / "evaluation.txt"
+    evaluation.write_text(f"{PASSAGE}\n\n{' '.join(f'w{number}' for number in range(20))}")
+    overlap = " ".join(PASSAGE.lower().split()[4:17])  # thirteen words
+    no_overlap = " ".join(PASSAGE.split()[4:16])  # twelve
+    rows = []
+    for number in range(300):
+        columns = ({"synthetic_answer": f"Well: {overlap}."}, {"synthetic_reasoning": no_overlap}, {}, {})
+        rows.append(row(number, **columns[number % 4]))
+    dataset = write_rows(rows[:150], rows[150:])
+    data = prepare_data(
+        arguments(dataset=dataset, decontaminate=[str(evaluation)], dataset_num_proc=processes), tokenizer
+    )
+    training = in_part(rows, "train")
+    kept = [one for one in training if overlap not in one["synthetic_answer"]]
+    assert data.ledger.dropped_rows == {"contaminated": len(training) - len(kept)}
+    assert 0 < len(kept) < len(training)
+    assert documents_of(data) == [encode(one) for one in kept]
+    held_out = in_part(rows, "validation")
+    assert any(overlap in one["synthetic_answer"] for one in held_out)
+    assert documents_of(data, "validation") == [encode(one) for one in held_out]
+
+
+def test_rows_that_link_to_articles_of_both_parts_are_dropped(arguments, tokenizer, row, encode, write_rows):
+    rows = [row(number, additional_seed_url=f"https://article/{number}") for number in range(300)]
+    sides = [split_of(one, 0.2, 0) for one in rows]
+    data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
+    assert data.ledger.dropped_rows == {"links to articles of both parts": sides.count(None)}
+    assert min(sides.count(side) for side in (None, "train", "validation")) > 3
+    for split in ("train", "validation"):
+        assert documents_of(data, split) == [encode(one) for one in in_part(rows, split)]
+        assert data.ledger.articles[split] == 2 * data.ledger.kept_rows[split]
+    assert data.ledger.shared_articles == 0
+
+
+def test_parts_share_no_article_however_often_rows_touch_it(arguments, tokenizer, row, write_rows):
+    rows = [
+        row(number, query_seed_url=f"https://article/{number % 60}", additional_seed_url=f"https://article/{link}")
+        for number in range(600)
+        for link in [number * 7 % 60]
+    ]
+    data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
+    assert data.ledger.shared_articles == 0
+    assert data.ledger.articles["train"] == 2 * data.ledger.kept_rows["train"]
+    assert data.ledger.articles["validation"] == 2 * data.ledger.kept_rows["validation"] > 20
+    assert "training and validation share: 0" in data.ledger.render()
+
+
+def test_shared_articles_would_be_counted(tmp_path):
+    """The other way round: the count of 0 above is no accident."""
+    folders = []
+    for name, training, held_out in (("0", "abca", "x"), ("1", "d", "bbye"), ("2", "", "ad"), ("3", "e", "")):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        for split, articles in (("train", training), ("validation", held_out)):
+            keys = b"".join(article_key(article) for article in articles)
+            np.frombuffer(keys, ARTICLE_DTYPE).tofile(folders[-1] / articles_file(split))
+    assert prepare._count_shared_articles(folders) == len("abde")
+    assert prepare._count_shared_articles(folders[:2]) == len("b")
+    assert prepare._count_shared_articles(folders[:1]) == 0
+
+
+# What cannot be read
+
+
+@pytest.fixture
+def one_broken_of_three(write_rows, row):
+    folder = write_rows(*([row(60 * file + number) for number in range(60)] for file in range(3)))
+    with open(f"{folder}/1.jsonl", "a") as file:
+        file.write('{"query": "torn')
+    return folder
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_file_that_cannot_be_read_ends_the_preparation(
+    quick_workers, arguments, tokenizer, one_broken_of_three, processes
+):
+    settings = arguments(dataset=one_broken_of_three, dataset_num_proc=processes)
+    with pytest.raises(BadShardError, match=r"own/1\.jsonl, line 61 is no JSON"):
+        prepare_data(settings, tokenizer)
+    assert not is_prepared(prepare.cache_folder(settings, find_source(settings.dataset), tokenizer))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_file_that_cannot_be_read_is_skipped_and_counted_where_that_is_asked_for(
+    quick_workers, arguments, tokenizer, one_broken_of_three, row, encode, processes
+):
+    settings = {"broken_shards": "skip", "dataset_num_proc": processes}
+    data = prepare_data(arguments(dataset=one_broken_of_three, **settings), tokenizer)
+    assert len(data.ledger.skipped_shards) == 1
+    assert "part 1 of 1: " in data.ledger.skipped_shards[0]
+    assert "own/1.jsonl, line 61 is no JSON" in data.ledger.skipped_shards[0]
+    assert data.ledger.skipped_shards[0] in data.ledger.render()
+    assert data.ledger.rows_read == 120
+    others = [row(number) for number in (*range(60), *range(120, 180))]
+    for split in ("train", "validation"):
+        assert documents_of(data, split) == [encode(one) for one in in_part(others, split)]
+
+
+def test_only_the_piece_with_the_unreadable_line_is_skipped(arguments, tokenizer, one_broken_of_three, small_pieces):
+    """A file has several; its others are used."""
+    data = prepare_data(arguments(dataset=one_broken_of_three, broken_shards="skip"), tokenizer)
+    assert len(data.ledger.skipped_shards) == 1
+    assert 120 < data.ledger.rows_read < 180
+
+
+def test_a_file_that_is_not_what_its_checksum_says_is_skipped_again_under_a_limit(
+    arguments, tokenizer, write_rows, row, monkeypatch
+):
+    """What was skipped before a preparation was interrupted is there already."""
+    folder = write_rows(*([row(60 * file + number) for number in range(60)] for file in range(3)))
+    (Path(folder) / "SHA256SUMS").write_text(f"{'0' * 64}  0.jsonl\n")
+    settings = arguments(dataset=folder, broken_shards="skip", max_samples=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "seal", lambda *_: pytest.fail("interrupted"))
+        with pytest.raises(pytest.fail.Exception, match="interrupted"):
+            prepare_data(settings, tokenizer)
+    ledger = prepare_data(settings, tokenizer).ledger
+    assert sum(ledger.kept_rows.values()) == 100
+    assert len(ledger.skipped_shards) == 1
+
+
+def test_rows_that_are_no_utf8_are_counted(arguments, tokenizer, write_rows, row):
+    dataset = write_rows([row(number) for number in range(60)])
+    with open(dataset, "ab") as file:
+        file.write(b'{"query": "caf\xe9"}\n')
+    ledger = prepare_data(arguments(dataset=dataset), tokenizer).ledger
+    assert ledger.rows_read == 61
+    assert ledger.dropped_rows == {"invalid UTF-8": 1}
+
+
+# Pieces
+
+
+def test_pieces_that_another_limit_left_are_not_taken_for_this_one(arguments, tokenizer, four_files, tmp_path):
+    """A piece that ends at a limit is only found again under the same."""
+    settings = arguments(dataset=four_files)
+    source = find_source(four_files)
+    own = PieceSettings(tmp_path / "folder", 16, "concat")
+    choice = prepare.Choice.from_arguments(settings)
+
+    def prepare_up_to(rows):
+        limit = Limit(rows=rows)
+        finished = chunk_pool.prepare_pieces(own, source, choice, tokenizer, 1, limit)
+        return [sum(piece.ledger.kept_rows.values()) for piece in finished]
+
+    sizes = [
+        sum(piece.ledger.kept_rows.values())
+        for piece in chunk_pool.prepare_pieces(
+            PieceSettings(tmp_path / "whole", 16, "concat"), source, choice, tokenizer, 1, Limit()
+        )
+    ]
+    for rows in (70, 60, 130, 70):
+        expected = [min(size, max(rows - sum(sizes[:number]), 0)) for number, size in enumerate(sizes)]
+        assert prepare_up_to(rows) == [size for size in expected if size]

@@ -1,0 +1,201 @@
+"""Streams read every row once a pass, each its own, and go on from any place as if nothing had happened."""
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from train.data.files import shard_reading
+from train.data.files.shard_reading import BadShardError
+from train.data.files.sources import find_source
+from train.data.rows.row_filter import Choice
+from train.data.rows.synth import row_to_text, split_of
+from train.data.sequences import streamed_sequences
+from train.data.sequences.packing import collate_blocks
+from train.data.sequences.streamed_sequences import StreamedBlocks, StreamSettings
+from train.trainer.streaming import NOTES, CollateStream
+
+
+END_OF_TEXT = 50256
+ROWS, FILES = 240, 6
+BLOCK = 16
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 7)
+
+
+@pytest.fixture
+def folder(tmp_path, row):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for file in range(FILES):
+        rows = [row(number) for number in range(file * ROWS // FILES, (file + 1) * ROWS // FILES)]
+        (folder / f"{file}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return folder
+
+
+@pytest.fixture
+def stream(folder, tokenizer, tmp_path):
+    def make(process=0, processes=1, workers=1, places=None, batches_before=0, **changes) -> StreamedBlocks:
+        settings = {
+            "source": find_source(str(folder)),
+            "choice": Choice(validation_fraction=0.1),
+            "block_size": BLOCK,
+            "packing": "concat",
+            "shuffle_buffer": 20,
+            "skip_broken": False,
+            "seed": 0,
+            "streams": processes * workers,
+            "folder": tmp_path / "fetched",
+        }
+        return StreamedBlocks(
+            StreamSettings(**{**settings, **changes}), tokenizer, process, processes, batches_before, places
+        )
+
+    return make
+
+
+@pytest.fixture
+def training_texts(row):
+    rows = [row(number) for number in range(ROWS)]
+    return sorted(row_to_text(one) for one in rows if split_of(one, 0.1, 0) == "train")
+
+
+def one_pass(blocks: StreamedBlocks, stream: int = 0) -> list[dict]:
+    items = []
+    for item in blocks.blocks_of(stream):
+        if item["place"].passes:
+            return items
+        items.append(item)
+    raise AssertionError
+
+
+def texts_in(items, tokenizer) -> list[str]:
+    tokens = np.concatenate([item["input_ids"] for item in items]).tolist()
+    return tokenizer.decode(tokens).split("<|endoftext|>")
+
+
+@pytest.mark.parametrize("streams", [1, 2, 4, 9])
+def test_a_pass_of_all_streams_has_every_training_row_once(stream, tokenizer, training_texts, streams):
+    found = []
+    for number in range(streams):
+        blocks = stream(processes=streams, process=number)
+        ledgers = [item["ledger"] for item in one_pass(blocks, number) if item["ledger"] is not None]
+        documents = sum(ledger.kept_rows["train"] for ledger in ledgers)
+        # The last document of a pass ends in a block of the next one.
+        found += texts_in(list(islice(blocks.blocks_of(number), len(one_pass(blocks, number)) + 3)), tokenizer)[
+            :documents
+        ]
+    assert sorted(found) == training_texts
+
+
+def test_rows_are_shuffled_and_anew_in_each_pass(stream, tokenizer, training_texts):
+    items = list(islice(stream().blocks_of(0), 900))
+    first = texts_in([item for item in items if item["place"].passes == 0], tokenizer)
+    second = texts_in([item for item in items if item["place"].passes == 1], tokenizer)[1:]
+    numbers = [int(text.split("What follows ")[1].split("?")[0]) for text in first[:-1]]
+    assert numbers != sorted(numbers)
+    common = min(len(first), len(second)) - 2
+    assert first[1:common] != second[1:common]
+    assert len({number // 40 for number in numbers[:40]}) < FILES  # by files, in an order of their own
+    files = list(dict.fromkeys(number // 40 for number in numbers))
+    assert files != sorted(files)
+
+
+def test_another_seed_is_another_order(stream):
+    one, other = (list(islice(stream(seed=seed).blocks_of(0), 20)) for seed in (0, 1))
+    assert any(not np.array_equal(a["input_ids"], b["input_ids"]) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("packing", ["concat", "best_fit"])
+def test_it_goes_on_from_any_place(stream, packing):
+    """Across windows, files and passes."""
+    items = list(islice(stream(packing=packing).blocks_of(0), 700))
+    assert items[-1]["place"].passes >= 1
+    for stopped in (0, 1, 2, 30, 31, 150, 401, 433, 434, 435, 436, 500):
+        places = {0: items[stopped]["place"]}
+        again = islice(stream(packing=packing, places=places).blocks_of(0), 120)
+        for expected, found in zip(items[stopped + 1 :], again, strict=False):
+            assert np.array_equal(found["input_ids"], expected["input_ids"])
+            assert found["place"] == expected["place"]
+            assert (found["ledger"] is None) == (expected["ledger"] is None)
+            assert found["ledger"] is None or found["ledger"] == expected["ledger"]
+
+
+def test_going_on_reads_no_more_than_a_window_again(stream, monkeypatch):
+    items = list(islice(stream().blocks_of(0), 200))
+    read = []
+    original = streamed_sequences.read_piece
+
+    def counting(*args):
+        for batch in original(*args):
+            read.append(len(batch.rows))
+            yield batch
+
+    monkeypatch.setattr(streamed_sequences, "read_piece", counting)
+    next(stream(places={0: items[-1]["place"]}).blocks_of(0))
+    assert sum(read) <= 20 + 3 * 7  # the buffer, and the batches that are ahead
+
+
+def test_the_ledger_counts_each_row_once(stream):
+    items = one_pass(stream())
+    total = items[0]["ledger"]
+    for item in items[1:]:
+        if item["ledger"] is not None:
+            total.add(item["ledger"])
+    assert total.rows_read == ROWS
+    assert total.kept_rows["train"] + total.dropped_rows["held out"] == ROWS
+    assert total.cut_documents["train"] == total.kept_rows["train"]  # each is longer than a block
+
+
+@pytest.mark.parametrize("before", [0, 3, 8])
+def test_workers_and_processes_give_the_same_batches(stream, before):
+    """Two workers of one process, or one of each of two, in any state of going on."""
+
+    def batches(process, processes, workers, places, batches_before, count):
+        blocks = stream(process, processes, workers, places, batches_before)
+        loader = DataLoader(
+            blocks, batch_size=2, collate_fn=CollateStream(collate_blocks), num_workers=workers if workers > 1 else 0
+        )
+        return list(islice(loader, count))
+
+    start = batches(0, 1, 2, {}, 0, before)
+    places = {batch[NOTES][0]: batch[NOTES][1] for batch in start}
+    by_workers = batches(0, 1, 2, places, before, 12)
+    uninterrupted = batches(0, 1, 2, {}, 0, before + 12)[before:]
+    for found, expected in zip(by_workers, uninterrupted, strict=True):
+        assert found["input_ids"].equal(expected["input_ids"])
+    if before % 2 == 0:
+        by_processes = [batches(process, 2, 1, places, before // 2, 6) for process in range(2)]
+        mixed = [batch for pair in zip(*by_processes, strict=True) for batch in pair]
+        for found, expected in zip(mixed, uninterrupted, strict=True):
+            assert found["input_ids"].equal(expected["input_ids"])
+
+
+def test_weights_repeat_rows(stream, tokenizer, training_texts):
+    choice = Choice(validation_fraction=0.1, exercise_weights={"memorization": 2.0})
+    texts = texts_in(one_pass(stream(choice=choice)), tokenizer)
+    whole = [text for text in texts if text in training_texts]
+    assert len(whole) >= 2 * len(training_texts) - 2
+
+
+def test_a_broken_file_stops_the_stream_by_name_or_is_skipped_and_counted(stream, folder):
+    torn = folder / "3.jsonl"
+    content = torn.read_text().splitlines()
+    torn.write_text("\n".join([*content[:10], "{torn", *content[10:]]))
+    with pytest.raises(BadShardError, match=r"3\.jsonl, line 11"):
+        one_pass(stream())
+    ledgers = [item["ledger"] for item in one_pass(stream(skip_broken=True)) if item["ledger"] is not None]
+    (skipped,) = [reason for ledger in ledgers for reason in ledger.skipped_shards]
+    assert "3.jsonl, line 11" in skipped
+    read = sum(ledger.rows_read for ledger in ledgers)
+    assert ROWS - ROWS // FILES <= read < ROWS
+
+
+def test_rows_that_give_no_block_are_an_error_and_no_endless_loop(stream):
+    with pytest.raises(ValueError, match="gives no block of training tokens"):
+        next(stream(choice=Choice(languages=["xx"])).blocks_of(0))

@@ -1,0 +1,103 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
+from train.evaluation.exam.answers import Answer, pad_left
+from train.evaluation.exam.exam import ExamResult, load_exam, mark_answers, render_exam, take_exam
+
+
+def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row):
+    questions = [
+        row(0, exercise="mcq", synthetic_answer="A"),
+        row(1, exercise="mcq", synthetic_answer="B"),
+        row(2, exercise="mcq", synthetic_answer="B"),
+        row(3, exercise="editing", synthetic_answer="Fine."),
+    ]
+    answers = [Answer(f"A: {text}", text != "b") for text in ("A", "b", "B", "Fine")]
+    assert mark_answers(questions, answers, known=None) == [
+        ExamResult("editing", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
+        ExamResult("mcq", correct=2, asked=3, chance=2 / 3, well_formed=2, ended=2),
+    ]
+    assert mark_answers(questions, answers, known=[True, False, True, True]) == [
+        ExamResult("editing, known", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
+        ExamResult("mcq, known", correct=2, asked=2, chance=0.5, well_formed=2, ended=2),
+        ExamResult("mcq, new", correct=0, asked=1, chance=1.0, well_formed=0, ended=0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "well_formed"),
+    [
+        ("Reasoning:\nOne more.\n\nA: 6", True, True),
+        ("A: 6", True, True),
+        ("A: 6", False, False),  # cut off
+        ("Reasoning:\nOne more.", True, False),  # no answer
+        ("Reasoning:\n\n\nA: 6", True, False),  # nothing under the heading
+        ("6", True, False),
+        ("A: ", True, False),
+    ],
+)
+def test_the_form_is_reasoning_or_none_then_an_answer_then_the_end(text, ended, well_formed):
+    assert Answer(text, ended).well_formed == well_formed
+
+
+def test_the_table_shows_before_and_after():
+    after, before = [ExamResult("mcq", 3, 4, 0.25, 4, 4)], [ExamResult("mcq", 1, 4, 0.25, 0, 0)]
+    line = render_exam(after, before).splitlines()[1]
+    assert line.split() == ["mcq", "4", "25.0%", "25.0%", "75.0%"]
+
+
+def test_padding_goes_to_the_left_and_is_masked():
+    input_ids, attention_mask = pad_left([[1, 2, 3], [4]], pad_token_id=9)
+    assert input_ids.tolist() == [[1, 2, 3], [9, 9, 4]]
+    assert attention_mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+class Parrot(nn.Module):
+    """Stands in for a model that writes the same text whatever it is asked."""
+
+    def __init__(self, text_ids: list[int], context: int = 64):
+        super().__init__()
+        self.text_ids, self.device = text_ids, torch.device("cpu")
+        self.config = SimpleNamespace(max_position_embeddings=context)
+
+    def generate(self, input_ids, max_new_tokens, **_):
+        written = torch.tensor([self.text_ids[:max_new_tokens]] * len(input_ids))
+        return torch.cat([input_ids, written], dim=1)
+
+
+def test_the_answer_is_read_from_what_the_model_writes(tokenizer, row):
+    questions = [row(number, synthetic_answer="6") for number in range(3)] + [row(9, synthetic_answer="7")]
+    parrot = Parrot(tokenizer("Reasoning:\nOne more.\n\nA: 6<|endoftext|>")["input_ids"])
+    (result,) = take_exam(parrot, tokenizer, questions, max_new_tokens=32)
+    assert (result.correct, result.asked) == (3, 4)
+
+
+def test_a_question_that_does_not_fit_the_context_counts_as_wrong(tokenizer, row):
+    questions = [row(0, query="why " * 60, synthetic_answer="6"), row(1, synthetic_answer="6")]
+    parrot = Parrot(tokenizer("A: 6<|endoftext|>")["input_ids"], context=64)
+    (result,) = take_exam(parrot, tokenizer, questions, max_new_tokens=32)
+    assert (result.correct, result.asked) == (1, 2)
+
+
+def test_a_batch_of_questions_is_answered_as_each_alone(tokenizer, row):
+    torch.manual_seed(0)
+    config = GPT2ScratchConfig(n_layer=2, n_head=2, n_embd=32, n_positions=64, initializer_range=0.3)
+    model = GPT2ScratchForCausalLM(config).eval()
+    prompts = [[5, 6, 7, 8, 9, 10], [11, 12]]
+    input_ids, attention_mask = pad_left(prompts, tokenizer.eos_token_id)
+    settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": tokenizer.eos_token_id}
+    together = model.generate(input_ids, attention_mask=attention_mask, **settings)[:, input_ids.shape[1] :]
+    for prompt, written in zip(prompts, together, strict=True):
+        ids = torch.tensor([prompt])
+        alone = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prompt) :]
+        assert written.tolist()[: len(alone)] == alone.tolist()
+
+
+def test_the_sample_exam_loads_and_another_file_must_exist():
+    assert 200 < len(load_exam("sample")) < 500
+    with pytest.raises(ValueError, match=r"nowhere\.parquet"):
+        load_exam("nowhere.parquet")

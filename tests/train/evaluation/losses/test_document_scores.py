@@ -1,0 +1,133 @@
+"""Sums by document, against stock GPT-2 with all logits, one document at a time."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import GPT2LMHeadModel
+
+from modeling_gpt2scratch import to_stock_gpt2
+from train.data.rows.synth import row_to_text
+from train.evaluation.losses.document_scores import LOGIT_ROWS, Reading, cut_windows, score_documents, to_documents
+
+
+@pytest.fixture
+def rows(row):
+    """Of very different length, one with the end-of-text token's characters in it."""
+    return [
+        row(0),
+        row(1, synthetic_reasoning=None, synthetic_answer="  One, two and three.  "),
+        row(2, synthetic_reasoning="One more. " * 30),
+        row(3, query="What does <|endoftext|> mean?", synthetic_answer="Crème brûlée, 5 °C."),
+    ]
+
+
+def stock_losses(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
+    """Of every token after the first."""
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0]
+    return F.cross_entropy(logits[:-1], torch.tensor(ids[1:]), reduction="none").double()
+
+
+def test_sums_equal_those_of_stock_gpt2_from_all_logits(tiny_model, tokenizer, rows):
+    stock = to_stock_gpt2(tiny_model).eval()
+    rows = [rows[0], rows[1], rows[3]]
+    end = tokenizer.eos_token_id
+    for model in (tiny_model, stock):
+        scores = score_documents(model, to_documents(rows, tokenizer), Reading(64), end)
+        for row, score in zip(rows, scores, strict=True):
+            text = row_to_text(row)
+            ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+            answer_ids = tokenizer(" " + row["synthetic_answer"].strip(), split_special_tokens=True)["input_ids"]
+            losses = stock_losses(stock, [end, *ids, end])
+            assert score.nats == pytest.approx(losses.sum().item(), rel=1e-5)
+            assert score.tokens == len(ids) + 1
+            assert score.answer_tokens == len(answer_ids) + 1
+            assert score.answer_nats == pytest.approx(losses[-len(answer_ids) - 1 :].sum().item(), rel=1e-5)
+            assert score.text_bytes == len(text.encode())
+            assert score.bits == pytest.approx(score.nats / math.log(2))
+
+
+def test_long_documents_are_read_in_windows(tiny_model, tokenizer, rows):
+    stock = to_stock_gpt2(tiny_model).eval()
+    end = tokenizer.eos_token_id
+    (document,) = to_documents(rows[2:3], tokenizer)
+    (score,) = score_documents(tiny_model, [document], Reading(16), end)
+    sequence = [end, *document.token_ids]
+    # token by token: the first window that holds it begins at the smallest multiple of 8 that reaches far enough,
+    # unless that is later than the last one's beginning
+    nats = []
+    for place in range(1, len(sequence)):
+        begin = min(max(0, -(-(place - 16) // 8) * 8), len(sequence) - 1 - 16)
+        nats.append(stock_losses(stock, sequence[begin : place + 1])[-1].item())
+    assert len(sequence) > 64
+    assert score.tokens == len(nats)
+    assert score.nats == pytest.approx(sum(nats), rel=1e-5)
+
+
+@pytest.mark.parametrize(("length", "window"), [(1, 8), (8, 8), (9, 8), (40, 8), (41, 8), (45, 7), (5, 1), (6, 2)])
+def test_windows_score_each_place_once_and_after_half_a_window(length, window):
+    windows = cut_windows(length, window)
+    scored = [place for begin, end, first in windows for place in range(first, end)]
+    assert scored == list(range(length))
+    for begin, end, first in windows:
+        assert end - begin == min(window, length)
+        assert first == 0 or first - begin >= window // 2
+
+
+def test_a_model_of_separate_documents_reads_without_an_end_of_text_before(tiny_model, tokenizer, rows):
+    documents = to_documents(rows[:2], tokenizer)
+    end = tokenizer.eos_token_id
+    alone = score_documents(tiny_model, documents, Reading(64, after_end_of_text=False, score_first=False), end)
+    after = score_documents(tiny_model, documents, Reading(64, score_first=False), end)
+    stock = to_stock_gpt2(tiny_model).eval()
+    for document, score, other in zip(documents, alone, after, strict=True):
+        assert score.nats == pytest.approx(stock_losses(stock, document.token_ids).sum().item(), rel=1e-5)
+        with_end = stock_losses(stock, [end, *document.token_ids])
+        assert other.nats == pytest.approx(with_end[1:].sum().item(), rel=1e-5)
+        # the same tokens and bytes for both, so that they can be compared: all but the first, which is "Q"
+        assert score.tokens == other.tokens == len(document.token_ids) - 1
+        assert score.answer_tokens == other.answer_tokens
+        assert score.text_bytes == other.text_bytes == document.text_bytes - 1
+
+
+def test_an_answer_of_one_token_at_the_beginning_of_a_window(tiny_model, tokenizer, row):
+    documents = to_documents([row(0, synthetic_answer="6")], tokenizer)
+    for window in range(2, 40):
+        (score,) = score_documents(tiny_model, documents, Reading(window), tokenizer.eos_token_id)
+        assert (score.tokens, score.answer_tokens) == (len(documents[0].token_ids), 2)
+
+
+def test_never_more_than_a_few_rows_of_logits(tiny_model, tokenizer, row, largest_tensor):
+    documents = to_documents([row(number) for number in range(40)], tokenizer)
+    assert sum(len(document.token_ids) for document in documents) > 4 * LOGIT_ROWS
+    with largest_tensor() as largest:
+        score_documents(tiny_model, documents, Reading(64), tokenizer.eos_token_id)
+    assert largest.elements <= LOGIT_ROWS * tiny_model.config.vocab_size
+
+
+def test_the_models_mode_stays(tiny_model, tokenizer, row):
+    tiny_model.train()
+    score_documents(tiny_model, to_documents([row(0)], tokenizer), Reading(64), tokenizer.eos_token_id)
+    assert tiny_model.training
+    tiny_model.eval()
+
+
+class SoftCapped(GPT2LMHeadModel):
+    """Its logits are more than a linear head."""
+
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = 3 * torch.tanh(output.logits / 3)
+        return output
+
+
+def test_a_model_with_another_kind_of_head_is_refused(tiny_model, tokenizer, row):
+    stock = to_stock_gpt2(tiny_model)
+    capped = SoftCapped(stock.config)
+    capped.load_state_dict(stock.state_dict())
+    assert isinstance(capped, nn.Module)
+    with pytest.raises(ValueError, match="--no_loss"):
+        score_documents(capped, to_documents([row(0)], tokenizer), Reading(64), tokenizer.eos_token_id)

@@ -1,0 +1,84 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from train.data.rows.synth import split_of
+from train.data.sequences.prepare import prepare_data
+from train.evaluation.losses.validation_rows import draw_rows, read_given, read_held_out
+from train.settings.arguments import DataArguments
+
+
+@pytest.fixture
+def data(rows_file, tmp_path) -> DataArguments:
+    """Settings that hold out a third of two hundred rows."""
+    return DataArguments(
+        dataset=str(rows_file),
+        validation_fraction=0.3,
+        split_seed=3,
+        block_size=32,
+        data_cache_dir=str(tmp_path / "cache"),
+    )
+
+
+def test_they_are_those_that_training_leaves_out(data, tokenizer):
+    held_out = read_held_out(data, tokenizer, max_rows=1000)
+    prepared = prepare_data(data, tokenizer)
+    assert len(held_out.rows) == len(held_out.found) == prepared.ledger.kept_rows["validation"]
+    assert held_out.all_read
+    assert all(split_of(row, 0.3, 3) == "validation" for row in held_out.rows)
+    assert not any(prepared.trained_on_article(held_out.rows))
+    assert "30.0%" in held_out.description
+    assert "/" not in held_out.description
+
+
+def test_choices_of_the_recipe_count(data, tokenizer, row, rows_file):
+    mixed = [row(number, language="fr" if number % 2 else "en") for number in range(100)]
+    mixed.append(row(1000, language="en", synthetic_reasoning="Very long. " * 100))
+    rows_file.write_text("".join(json.dumps(one) + "\n" for one in mixed))
+    everything = replace(data, validation_fraction=0.99)
+    english = read_held_out(replace(everything, languages=["en"]), tokenizer, 1000).rows
+    assert {row["language"] for row in english} == {"en"}
+    short = read_held_out(replace(everything, languages=["en"], max_row_tokens=100), tokenizer, 1000).rows
+    assert 0 < len(short) == len([row for row in english if len(row["synthetic_reasoning"]) < 100])
+    # evaluation sets are for training rows, and need not be at hand
+    assert read_held_out(replace(everything, decontaminate=["no_such_task"]), tokenizer, 1000).found
+
+
+def test_fewer_are_drawn_from_all_over_and_the_same_ones_each_time(data, tokenizer):
+    everything = read_held_out(data, tokenizer, 1000).rows
+    drawn = read_held_out(data, tokenizer, 15)
+    assert len(drawn.rows) == 15
+    assert drawn.rows == read_held_out(data, tokenizer, 15).rows
+    places = [everything.index(row) for row in drawn.rows]
+    assert places == sorted(places)
+    assert max(places) > len(everything) / 2
+    assert not read_held_out(data, tokenizer, 5).all_read
+
+
+def test_all_usable_rows_of_another_file(rows_file, row, tmp_path):
+    file = tmp_path / "mixed.jsonl"
+    file.write_text(json.dumps(row(0)) + "\n" + json.dumps(row(1, query=" ")) + "\n")
+    given = read_given(str(file), 10)
+    assert [row["query"] for row in given.rows] == ["What follows 0?"]
+    assert given.description == "rows of mixed.jsonl"
+
+
+def test_rows_that_cannot_be_had_are_refused_with_the_way_out(data, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=r"none is held out.*--rows"):
+        read_held_out(replace(data, validation_fraction=1e-9), tokenizer, 10)
+    with pytest.raises(ValueError, match=r"gone\.parquet.*--rows"):
+        read_held_out(replace(data, dataset="gone.parquet"), tokenizer, 10)
+    with pytest.raises(ValueError, match=r"--rows gone\.parquet"):
+        read_given("gone.parquet", 10)
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text('{"messages": []}\n')
+    with pytest.raises(ValueError, match=r"no column.*--rows"):
+        read_held_out(replace(data, dataset=str(chat)), tokenizer, 10)
+
+
+def test_drawing_depends_on_the_rows_alone(row):
+    rows = [row(number) for number in range(50)]
+    drawn = draw_rows(rows, 10)
+    assert draw_rows(rows[::-1], 10) == drawn[::-1]
+    assert draw_rows(rows, 100) == rows

@@ -1,0 +1,136 @@
+"""Local task files, offline; what a name that does not exist, or no lm-eval, leads to."""
+
+import json
+import math
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from train.evaluation.opened_model import open_model
+from train.evaluation.tasks import lm_eval_tasks
+from train.evaluation.tasks.lm_eval_tasks import TaskSettings, find_tasks, run_tasks
+from train.evaluation.tasks.published_gpt2 import PUBLISHED, published_figures
+
+
+CHOICES = ["red", "blue", "green"]
+TASKS = {
+    "colours": """
+output_type: multiple_choice
+doc_to_text: "{{before}}"
+doc_to_target: right
+doc_to_choice: "{{choices}}"
+metric_list: [{metric: acc}]
+""",
+    "texts": """
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{before}}"
+metric_list: [{metric: word_perplexity}, {metric: bits_per_byte}]
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return [{"before": f"The door of house {n} is", "choices": CHOICES, "right": n % 3} for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def task_folder(documents, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "rows.jsonl").write_text("".join(json.dumps(document) + "\n" for document in documents))
+    for name, task in TASKS.items():
+        data = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder}/rows.jsonl}}}}\ntest_split: test\n"
+        (folder / f"{name}.yaml").write_text(f"task: {name}\n{data}{task}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manager(task_folder):
+    """Made once: it reads the names of all tasks."""
+    return find_tasks(TaskSettings(list(TASKS), str(task_folder)))
+
+
+@pytest.fixture(scope="module")
+def results(task_folder, manager, tiny_folder):
+    opened = open_model(str(tiny_folder))
+    results = run_tasks(opened, manager, TaskSettings(list(TASKS), str(task_folder), batch_size=4))
+    assert opened.tokenizer.pad_token is None  # still as it was
+    return results
+
+
+def nats(model, tokenizer, text: str, before: list[int]) -> torch.Tensor:
+    ids = tokenizer(text)["input_ids"]
+    with torch.no_grad():
+        logits = model(torch.tensor([[*before, *ids]])).logits[0]
+    return F.cross_entropy(logits[len(before) - 1 : -1], torch.tensor(ids), reduction="none")
+
+
+def test_a_local_task_is_scored_as_by_hand(results, documents, tiny_model, tokenizer):
+    right = []
+    for document in documents:
+        before = tokenizer(document["before"])["input_ids"]
+        losses = [nats(tiny_model, tokenizer, f" {choice}", before).sum().item() for choice in CHOICES]
+        right.append(losses.index(min(losses)) == document["right"])
+    share = sum(right) / len(right)
+    assert results.marks["colours", "acc"] == right
+    (figure,) = [figure for figure in results.figures if figure["task"] == "colours"]
+    assert (figure["metric"], figure["value"], figure["shots"]) == ("acc", pytest.approx(share), 0)
+    assert (figure["samples"], figure["of_samples"], figure["higher_is_better"]) == (20, 20, True)
+    assert figure["stderr"] == pytest.approx(math.sqrt(share * (1 - share) / 19))
+    assert figure["interval"] == pytest.approx(
+        (max(share - 1.96 * figure["stderr"], 0), share + 1.96 * figure["stderr"]), abs=1e-4
+    )
+    assert figure["gpt2_small"] == []
+
+
+def test_texts_have_an_interval_over_documents(results, documents, tiny_model, tokenizer):
+    end = [tokenizer.eos_token_id]
+    sums = [nats(tiny_model, tokenizer, document["before"], end).sum().item() for document in documents]
+    text_bytes = sum(len(document["before"]) for document in documents)
+    figures = {figure["metric"]: figure for figure in results.figures if figure["task"] == "texts"}
+    assert figures["bits_per_byte"]["value"] == pytest.approx(sum(sums) / math.log(2) / text_bytes, rel=1e-4)
+    for figure in figures.values():
+        low, high = figure["interval"]
+        assert low < figure["value"] < high
+
+
+def test_a_limit_is_kept(task_folder, manager, tiny_folder):
+    settings = TaskSettings(["colours"], str(task_folder), limit=3)
+    (figure,) = run_tasks(open_model(str(tiny_folder)), manager, settings).figures
+    assert (figure["samples"], figure["of_samples"]) == (3, 20)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(monkeypatch, manager):
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda include_path: manager)
+    with pytest.raises(ValueError, match=r"--tasks hellaswagg: .* Nearest: hellaswag"):
+        find_tasks(TaskSettings(["hellaswagg"]))
+    with pytest.raises(ValueError, match="lm_eval ls tasks"):
+        find_tasks(TaskSettings(["@@@@@@"]))
+    with pytest.raises(ValueError, match="--task_folder nowhere"):
+        find_tasks(TaskSettings(["colours"], "nowhere"))
+
+
+def test_without_lm_eval_the_command_to_install_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
+    with pytest.raises(ValueError, match="pip install"):
+        find_tasks(TaskSettings(["hellaswag"]))
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(lm_eval_tasks, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ValueError, match="one process"):
+        find_tasks(TaskSettings(["hellaswag"]))
+
+
+def test_published_figures_have_a_source_and_name_tasks_that_exist(manager):
+    for figure in PUBLISHED:
+        assert figure.task in manager.task_index, figure
+        assert figure.source
+    assert [one["value"] for one in published_figures("hellaswag", "acc_norm")] == [0.3114, 0.3153]
+    comparable, other = published_figures("lambada_openai", "acc")
+    assert (comparable["note"], bool(other["note"])) == ("", True)
+    assert published_figures("no_such_task", "acc") == []

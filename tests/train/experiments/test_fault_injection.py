@@ -1,0 +1,69 @@
+"""The drill in a short form, and that it would see what it looks for."""
+
+import copy
+import random
+
+import pytest
+import torch
+
+from train.checkpointing.checkpoints import MANIFEST_FILE
+from train.experiments.fault_injection import Kill, Report, compare, drill, look, main
+
+
+SHORT = (
+    *("--max_steps", "30", "--save_steps", "5", "--eval_steps", "10", "--logging_steps", "1"),
+    *("--sample_prompts", "What follows 3?", "--sample_tokens", "4", "--disable_tqdm", "true"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_a_run_that_is_killed_five_times_ends_as_one_left_alone(tiny_recipe, tmp_path):
+    report = drill(tmp_path, ["--config", str(tiny_recipe), *SHORT], 5, random.Random(0))
+    assert report.differences == [], report.render()
+    assert len(report.kills) == 5
+    assert report.compared["logged"] >= report.rounds * 30 * 4
+    assert report.compared["TensorBoard"] >= report.rounds * 30 * 3
+    assert report.compared["text samples"] == report.rounds * 3
+    assert "the same, bit for bit" in report.render()
+
+
+RECORD = {
+    "logged": {(1, "loss"): 3.0, (2, "loss"): 2.5},
+    "TensorBoard": {("train/loss", 0): (1, 3.0)},
+    "text samples": {0: "one"},
+    "weights": {"head": torch.ones(3)},
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "value"),
+    [
+        ("logged", (2, "loss"), 2.5000001),
+        ("logged", (3, "loss"), 2.0),
+        ("TensorBoard", ("train/loss", 1), (1, 3.0)),
+        ("text samples", 1, "one"),
+        ("weights", "head", torch.tensor([1.0, 1.0, 1.0000001])),
+        ("weights", "body", torch.ones(1)),
+    ],
+)
+def test_any_difference_is_reported(what, key, value):
+    found = copy.deepcopy(RECORD)
+    compare(RECORD, found, report := Report(rounds=1))
+    assert report.differences == []
+    found[what][key] = value
+    compare(RECORD, found, report)
+    assert len(report.differences) == 1 and report.differences[0].startswith(f"{what}: {key}")
+    assert "DIFFERENT" in report.render()
+
+
+def test_a_torn_checkpoint_is_reported(tmp_path):
+    (tmp_path / "checkpoint-5").mkdir()
+    kill = look(tmp_path, "saving")
+    assert kill == Kill("saving", 0, [f"checkpoint-5 has no {MANIFEST_FILE}: writing it was not finished."], False)
+
+
+def test_no_kills_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--kills", "0"])
+    assert "--kills 0 must be at least 1" in capsys.readouterr().err

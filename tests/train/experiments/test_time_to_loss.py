@@ -1,0 +1,95 @@
+"""The comparison of two loss curves over time."""
+
+import json
+
+import pytest
+
+from train.experiments import time_to_loss
+from train.experiments.time_to_loss import ARMS, CONTROL, compare, draw, main, read_curve, render, seconds_to
+from train.settings.recipe import RecipeParser
+
+
+CONTROL_ARM, RECIPE_ARM = ARMS
+
+
+def test_seconds_count_steps_and_not_evaluations():
+    history = [
+        {"step": 1, "loss": 10.0, "tokens_seen": 100},
+        {"step": 10, "loss": 9.0, "tokens_seen": 1000, "tokens_per_second": 90},
+        {"step": 10, "eval_loss": 8.9, "eval_runtime": 1000.0},
+        {"step": 20, "loss": 8.0, "tokens_seen": 2000, "tokens_per_second": 100},
+        {"step": 20, "eval_loss": 7.9},
+    ]
+    assert read_curve(history) == [(10.0, 8.9), (20.0, 7.9)]
+
+
+@pytest.mark.parametrize(("loss", "seconds"), [(5.0, 10.0), (4.5, 15.0), (4.0, 20.0), (3.9, None), (6.0, 10.0)])
+def test_a_loss_is_reached_between_two_points(loss, seconds):
+    assert seconds_to(loss, [(10.0, 5.0), (20.0, 4.0)]) == seconds
+
+
+@pytest.fixture
+def curves():
+    control = {"1": [(50.0, 6.0), (100.0, 5.0)], "2": [(50.0, 6.0), (100.0, 4.0)]}
+    return {CONTROL_ARM: control, RECIPE_ARM: {seed: [(20.0, 6.0), (40.0, 4.5)] for seed in "12"}}
+
+
+def test_each_seed_is_compared_with_its_own_control(curves):
+    first, second = compare(curves)
+    assert first["recipe_seconds"] == pytest.approx(20 + 20 * 2 / 3)
+    assert first["ratio"] == pytest.approx(1 / 3)
+    assert second["ratio"] is None
+    table = render([first, second])
+    assert "| 1 | 5.000 | 1.7 min | 0.6 min | 0.33 | 4.500 | 0.7 min |" in table
+    assert "never" in table
+
+
+def test_main_trains_both_arms_for_each_seed(curves, monkeypatch, tmp_path, capsys):
+    trained = []
+
+    def train_arm(arm, seed, dataset, folder):
+        trained.append((arm, seed, dataset))
+        folder.mkdir(parents=True)
+        return curves[arm][str(seed)]
+
+    monkeypatch.setattr(time_to_loss, "train_arm", train_arm)
+    out = tmp_path / "out"
+    assert main(["--dataset", "rows", "--seeds", "1", "2", "--output_dir", str(out)]) == 0
+    assert sorted(trained) == sorted((arm, seed, "rows") for arm in ARMS for seed in (1, 2))
+    assert len(json.loads((out / "time_to_loss.json").read_text())["comparison"]) == 2
+    assert (out / "time_to_loss.png").exists()
+    assert "Median ratio" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["--dataset", "rows", "--output_dir", str(out)])
+
+
+def test_curves_that_never_cross_are_drawn_too(curves, tmp_path):
+    draw(tmp_path / "curves.png", curves)
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_the_control_differs_in_optimizer_rate_and_length_only(tmp_path):
+    file = time_to_loss.RECIPES_FOLDER / "small_cpu.yaml"
+    words = [word for name, value in CONTROL.items() for word in (f"--{name}", value)]
+    words = ["--config", str(file), "--output_dir", str(tmp_path), *words]
+    control = RecipeParser().parse_recipe(words).settings
+    shipped = RecipeParser().parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)]).settings
+    assert {name for name in shipped if shipped[name] != control[name]} == CONTROL.keys()
+
+
+@pytest.mark.slow
+def test_an_arm_is_trained_by_the_training_script(rows_file, tmp_path, monkeypatch):
+    short = {
+        "max_steps": "4",
+        "per_device_train_batch_size": "1",
+        "block_size": "16",
+        "n_embd": "8",
+        "warmup_steps": "1",
+    }
+    short |= {"languages": "en", "validation_fraction": "0.1", "logging_steps": "1", "eval_steps": "2"}
+    monkeypatch.setitem(ARMS, RECIPE_ARM, {**short, "data_cache_dir": str(tmp_path / "cache")})
+    curve = time_to_loss.train_arm(RECIPE_ARM, 1, str(rows_file), tmp_path / "0")
+    assert curve
+    assert all(9 < loss < 12 for _, loss in curve)
+    with pytest.raises(RuntimeError, match=r"seed 1 failed: see .*log.txt"):
+        time_to_loss.train_arm(RECIPE_ARM, 1, str(tmp_path / "nowhere"), tmp_path / "1")

@@ -1,0 +1,160 @@
+"""From rows to what sft trains on: what is counted, what is held out, what is found again."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from train.data.files.shard_reading import BadShardError
+from train.errors import RunRefusedError
+from train.post_training.data import prepare
+from train.post_training.data.prepare import load_data
+from train.post_training.settings.recipe import parse_recipe
+
+
+@pytest.fixture
+def load(tmp_path, tokenizer):
+    """`load(rows, *words)`: the data of a recipe on these rows."""
+
+    def load(rows, *words, method="sft"):
+        file = tmp_path / "rows.jsonl"
+        if rows is not None:
+            file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(f"method: {method}\ndataset: {file}\ndata_cache_dir: {tmp_path / 'cache'}\n")
+        output = ("--output_dir", str(tmp_path / "run"))
+        return load_data(
+            parse_recipe(["--config", str(recipe), *output, "--validation_fraction", "0.5", *words]), tokenizer
+        )
+
+    return load
+
+
+def chat(number, *answers):
+    messages = []
+    for answer in answers or ("So.",):
+        messages += [{"role": "user", "content": f"Why {number}?"}, {"role": "assistant", "content": answer}]
+    return {"messages": messages}
+
+
+def first_lines(dataset, tokenizer):
+    return {tokenizer.decode(example["input_ids"]).splitlines()[0] for example in dataset}
+
+
+def test_everything_that_is_read_is_counted_once(load, tokenizer):
+    bad = [{"messages": []}, chat(1, ""), {"messages": [{"role": "tool", "content": "x"}]}]
+    long = [chat(number, "So. " * 500) for number in range(3)]
+    cut = [chat(number, "So.", "So. " * 500) for number in range(100, 104)]
+    rows = [chat(number) for number in range(40)] + bad + long + cut
+    data = load(rows, "--max_length", "64")
+    ledger = data.ledger
+    assert ledger.rows_read == len(rows) == sum(ledger.kept_rows.values()) + sum(ledger.dropped_rows.values())
+    assert ledger.dropped_rows == {
+        "no assistant turn": 1,
+        "empty message of the assistant": 1,
+        "unknown role 'tool'": 1,
+        "longer than --max_length": 3,
+    }
+    assert ledger.repaired_rows == {"turns beyond --max_length left off": 4}
+    assert ledger.kept_rows == {"train": len(data.train), "validation": len(data.validation)}
+    for split, dataset in (("train", data.train), ("validation", data.validation)):
+        assert ledger.tokens[split] == sum(len(example["input_ids"]) for example in dataset)
+        learnt = [label for example in dataset for label in example["labels"] if label != -100]
+        assert ledger.answer_tokens[split] == len(learnt)
+        assert learnt.count(tokenizer.eos_token_id) == ledger.kept_rows[split]
+    assert "dropped: no assistant turn" in ledger.render()
+
+
+def test_conversations_that_begin_alike_fall_on_the_same_side(load, tokenizer):
+    data = load([chat(number % 30, f"So {number}.") for number in range(300)])
+    train, validation = (first_lines(dataset, tokenizer) for dataset in (data.train, data.validation))
+    assert len(train | validation) == 30
+    assert not train & validation
+    assert data.is_known([{"query_seed_url": "x", "query": "Why 1?"}]) is None
+
+
+def test_synth_rows_are_parted_by_their_articles_as_in_pre_training(load, row, tokenizer):
+    rows = [row(number, query_seed_url=f"test://{number % 20}") for number in range(100)]
+    data = load([*rows, row(200, additional_seed_url=" ".join(f"http://x/{n}" for n in range(40)))])
+    assert data.ledger.dropped_rows == {"links to articles of both parts": 1}
+    known = data.is_known(rows)
+    texts = {tokenizer.decode(example["input_ids"]) for example in data.train}
+    for one, is_known in zip(rows, known, strict=True):
+        assert any(f"Q: {one['query']}\n" in text for text in texts) == is_known
+    assert data.ledger.rows_by_exercise == {"memorization": 100}
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_no_more_rows_are_read_than_wanted(load, row, method):
+    data = load([row(number) for number in range(60)], "--max_samples", "20", method=method)
+    assert data.ledger.rows_read == 20 == sum(data.ledger.kept_rows.values())
+    assert len(data.train) + len(data.validation) == 20
+
+
+def test_evaluation_takes_the_first_rows(load, row):
+    data = load([row(number) for number in range(60)], "--max_eval_samples", "3")
+    assert len(data.validation) == 3
+
+
+def test_tokens_are_found_again_and_made_anew_when_the_rows_change(load, row, monkeypatch):
+    rows = [row(number) for number in range(40)]
+    first = load(rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "_write_tokens", lambda *args: pytest.fail("written again"))
+        assert load(None).name == first.name
+    assert load([*rows, row(99)]).name != first.name
+
+
+def test_a_preparation_that_was_killed_leaves_nothing(load, row, monkeypatch):
+    rows = [row(number) for number in range(40)]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(prepare.np, "save", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
+        load(rows)
+    assert len(load(None).train)
+
+
+def test_parquet_and_json_lines_are_the_same_rows(load, tmp_path, row):
+    rows = [chat(number) for number in range(40)]
+    lines = load(rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    parquet = load(None, "--dataset", str(tmp_path / "rows.parquet"))
+    assert parquet.train[:] == lines.train[:]
+
+
+def test_rows_for_the_other_methods_come_as_they_are(load, row):
+    pairs = [{"prompt": f"Why {n}?", "chosen": "So.", "rejected": "No."} for n in range(40)]
+    data = load(pairs, method="dpo")
+    assert len(data.train) + len(data.validation) == 40
+    assert all(pair in pairs for pair in data.train)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "x"}\n', "has the columns text; --method sft needs query with synthetic_answer or messages"),
+        ('{"messages": []}\n{"messages": \n', "line 2 is no JSON"),
+        ("[1]\n", "line 1 is no JSON object"),
+        ("<!DOCTYPE html><html>", "is an HTML page"),
+        ("version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+    ],
+)
+def test_a_file_that_is_no_rows_is_refused_by_its_place(load, tmp_path, content, message):
+    (tmp_path / "rows.jsonl").write_text(content)
+    with pytest.raises(BadShardError, match=message):
+        load(None)
+
+
+def test_a_torn_parquet_file_is_refused(load, tmp_path):
+    pq.write_table(pa.Table.from_pylist([chat(1)]), tmp_path / "rows.parquet")
+    whole = (tmp_path / "rows.parquet").read_bytes()
+    (tmp_path / "rows.parquet").write_bytes(whole[:-20])
+    with pytest.raises(BadShardError, match=r"rows\.parquet is damaged"):
+        load(None, "--dataset", str(tmp_path / "rows.parquet"))
+
+
+def test_a_run_without_rows_is_refused_with_the_reasons(load):
+    with pytest.raises(RunRefusedError, match=r"No row is left for train(.|\n)*no assistant turn"):
+        load([{"messages": []}] * 5)
+    with pytest.raises(RunRefusedError, match="No row is left for validation: raise --validation_fraction"):
+        load([chat(1)] * 5, "--validation_fraction", "0.0001")

@@ -1,0 +1,173 @@
+from pathlib import Path
+
+import pytest
+
+from train.settings.arguments import RECIPES_FOLDER
+from train.settings.recipe import TRAINING_DEFAULTS, RecipeParser
+
+
+@pytest.fixture
+def parse():
+    return RecipeParser().parse_recipe
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    def write(text: str) -> str:
+        file = tmp_path / "recipe.yaml"
+        file.write_text(f"output_dir: {tmp_path / 'run'}\n{text}")
+        return str(file)
+
+    return write
+
+
+def test_defaults_give_way_to_yaml_and_yaml_to_the_command_line(parse, recipe_file):
+    config = recipe_file("learning_rate: 5e-4\nn_layer: 3\n")
+    recipe = parse(["--config", config, "--n_layer", "4"])
+    assert recipe.model.n_layer == 4
+    assert recipe.training.learning_rate == 5e-4
+    assert recipe.training.weight_decay == TRAINING_DEFAULTS["weight_decay"]
+
+
+def test_no_words_at_all_are_the_demo(parse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = parse([])
+    assert recipe.data.dataset == "sample"
+    assert recipe.training.output_dir == "runs/demo"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("learning_rate: 6e-4", "learning_rate", 6e-4),
+        ("learning_rate: 1E-3", "learning_rate", 1e-3),
+        ("eval_strategy: no", "eval_strategy", "no"),
+        ("report_to: none", "report_to", []),
+        ("report_to: [tensorboard, trackio]", "report_to", ["tensorboard", "trackio"]),
+        ("bf16: false", "bf16", False),
+        ("warmup_steps: 0.1", "warmup_steps", 0.1),
+        ("lr_scheduler_kwargs: {min_lr_rate: 0.1}", "lr_scheduler_kwargs", {"min_lr_rate": 0.1}),
+    ],
+)
+def test_yaml_means_what_it_says(parse, recipe_file, text, name, value):
+    found = getattr(parse(["--config", recipe_file(text)]).training, name)
+    assert getattr(found, "value", found) == value
+
+
+def test_null_in_yaml_means_unset(parse, recipe_file):
+    assert parse(["--config", recipe_file("max_samples: null")]).data.max_samples is None
+
+
+def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
+    config = recipe_file("languages: [en, fr]\nsample_prompts:\n  - What is it?\n  - Why not?\n")
+    assert parse(["--config", config]).data.languages == ["en", "fr"]
+    assert parse(["--config", config, "--languages", "de"]).data.languages == ["de"]
+    assert parse(["--config", config]).run.sample_prompts == ["What is it?", "Why not?"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--lerning_rate", "1e-3"], "'lerning_rate'.*'learning_rate'"),
+        (["--n_layers=3"], "'n_layers'.*'n_layer'"),
+        (["--n_layer", "three"], "n_layer.*invalid int value: 'three'"),
+        (["--eval_strategy", "sometimes"], "eval_strategy.*'sometimes'"),
+        (["stray"], "stray"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml.*no such file"),
+        (["--block_size", "2048"], "block_size 2048.*n_positions 1024"),
+        (["--block_size", "1"], "block_size 1 .*at least 2"),
+        (["--max_samples", "0"], "max_samples 0"),
+        (["--validation_fraction", "1.5"], "validation_fraction 1.5"),
+        (["--learning_rate", "0"], "learning_rate 0"),
+        (["--per_device_train_batch_size", "0"], "per_device_train_batch_size 0"),
+        (["--dataloader_drop_last", "true"], "dataloader_drop_last"),
+        (["--push_to_hub", "true"], "push_to_hub.*python -m hub_card.publish"),
+        (["--report_to", "wandbx"], "wandbx"),
+        (["--report_to", "flyte"], "report_to flyte: .*not installed.*pip install flyte"),
+        (["--packing", "bfd"], "packing bfd: there are concat and best_fit"),
+        (["--packing", "best_fit", "--use_cache", "true"], "use_cache true with --packing best_fit"),
+        (["--broken_shards", "ignore"], "broken_shards ignore: there are stop and skip"),
+        (["--exercise_weights", "rag"], "exercise_weights rag: NAME=WEIGHT"),
+        (["--min_row_tokens", "9", "--max_row_tokens", "8"], "max_row_tokens 8 must be at least 9"),
+        (["--streaming", "true"], "streaming needs --max_eval_blocks"),
+        (["--streaming", "true", "--max_eval_blocks", "2"], "streaming needs --max_steps"),
+        (["--streaming", "true", "--max_eval_blocks", "2", "--max_samples", "9"], "max_samples 9: a stream ends"),
+        (["--resume_from_checkpoint", "true"], "holds no complete checkpoint"),
+        (["--resume_from_checkpoint", "elsewhere"], "elsewhere: no checkpoint there"),
+    ],
+)
+def test_a_mistake_is_refused_by_name(parse, recipe_file, words, message):
+    config = [] if "--config" in words else ["--config", recipe_file("n_layer: 2\n")]
+    with pytest.raises(ValueError, match=message):
+        parse([*config, *words])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wieght_decay: 0.1", "recipe.yaml.*'wieght_decay'.*'weight_decay'"),
+        ("learning_rate: fast", "learning_rate.*'fast'"),
+        ("- a\n- b", "YAML"),
+        ("n_layer: [", "YAML"),
+    ],
+)
+def test_a_mistake_in_yaml_is_refused_by_name(parse, recipe_file, text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(["--config", recipe_file(text)])
+
+
+def test_keeping_one_checkpoint_and_the_best_is_refused(parse, recipe_file):
+    config = recipe_file("load_best_model_at_end: true\nsave_total_limit: 1\neval_steps: 10\nsave_steps: 10\n")
+    with pytest.raises(ValueError, match="keep at least 2"):
+        parse(["--config", config])
+
+
+def test_a_finished_run_is_not_written_over(parse, recipe_file, tmp_path):
+    config = recipe_file("n_layer: 2\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").touch()
+    with pytest.raises(ValueError, match="already holds a run"):
+        parse(["--config", config])
+    assert parse(["--config", config, "--dry_run"]).run.dry_run
+
+
+def test_the_resolved_recipe_reads_back_to_the_same_settings(parse, recipe_file, tmp_path):
+    config = recipe_file(
+        "learning_rate: 6e-4\neval_strategy: no\nlanguages: [en, de]\nlr_scheduler_type: cosine_with_min_lr\n"
+        "lr_scheduler_kwargs: {min_lr_rate: 0.1}\nadam_beta2: 0.95\nn_embd: 96\n"
+    )
+    first = parse(["--config", config, "--n_layer", "5"])
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(first.to_yaml())
+    second = parse(["--config", str(resolved)])
+    assert second.settings == first.settings
+    assert second.training.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
+    assert (second.model, second.data) == (first.model, first.data)
+
+
+def test_a_recipe_resolved_without_an_accelerator_does_not_force_the_cpu_elsewhere(parse, recipe_file):
+    recipe = parse(["--config", recipe_file("n_layer: 2\n")])
+    assert "use_cpu" not in recipe.settings
+
+
+def test_help_names_every_setting(capsys):
+    parser = RecipeParser()
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for name in ("--n_layer", "--dataset", "--dry_run", "--learning_rate", "--resume_from_checkpoint", "demo.yaml"):
+        assert name in text
+    undocumented = [action.dest for action in parser._actions if not action.help]
+    assert undocumented == []
+
+
+def test_shipped_recipes_lie_where_the_readme_says():
+    names = {path.name for path in RECIPES_FOLDER.glob("*.yaml")}
+    assert {"demo.yaml", "gpt2_124m_synth.yaml", "gpt2_124m_synth_10b.yaml"} <= names
+    assert all(Path(path).stat().st_size for path in (RECIPES_FOLDER / "accelerate").glob("*.yaml"))
+
+
+def test_a_token_is_not_written_down(tmp_path):
+    recipe = RecipeParser().parse_recipe(["--output_dir", str(tmp_path), "--hub_token", "hf_secret"])
+    assert "hf_secret" not in recipe.to_yaml()

@@ -1,0 +1,53 @@
+"""Every recipe in the repository parses, and its model builds."""
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+from modeling_gpt2scratch import GPT2ScratchForCausalLM
+from train.build_model import build_config
+from train.settings.arguments import RECIPES_FOLDER
+from train.settings.recipe import RecipeParser
+
+
+RECIPES = sorted(RECIPES_FOLDER.glob("*.yaml"))
+LAUNCH_CONFIGS = sorted((RECIPES_FOLDER / "accelerate").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
+def test_recipe_parses_and_its_model_builds(file, tmp_path, tokenizer):
+    recipe = RecipeParser().parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
+    given = yaml.safe_load(file.read_text())
+    assert recipe.settings.keys() >= given.keys()
+    with torch.device("meta"):
+        model = GPT2ScratchForCausalLM(build_config(recipe, tokenizer))
+    assert model.config.vocab_size == 50_257
+    if "124m" in file.name:
+        assert model.num_parameters() == 124_439_808
+
+
+def test_the_origin_recipe_is_the_origins_run(tmp_path):
+    file = RECIPES_FOLDER / "gpt2_124m_synth.yaml"
+    recipe = RecipeParser().parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
+    training = recipe.training
+    assert (recipe.data.dataset, recipe.data.max_samples, recipe.data.languages) == ("PleIAs/SYNTH", 50_000, ["en"])
+    assert (recipe.data.block_size, training.per_device_train_batch_size, training.num_train_epochs) == (512, 8, 2)
+    assert (training.learning_rate, training.weight_decay, training.max_grad_norm) == (3e-4, 0.1, 1.0)
+    assert (training.eval_steps, training.save_steps, training.save_total_limit) == (500, 2000, 3)
+    assert {recipe.model.embd_pdrop, recipe.model.attn_pdrop, recipe.model.resid_pdrop} == {0.1}
+
+
+def test_the_serious_recipe_sees_half_a_million_tokens_a_step(tmp_path):
+    file = RECIPES_FOLDER / "gpt2_124m_synth_10b.yaml"
+    recipe = RecipeParser().parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
+    assert recipe.tokens_per_step == 524_288
+    assert 9.9e9 < recipe.tokens_per_step * recipe.training.max_steps < 10.1e9
+    assert recipe.training.bf16
+    assert recipe.training.torch_compile
+
+
+@pytest.mark.parametrize("file", LAUNCH_CONFIGS, ids=lambda file: file.name)
+def test_launch_config_is_one_that_accelerate_reads(file):
+    config = load_config_from_file(str(file))
+    assert config.num_processes == int("".join(letter for letter in file.stem if letter.isdigit()))

@@ -1,0 +1,73 @@
+import re
+
+import pytest
+import torch
+
+from train.build_model import build_config, build_model
+from train.data.sequences.prepare import prepare_data
+from train.dry_run import describe_plan, estimate_memory_bytes
+from train.settings.recipe import RecipeParser
+
+
+@pytest.fixture
+def recipe(tiny_recipe):
+    def make(*words: str):
+        return RecipeParser().parse_recipe(["--config", str(tiny_recipe), "--dry_run", *words])
+
+    return make
+
+
+def test_it_tells_parameters_tokens_and_steps(recipe, tokenizer):
+    plan = describe_plan(recipe("--gradient_accumulation_steps", "2"), tokenizer)
+    parameters = 50257 * 16 + 64 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16
+    assert f"parameters          {parameters:,}" in plan
+    assert "tokens per step     256 = 4 sequences x 2 accumulated x 1 processes x 32 tokens" in plan
+    assert "steps               12 (--max_steps), 3,072 tokens" in plan
+    assert "learning_rate: 0.001" in plan
+
+
+def test_epochs_are_counted_where_the_data_is_prepared_and_estimated_before(recipe, tokenizer):
+    epochs = recipe("--max_steps", "-1", "--num_train_epochs", "3", "--max_samples", "200")
+    estimated = describe_plan(epochs, tokenizer)
+    blocks = len(prepare_data(epochs.data, tokenizer).train)
+    counted = describe_plan(epochs, tokenizer)
+    assert f"{3 * (blocks // 4)} = 3 epochs x {blocks // 4}" in counted
+    assert "counted" in counted
+    steps = int(re.search(r"steps +(\d+) .*estimated", estimated)[1])
+    assert abs(steps - 3 * (blocks // 4)) <= 0.15 * 3 * (blocks // 4)
+
+
+def test_a_hub_that_cannot_be_reached_costs_only_the_number_of_steps(recipe, tokenizer):
+    plan = describe_plan(recipe("--dataset", "PleIAs/SYNTH", "--max_steps", "-1"), tokenizer)
+    assert "unknown: PleIAs/SYNTH cannot be read (ConnectionError)" in plan
+    assert "parameters" in plan
+
+
+def test_muon_keeps_one_average_of_the_blocks_matrices(recipe, tokenizer):
+    plans = [recipe("--optim_name", name) for name in ("adamw", "muon")]
+    adamw, muon = (estimate_memory_bytes(build_config(plan, tokenizer), 10**6, plan) for plan in plans)
+    assert adamw - muon == 4 * 2 * 12 * 16 * 16
+
+
+@pytest.mark.parametrize("dropout", ["0", "0.1"])
+def test_the_memory_estimate_is_near_what_a_step_takes(recipe, tokenizer, dropout):
+    """Counted by torch's profiler: what is allocated and not freed, at its peak, over a whole training step."""
+    words = ["--n_embd", "128", "--n_layer", "4", "--block_size", "64", "--per_device_train_batch_size", "16"]
+    words += ["--embd_pdrop", dropout, "--attn_pdrop", dropout, "--resid_pdrop", dropout]
+    plan = recipe(*words)
+    model = build_model(plan, tokenizer).train()
+    ids = torch.randint(50257, (16, 64))
+    optimizer = torch.optim.AdamW(model.parameters())
+    with torch.profiler.profile(profile_memory=True) as profile:
+        for _ in range(2):
+            model(ids, labels=ids).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    measured = peak + 4 * model.num_parameters()  # the weights were there before
+    estimated = estimate_memory_bytes(build_config(plan, tokenizer), model.num_parameters(), plan)
+    assert 0.75 < estimated / measured < 1.35, (estimated, measured)

@@ -1,0 +1,1 @@
+"""Trainer callbacks, one per file, and what they measure with."""

@@ -1,0 +1,123 @@
+"""What the model writes, for the eye: answers to fixed questions after each evaluation."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from train.callbacks.sample_tables import send_to_tensorboard, send_to_trackers
+from train.data.rows.synth import question_to_ids
+
+
+SAMPLES_FILE = "samples.jsonl"
+
+
+def read_samples(file: Path) -> list[dict]:
+    """The samples in a run's file; a last line that was cut off, which is later than any checkpoint, is left out."""
+    # Not splitlines(): models also write characters that it takes for line ends, and JSON leaves them as they are.
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def _to_line(sample: dict) -> str:
+    return json.dumps(sample, ensure_ascii=False) + "\n"
+
+
+class TextSamples(TrainerCallback):
+    """After each evaluation, lets the model answer a few questions; the texts go to the console, to `samples.jsonl` in
+    the run folder and, as one table over the steps, to the trackers that `--report_to` names.
+
+    Args:
+        questions: asked in the form that the model is trained on.
+        max_new_tokens: length of a text, at most.
+        temperature: of sampling; 0 takes the likeliest token.
+        tensorboard_folder: where TensorBoard reads this run; `None` where it is off.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        questions: list[str],
+        max_new_tokens: int,
+        temperature: float,
+        tensorboard_folder: str | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self.questions = questions
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.tensorboard_folder = tensorboard_folder
+        self._tensorboard: SummaryWriter | None = None
+        self._in_training = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        """Forget what a stopped run has written after the step that this one resumes from."""
+        self._in_training = True
+        file = Path(args.output_dir) / SAMPLES_FILE
+        if state.is_world_process_zero and file.exists():
+            kept = [sample for sample in read_samples(file) if sample["step"] <= state.global_step]
+            partial = file.with_suffix(".partial")
+            partial.write_text("".join(map(_to_line, kept)), encoding="utf-8")
+            partial.replace(file)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        **kwargs,
+    ) -> None:
+        # Every process writes the texts, as sharded models need all of them to; the main one shows them.
+        texts = [self._write(model, question, seed=args.seed) for question in self.questions]
+        if not state.is_world_process_zero:
+            return
+        if self.tensorboard_folder is not None and self._tensorboard is None:
+            self._tensorboard = SummaryWriter(self.tensorboard_folder)
+        samples_file = Path(args.output_dir) / SAMPLES_FILE
+        with open(samples_file, "a", encoding="utf-8") as file:
+            for question, text in zip(self.questions, texts, strict=True):
+                sample = {"step": state.global_step, "question": question, "text": text}
+                file.write(_to_line(sample))
+                tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
+
+        samples = read_samples(samples_file)
+        if self._tensorboard is not None and samples:
+            send_to_tensorboard(self._tensorboard, samples, state.global_step)
+        if self._in_training and samples:  # the Trainer's callbacks close their trackers' runs after it
+            send_to_trackers(args.report_to, samples, state.global_step)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self._in_training = False
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+    @torch.no_grad()
+    def _write(self, model: PreTrainedModel, question: str, seed: int) -> str:
+        prompt = torch.tensor([question_to_ids(f"Q: {question}", self.tokenizer)], device=model.device)
+        room = model.config.max_position_embeddings - prompt.shape[1]
+        sampling = {"do_sample": True, "temperature": self.temperature} if self.temperature else {"do_sample": False}
+        was_training = model.training
+        model.eval()
+        # A generator of its own, put back afterwards: looking at the model must not change how it trains.
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            output = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=min(self.max_new_tokens, room),
+                pad_token_id=self.tokenizer.eos_token_id,
+                **sampling,
+            )
+        model.train(was_training)
+        return self.tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True).strip()

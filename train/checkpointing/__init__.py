@@ -1,0 +1,1 @@
+"""Checkpoints: complete or absent, resumed exactly, one run per folder."""

@@ -1,0 +1,135 @@
+"""Whether a run can go on under a recipe: the one that its checkpoint was made with, or one that trains the same."""
+
+import math
+from pathlib import Path
+
+import torch
+from transformers import get_scheduler
+
+from train.optim.schedules import schedule_options
+
+
+# Settings that may differ when a run goes on: they change where things lie, what is shown, and when it is saved.
+FREE_PREFIXES = ("eval_", "exam", "hub_", "include_", "log_", "logging_", "sample_", "save_")
+FREE = {
+    "config",
+    "cpu_threads",
+    "data_cache_dir",
+    "dataloader_num_workers",
+    "dataloader_pin_memory",
+    "dataloader_prefetch_factor",
+    "dataset_num_proc",
+    "disable_tqdm",
+    "dry_run",
+    "forgetting_blocks",
+    "html_report",
+    "load_best_model_at_end",
+    "max_eval_blocks",
+    "max_eval_samples",
+    "output_dir",
+    "per_device_eval_batch_size",
+    "push_to_hub",
+    "report_to",
+    "resume_from_checkpoint",
+    "resume_with_changes",
+    "run_name",
+    "use_cpu",
+}
+# These shape the learning rate, and are judged by it.
+SCHEDULE = {
+    "decay_steps",
+    "learning_rate",
+    "lr_scheduler_kwargs",
+    "lr_scheduler_type",
+    "max_steps",
+    "num_train_epochs",
+    "warmup_steps",
+}
+NOT_A_FUNCTION_OF_THE_STEP = {"reduce_lr_on_plateau", "greedy"}
+# These shape the batch of a step, and are judged by it.
+BATCH = {"gradient_accumulation_steps", "per_device_train_batch_size"}
+
+
+def changed_settings(before: dict, now: dict) -> dict[str, tuple[object, object]]:
+    """The settings that decide what is trained and differ, with both values; without those of schedule and batch."""
+    names = sorted(before.keys() - FREE - SCHEDULE - BATCH)
+    return {
+        name: (before[name], now[name])
+        for name in names
+        if not name.startswith(FREE_PREFIXES) and before[name] != now[name]
+    }
+
+
+def changed_schedule(
+    before: dict, now: dict, total_steps_before: int, resumed_step: int
+) -> dict[str, tuple[object, object]]:
+    """The changed settings of the schedule, if the new one would have chosen another rate in any step up to now.
+
+    A constant rate, and one that decays at the end only, can be prolonged by a higher `max_steps` while the decay has
+    not begun; a cosine cannot, since every step of it depends on the last.
+    """
+    changes = {name: (before[name], now[name]) for name in sorted(SCHEDULE) if before[name] != now[name]}
+    if not changes:
+        return {}
+    if {before["lr_scheduler_type"], now["lr_scheduler_type"]} & NOT_A_FUNCTION_OF_THE_STEP:
+        return changes
+    if now["max_steps"] > 0:
+        total_steps = now["max_steps"]
+    elif before["max_steps"] > 0:
+        return changes  # steps counted in epochs from now on: the data decides how many
+    else:
+        total_steps = math.ceil(total_steps_before * now["num_train_epochs"] / before["num_train_epochs"])
+    rates_before = learning_rates(before, total_steps_before, resumed_step)
+    rates_now = learning_rates(now, total_steps, resumed_step)
+    return {} if rates_before == rates_now else changes
+
+
+def learning_rates(settings: dict, total_steps: int, steps: int) -> list[float]:
+    """The learning rate of each of the first `steps` steps of a run of `total_steps`."""
+    peak, warmup = settings["learning_rate"], settings["warmup_steps"]
+    schedule = get_scheduler(
+        settings["lr_scheduler_type"],
+        optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak),
+        # Below 1, the warmup is a share of the run, as in TrainingArguments.
+        num_warmup_steps=int(warmup) if warmup >= 1 else math.ceil(total_steps * warmup),
+        num_training_steps=total_steps,
+        scheduler_specific_kwargs=schedule_options(
+            settings["lr_scheduler_type"], settings["lr_scheduler_kwargs"], settings["decay_steps"], total_steps
+        ),
+    )
+    return [peak * schedule.lr_lambdas[0](step) for step in range(steps)]
+
+
+def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processes: int) -> int:
+    """Batches to accumulate so that a step sees as many sequences as before.
+
+    Args:
+        sequences_per_batch: of one process.
+
+    Raises:
+        ValueError: no whole number of batches does; the message has the numbers of processes that would work.
+    """
+    if sequences_per_step % (sequences_per_batch * processes) == 0:
+        return sequences_per_step // (sequences_per_batch * processes)
+    possible = [
+        str(number)
+        for number in range(1, sequences_per_step + 1)
+        if sequences_per_step % (sequences_per_batch * number) == 0
+    ]
+    remedy = f"{sequences_per_batch} x {' or '.join(possible)} processes" if possible else "a smaller batch"
+    raise ValueError(
+        f"The checkpoint's steps see {sequences_per_step} sequences; {processes} processes with "
+        f"--per_device_train_batch_size {sequences_per_batch} cannot make that up. What would work: {remedy}, or "
+        "another --per_device_train_batch_size."
+    )
+
+
+def render_changes(changes: dict[str, tuple[object, object]], checkpoint: Path) -> str:
+    """The message of a refusal."""
+    lines = [f"  {name}: {before!r} in {checkpoint.name}, {now!r} now" for name, (before, now) in changes.items()]
+    return (
+        f"{checkpoint} was made with another recipe, and going on would train something else:\n"
+        + "\n".join(lines)
+        + f"\nUse the run's own recipe (--config {checkpoint}/recipe.yaml), or, if it is meant, add "
+        f"--resume_with_changes {' '.join(changes)}."
+    )

@@ -1,0 +1,117 @@
+"""Which checkpoint a run goes on from, and whether it may go on from it under the given settings."""
+
+import json
+import logging
+from pathlib import Path
+
+from transformers.trainer import TRAINER_STATE_NAME
+
+from train.checkpointing.checkpoints import (
+    DamagedCheckpointError,
+    checkpoints_in,
+    newest_complete,
+    read_manifest,
+    step_of,
+    verify,
+)
+from train.checkpointing.compatible_settings import accumulation_for, changed_schedule, changed_settings, render_changes
+from train.errors import RunRefusedError
+
+
+logger = logging.getLogger(__name__)
+
+
+def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
+    """The checkpoint that `--resume_from_checkpoint WORD` asks for, verified; `None` for a fresh start.
+
+    Args:
+        word: "true" for the newest complete checkpoint, "auto" for the same or else a fresh start, "false" or `None`
+            for a fresh start, or a checkpoint's path.
+
+    Raises:
+        ValueError: there is none, it is damaged, or a fresh start would write over a run.
+    """
+    kind = str(word).lower() if word is not None else "false"
+    if kind in ("true", "auto"):
+        checkpoint, passed_over = newest_complete(run_folder)
+        for reason in passed_over:
+            logger.warning("Passed over: %s", reason)
+        if checkpoint is not None:
+            logger.info("Resuming from %s.", checkpoint)
+            return checkpoint
+        if kind == "true":
+            raise ValueError(
+                f"--resume_from_checkpoint true: {run_folder} holds no complete checkpoint. Leave it out to start "
+                "afresh."
+            )
+    elif kind != "false":
+        return _named_checkpoint(Path(str(word)), run_folder)
+    if (checkpoints_in(run_folder) and kind == "false") or (run_folder / "model.safetensors").exists():
+        raise ValueError(
+            f"{run_folder} already holds a run. Continue it with --resume_from_checkpoint true, choose another "
+            "--output_dir, or move it away; nothing was changed."
+        )
+    return None
+
+
+def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
+    if not (checkpoint / TRAINER_STATE_NAME).is_file():
+        raise ValueError(f"--resume_from_checkpoint {checkpoint}: no checkpoint there (no {TRAINER_STATE_NAME}).")
+    try:
+        verify(checkpoint)
+    except DamagedCheckpointError as error:
+        raise ValueError(f"--resume_from_checkpoint {checkpoint}: {error}") from error
+    newer = [other.name for other in checkpoints_in(run_folder) if step_of(other) > step_of(checkpoint)]
+    if newer:
+        raise ValueError(
+            f"--resume_from_checkpoint {checkpoint}: {run_folder} also holds {', '.join(newer)}, which would then be "
+            "of another course of training. Move them away, or choose another --output_dir."
+        )
+    return checkpoint
+
+
+def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per_batch: int, processes: int) -> int:
+    """Check that the settings train what the checkpoint's did; returns the batches to accumulate a step.
+
+    Args:
+        before: the settings that the checkpoint was made with, all of them.
+        now: those of this start.
+        sequences_per_batch: of one process.
+
+    Raises:
+        ValueError: settings differ that are not in `resume_with_changes`, or no number of accumulated batches makes
+            the step of before.
+    """
+    meant = set(now["resume_with_changes"] or [])
+    unknown = sorted(meant - now.keys())
+    if unknown:
+        raise ValueError(f"--resume_with_changes {' '.join(unknown)}: there are no such settings.")
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    changes = changed_settings(before, now)
+    changes |= changed_schedule(before, now, state["max_steps"], state["global_step"])
+    refused = {name: values for name, values in changes.items() if name not in meant}
+    if refused:
+        raise ValueError(render_changes(refused, checkpoint))
+    manifest = read_manifest(checkpoint)
+    accumulated = accumulation_for(manifest["sequences_per_step"], sequences_per_batch, processes)
+    if (processes, accumulated) != (manifest["processes"], before["gradient_accumulation_steps"]):
+        logger.warning(
+            "The checkpoint was made by %d processes x %d accumulated batches; going on with %d x %d, the same "
+            "sequences a step in the same order. Dropout draws differ from here on.",
+            *(manifest["processes"], before["gradient_accumulation_steps"], processes, accumulated),
+        )
+    return accumulated
+
+
+def check_data(checkpoint: Path, data_name: str, meant: list[str] | None) -> None:
+    """Refuse to go on with other data than the checkpoint's.
+
+    Raises:
+        RunRefusedError: the rows, filters, tokenizer or blocks have changed, and "dataset" is not in `meant`.
+    """
+    before = read_manifest(checkpoint)["data"]
+    if before != data_name and "dataset" not in (meant or []):
+        raise RunRefusedError(
+            f"{checkpoint} was trained on other tokens (SHA-256 {before[:12]}, now {data_name[:12]}): the rows behind "
+            "--dataset have changed. Bring them back, or, if it is meant, add --resume_with_changes dataset."
+        )

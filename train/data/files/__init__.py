@@ -1,0 +1,1 @@
+"""Files of rows: where they are, and how they are read."""

@@ -1,0 +1,182 @@
+"""Where rows come from: the embedded sample, files and folders on disk, or a dataset on the Hugging Face Hub."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import load_dataset_builder
+from huggingface_hub import HfApi
+from huggingface_hub.utils import validate_repo_id
+
+from train.data.files.shard_reading import open_parquet
+
+
+SAMPLE_FOLDER = Path(__file__).parent.parent / "sample"
+SAMPLE = "sample"  # the name under which `--dataset` finds the embedded rows
+FORMATS = (".parquet", ".jsonl")
+# In a folder: what `sha256sum *.parquet > SHA256SUMS` writes. The files are then checked against it.
+CHECKSUMS_FILE = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of rows.
+
+    Args:
+        name: a local path, or a file's path in the Hub dataset.
+        bytes: its size, as the source states it.
+        sha256: of its content, where the source states it.
+        repository, revision: where on the Hub it lies; `None` for a local file.
+    """
+
+    name: str
+    bytes: int
+    sha256: str | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return Path(self.name).suffix
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{(self.revision or '')[:7]}/{self.name}" if self.repository else self.name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place to read rows from, resolved: files that exist, or those of a Hub dataset at a fixed commit.
+
+    Args:
+        name: what the user asked for.
+        shards: the files in reading order.
+        revision: the Hub commit, so that the same rows can be read again; `None` for files.
+        split: the Hub dataset's split.
+    """
+
+    name: str
+    shards: tuple[Shard, ...] = ()
+    revision: str | None = None
+    split: str = "train"
+
+    @property
+    def bytes(self) -> int:
+        return sum(shard.bytes for shard in self.shards)
+
+    def describe(self) -> dict:
+        """What a run records of its source."""
+        return {"dataset": self.name, "dataset_revision": self.revision, "dataset_split": self.split}
+
+    def fingerprint(self) -> list:
+        """What identifies the rows: for files their names, sizes and times of change, else dataset and commit."""
+        if self.revision is not None:
+            return [self.name, self.revision, self.split]
+        return [[shard.name, shard.bytes, Path(shard.name).stat().st_mtime_ns] for shard in self.shards]
+
+    def count_rows(self) -> int | None:
+        """The number of rows where that is cheap to know (local parquet files write it down), else `None`.
+
+        Raises:
+            BadShardError: such a file cannot be read.
+        """
+        if self.revision is None and all(shard.kind == ".parquet" for shard in self.shards):
+            return sum(_count_rows(shard) for shard in self.shards)
+        return None
+
+
+def _count_rows(shard: Shard) -> int:
+    with open_parquet(Path(shard.name), str(shard)) as file:
+        return file.metadata.num_rows
+
+
+def find_source(dataset: str, revision: str | None = None, split: str = "train", config: str | None = None) -> Source:
+    """Resolve what `--dataset` names.
+
+    Args:
+        dataset: "sample", a path to a .parquet or .jsonl file or to a folder of them, or a Hub id ("PleIAs/SYNTH").
+        revision: branch, tag or commit of a Hub dataset; resolved to the commit.
+        split: the split of a Hub dataset.
+        config: its configuration, where it has several.
+
+    Raises:
+        ValueError: nothing of that name, an empty folder, files of different formats, or no such split.
+        ConnectionError, datasets.exceptions.DatasetNotFoundError: the Hub cannot be reached, or has no such dataset.
+    """
+    if dataset == SAMPLE:
+        return Source(SAMPLE, (_local_shard(SAMPLE_FOLDER / "train.parquet", {}),))
+    path = Path(dataset).expanduser()
+    if path.exists():
+        return _local_source(dataset, path)
+    if not _is_hub_id(dataset):
+        raise ValueError(
+            f"{dataset!r} is neither a file or folder here, nor a Hub id like PleIAs/SYNTH, nor {SAMPLE!r}."
+        )
+    return _hub_source(dataset, revision, split, config)
+
+
+def _local_source(dataset: str, path: Path) -> Source:
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in FORMATS)
+    suffixes = {file.suffix for file in files}
+    if not files or not suffixes <= set(FORMATS):
+        raise ValueError(f"{dataset}: found no rows; a file or folder of .parquet or .jsonl files is needed.")
+    if len(suffixes) > 1:
+        raise ValueError(f"{dataset} holds both .parquet and .jsonl files: name one kind, so no row is read twice.")
+    checksums = _read_checksums(path / CHECKSUMS_FILE) if path.is_dir() else {}
+    files = [_absolute(file) for file in files]
+    missing = sorted(checksums.keys() - set(files))
+    missing = [file for file in missing if file.suffix in FORMATS]
+    if missing:
+        raise ValueError(f"{path / CHECKSUMS_FILE} lists {missing[0].name}, which is not there: copy it again.")
+    return Source(dataset, tuple(_local_shard(file, checksums) for file in files))
+
+
+def _local_shard(file: Path, checksums: dict[Path, str]) -> Shard:
+    return Shard(str(file), file.stat().st_size, checksums.get(file))
+
+
+def _absolute(file: Path) -> Path:
+    """Links are not followed: in the Hub's cache they lead to files whose names do not say what they are."""
+    return Path(os.path.abspath(file))
+
+
+def _read_checksums(file: Path) -> dict[Path, str]:
+    """Path to SHA-256, from what `sha256sum` wrote; empty where there is no such file."""
+    if not file.exists():
+        return {}
+    checksums = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if match is None:
+            raise ValueError(f"{file}, line {number}: {line[:80]!r} is not what sha256sum writes.")
+        checksums[_absolute(file.parent / match[2])] = match[1]
+    return checksums
+
+
+def _hub_source(dataset: str, revision: str | None, split: str, config: str | None) -> Source:
+    builder = load_dataset_builder(dataset, config, revision=revision)
+    commit = builder.hash
+    data_files = builder.config.data_files or {}
+    if split not in data_files:
+        raise ValueError(
+            f"--dataset_split {split}: {dataset} has {', '.join(map(str, data_files)) or 'no data files'}."
+        )
+    prefix = re.compile(rf"hf://datasets/{re.escape(dataset)}@[^/]+/")
+    names = [prefix.sub("", str(file)) for file in data_files[split]]
+    unread = [name for name in names if Path(name).suffix not in FORMATS]
+    if unread:
+        raise ValueError(f"{dataset} has {unread[0]}: only .parquet and .jsonl files can be read.")
+    facts = {info.path: info for info in HfApi().get_paths_info(dataset, names, revision=commit, repo_type="dataset")}
+    shards = []
+    for name in names:
+        lfs = facts[name].lfs
+        shards.append(Shard(name, facts[name].size, lfs.sha256 if lfs is not None else None, dataset, commit))
+    return Source(dataset, tuple(shards), commit, split)
+
+
+def _is_hub_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except ValueError:
+        return False
+    return name.count("/") == 1

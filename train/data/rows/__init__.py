@@ -1,0 +1,1 @@
+"""Rows: schema, filter, decontamination, statistics."""

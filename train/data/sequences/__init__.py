@@ -1,0 +1,1 @@
+"""Training sequences: documents, packing, prepared and streamed."""

@@ -1,0 +1,62 @@
+"""Blocks of tokens on disk as a dataset: memory-mapped files, one after the other, read where they lie."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from train.data.sequences.packing import TOKEN_DTYPE
+
+
+class TokenBlocks(Dataset):
+    """Block i is tokens `i * block_size` to `(i + 1) * block_size` of the files taken as one; the rest is left over.
+
+    Nothing is copied, whatever the number of files: a block is read from disk when it is asked for.
+
+    Args:
+        files: of token ids (`TOKEN_DTYPE`), in order.
+        limit: only the first so many blocks.
+    """
+
+    def __init__(self, files: Sequence[Path], block_size: int, limit: int | None = None):
+        self.files = list(files)
+        self.block_size = block_size
+        sizes = [file.stat().st_size // TOKEN_DTYPE.itemsize for file in self.files]
+        self.ends = np.cumsum(sizes, dtype=np.int64)
+        self.tokens = int(self.ends[-1]) if sizes else 0
+        blocks = self.tokens // block_size
+        self.blocks = blocks if limit is None else min(blocks, limit)
+        self._maps: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self.blocks
+
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        if not 0 <= number < self.blocks:
+            raise IndexError(f"block {number} of {self.blocks}")
+        return {"input_ids": self._read(number * self.block_size, self.block_size)}
+
+    def first(self, blocks: int) -> "TokenBlocks":
+        """Only the first so many."""
+        return TokenBlocks(self.files, self.block_size, min(blocks, self.blocks))
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_maps": {}}  # a worker process maps the files for itself: pickled, a map is its content
+
+    def _read(self, start: int, length: int) -> np.ndarray:
+        parts = []
+        file = int(np.searchsorted(self.ends, start, side="right"))
+        while length:
+            begin = start - (int(self.ends[file - 1]) if file else 0)
+            part = self._map(file)[begin : begin + length]
+            parts.append(part)
+            start, length, file = start + len(part), length - len(part), file + 1
+        return np.concatenate(parts)
+
+    def _map(self, file: int) -> np.ndarray:
+        if file not in self._maps:
+            path = self.files[file]
+            empty = path.stat().st_size == 0  # which cannot be mapped
+            self._maps[file] = np.empty(0, TOKEN_DTYPE) if empty else np.memmap(path, TOKEN_DTYPE, mode="r")
+        return self._maps[file]

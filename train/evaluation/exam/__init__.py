@@ -1,0 +1,1 @@
+"""Questions with short answers, marked by exact match."""

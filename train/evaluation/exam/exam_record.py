@@ -1,0 +1,71 @@
+"""An exam's marks with their intervals, as they stand in evaluation.json."""
+
+from dataclasses import asdict
+
+from train.data.rows.synth import Row, question_to_ids, row_to_question
+from train.evaluation.exam.answers import Answer, answer_questions
+from train.evaluation.exam.citations import count_citations
+from train.evaluation.exam.exam import ExamResult, mark_answers
+from train.evaluation.exam.questions import Questions
+from train.evaluation.intervals import share_interval
+from train.evaluation.opened_model import OpenedModel
+
+
+def take_whole_exam(opened: OpenedModel, questions: Questions) -> tuple[dict, list[bool]]:
+    """Ask all questions; all processes of a distributed run must call this.
+
+    Returns:
+        `exam` of evaluation.json, and for each question of the exam whether its answer is right.
+    """
+    answers = answer_questions(opened.model, opened.tokenizer, questions.rows, questions.max_new_tokens)
+    asked, answered = list(questions.rows), list(answers)
+    if questions.citation_rows:
+        asked += questions.citation_rows
+        answered += answer_questions(opened.model, opened.tokenizer, questions.citation_rows, questions.citation_tokens)
+    citations = count_citations(asked, answered)
+    return {
+        "questions": questions.description,
+        "notes": questions.notes,
+        "asked": len(questions.rows),
+        "max_new_tokens": questions.max_new_tokens,
+        "too_long": count_too_long(opened, questions),
+        "overall": _to_record(_mark_all(questions.rows, answers)),
+        "by_exercise": [_to_record(marks) for marks in mark_answers(questions.rows, answers, questions.known)],
+        "citations": None if citations is None else citations.to_record(),
+    }, are_right(questions.rows, answers)
+
+
+def are_right(questions: list[Row], answers: list[Answer]) -> list[bool]:
+    """For each answer, whether it is the expected text, to the letter."""
+    return [answer.final == row["synthetic_answer"].strip() for row, answer in zip(questions, answers, strict=True)]
+
+
+def count_too_long(opened: OpenedModel, questions: Questions) -> int:
+    """The questions that leave no room in the context for an answer, and so are not put to the model.
+
+    Raises:
+        ValueError: that would be all of them.
+    """
+    room = opened.context - questions.max_new_tokens
+    lengths = [len(question_to_ids(row_to_question(row), opened.tokenizer)) for row in questions.rows]
+    if min(lengths) > room:
+        raise ValueError(
+            f"{opened.label}: no question fits: the shortest has {min(lengths)} tokens, and the context of "
+            f"{opened.context} less --exam_tokens {questions.max_new_tokens} leaves {max(room, 0)}. Give fewer "
+            "--exam_tokens, or --no_exam."
+        )
+    return sum(length > room for length in lengths)
+
+
+def _mark_all(questions: list[Row], answers: list[Answer]) -> ExamResult:
+    (marks,) = mark_answers([{**row, "exercise": "all"} for row in questions], answers, known=None)
+    return marks
+
+
+def _to_record(marks: ExamResult) -> dict:
+    record = asdict(marks) | {"exact_match": marks.exact_match}
+    record["exact_match_interval"] = share_interval(marks.correct, marks.asked)
+    for name, count in (("well_formed", marks.well_formed), ("ended", marks.ended)):
+        record[f"{name}_share"] = count / marks.asked
+        record[f"{name}_interval"] = share_interval(count, marks.asked)
+    return record

@@ -1,0 +1,121 @@
+"""Which questions a model is asked, how long it may answer, and which of them training has told it the answer to."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import PartialState
+
+from train.data.files.sources import SAMPLE, find_source
+from train.data.rows.synth import Row, question_to_ids, row_to_question
+from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared, prepare_data
+from train.evaluation.exam.citations import expects_citations
+from train.evaluation.exam.exam import load_exam
+from train.evaluation.losses.validation_rows import HeldOutRows, demo_recipe, draw_rows
+from train.evaluation.opened_model import OpenedModel, TrainedOn
+
+
+SHORT_ANSWER_TOKENS = 16
+MOST_EXAM_TOKENS = 128  # SYNTH-like rows with short answers take 90 to 110 with their reasoning, 19 of 20 of them
+MOST_CITATION_TOKENS = 256
+MOST_CITATION_QUESTIONS = 100
+# Rows that were never prepared here are prepared to tell known from new questions if they are no more than this: it
+# takes about a minute.
+BYTES_TO_PREPARE = 100 * 2**20
+
+
+@dataclass(frozen=True)
+class Questions:
+    """
+    Args:
+        rows: the exam.
+        known: for each, whether training rows came from its seed article; `None` where that is not known.
+        max_new_tokens: reasoning and answer together.
+        citation_rows: further rag rows, to see what is cited; their answers are not short, and not marked.
+        citation_tokens: likewise, for those.
+        description: where they come from.
+        notes: what known and new mean here.
+    """
+
+    rows: list[Row]
+    known: list[bool] | None
+    max_new_tokens: int
+    citation_rows: list[Row]
+    citation_tokens: int
+    description: str
+    notes: list[str] = field(default_factory=list)
+
+
+def choose_questions(
+    opened: OpenedModel, exam: str | None, exam_tokens: int | None, held_out: HeldOutRows | None, max_questions: int
+) -> Questions:
+    """The exam that was asked for, else the recipe's, else the sample's for a model that was trained on the sample or
+    has no recipe, else one made of held-out rows with short answers.
+
+    Raises:
+        ValueError: no such exam, or no held-out row has a short answer.
+    """
+    trained_on = opened.trained_on or demo_recipe()
+    is_recipes = exam is None or exam == trained_on.exam
+    if exam is None:
+        exam = trained_on.exam or (SAMPLE if trained_on.data.dataset == SAMPLE else None)
+    if exam is not None:
+        rows = draw_rows(load_exam(exam), max_questions)
+        description = "the embedded sample's exam" if exam == SAMPLE else f"exam {Path(exam).name}"
+    else:
+        rows, description = _short_answers(opened, held_out, max_questions)
+    if exam_tokens is None:
+        recipes = trained_on.exam_tokens if is_recipes else None
+        exam_tokens = recipes or min(MOST_EXAM_TOKENS, opened.context // 2)
+    citation_tokens = max(exam_tokens, min(MOST_CITATION_TOKENS, opened.context // 2))
+    citation_rows: list[Row] = []
+    if held_out is not None and not any(expects_citations(row) for row in rows):
+        citation_rows = _citation_rows(opened, held_out.found, opened.context - citation_tokens)
+    known, note = _tell_known(opened, rows)
+    return Questions(rows, known, exam_tokens, citation_rows, citation_tokens, description, [note])
+
+
+def _citation_rows(opened: OpenedModel, found: list[Row], most_tokens: int) -> list[Row]:
+    """Rag rows whose question is short enough to be put to the model."""
+    rows = [row for row in found if expects_citations(row)]
+    lengths = [len(question_to_ids(row_to_question(row), opened.tokenizer)) for row in rows]
+    return draw_rows([row for row, n in zip(rows, lengths, strict=True) if n <= most_tokens], MOST_CITATION_QUESTIONS)
+
+
+def _short_answers(opened: OpenedModel, held_out: HeldOutRows | None, max_questions: int) -> tuple[list[Row], str]:
+    if held_out is None:
+        raise ValueError("The model's recipe names no exam, and without held-out rows none can be made: give --exam.")
+    answers = [row["synthetic_answer"].strip() for row in held_out.found]
+    lengths = [len(ids) for ids in opened.tokenizer(answers, split_special_tokens=True, verbose=False)["input_ids"]]
+    short = [row for row, length in zip(held_out.found, lengths, strict=True) if length <= SHORT_ANSWER_TOKENS]
+    if not short:
+        raise ValueError(
+            f"None of the {len(held_out.found):,} held-out rows has an answer of at most {SHORT_ANSWER_TOKENS} tokens, "
+            "so no exam can be made of them: give --exam, or --no_exam."
+        )
+    return draw_rows(short, max_questions), f"{held_out.description}, answers of at most {SHORT_ANSWER_TOKENS} tokens"
+
+
+def _tell_known(opened: OpenedModel, rows: list[Row]) -> tuple[list[bool] | None, str]:
+    """For each row whether its seed article was trained on, and what to say about it."""
+    if opened.trained_on is None:
+        return None, "Known and new questions are not told apart: the model has no recipe."
+    try:
+        known = _trained_on_article(opened, opened.trained_on, rows)
+    except (ValueError, OSError):
+        return None, "Known and new questions are not told apart: the training rows cannot be read again."
+    if known is None:
+        return None, "Known and new questions are not told apart: the training rows are many, and not prepared here."
+    return known, "Known: training rows came from the question's seed article, in other words; new: none did."
+
+
+def _trained_on_article(opened: OpenedModel, trained_on: TrainedOn, rows: list[Row]) -> list[bool] | None:
+    data = trained_on.data
+    if data.streaming:
+        return None
+    source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
+    folder = cache_folder(data, source, opened.tokenizer)
+    if is_prepared(folder):
+        return load_prepared(folder, source, data.block_size).trained_on_article(rows)
+    if source.revision is None and sum(shard.bytes for shard in source.shards) <= BYTES_TO_PREPARE:
+        return prepare_data(data, opened.tokenizer, PartialState().is_local_main_process).trained_on_article(rows)
+    return None

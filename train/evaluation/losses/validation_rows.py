@@ -1,0 +1,113 @@
+"""Rows that a model's training left out, read again by its own recipe, or all usable rows of another place."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import yaml
+from transformers import PreTrainedTokenizerBase
+
+from train.data.files.shard_access import rows_of
+from train.data.files.sources import SAMPLE, find_source
+from train.data.rows.row_filter import Choice
+from train.data.rows.synth import Row, article_key, reason_to_drop, row_to_text, seed_article
+from train.evaluation.opened_model import TrainedOn, to_trained_on
+from train.settings.arguments import RECIPES_FOLDER, DataArguments
+
+
+# Reading goes on past the rows that are wanted, so that they are drawn from more than the first file's beginning.
+FOUND_PER_USED = 5
+ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class HeldOutRows:
+    """
+    Args:
+        rows: those to score, drawn from the found ones.
+        found: usable rows, from the source's beginning on.
+        all_read: whether the source has no others.
+        description: where they come from.
+    """
+
+    rows: list[Row]
+    found: list[Row]
+    all_read: bool
+    description: str
+
+
+def demo_recipe() -> TrainedOn:
+    """The rows of the shipped demo recipe, for models without a recipe."""
+    return to_trained_on(yaml.safe_load((RECIPES_FOLDER / "demo.yaml").read_text(encoding="utf-8")))
+
+
+def read_held_out(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> HeldOutRows:
+    """The rows that training with these settings leaves out.
+
+    Raises:
+        ValueError: the rows cannot be read again, or none is held out.
+    """
+    name = "the embedded sample" if data.dataset == SAMPLE else _short(data.dataset)
+    description = f"held-out rows of {name} ({data.validation_fraction:.1%} of its seed articles)"
+    try:
+        source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
+        return _draw(_left_out(rows_of(source), data, tokenizer), max_rows, description, "none is held out")
+    except (ValueError, OSError) as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"The rows of the model's recipe cannot be used ({reason}): name others with --rows."
+        ) from error
+
+
+def _left_out(rows: Iterator[Row], data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Iterator[Row]:
+    # Evaluation sets are compared with training rows only, and take long to read.
+    choice = Choice.from_arguments(replace(data, decontaminate=None))
+    by_length = data.min_row_tokens is not None or data.max_row_tokens is not None
+    while some := list(islice(rows, ROWS_AT_ONCE)):
+        kept = [row for row in some if choice.judge(row)[:2] == (None, "validation")]
+        if by_length and kept:
+            texts = [row_to_text(row) for row in kept]
+            token_lists = tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
+            # the end-of-text token counts, too
+            reasons = [choice.reason_by_length(len(ids) + 1) for ids in token_lists]
+            kept = [row for row, reason in zip(kept, reasons, strict=True) if reason is None]
+        yield from kept
+
+
+def read_given(rows: str, max_rows: int) -> HeldOutRows:
+    """All usable rows of what `--rows` names.
+
+    Raises:
+        ValueError: it cannot be read, or holds no usable row.
+    """
+    try:
+        source = find_source(rows)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--rows {rows}: {error}") from error
+    usable = (row for row in rows_of(source) if reason_to_drop(row) is None)
+    return _draw(usable, max_rows, f"rows of {_short(rows)}", f"--rows {rows} holds no usable row.")
+
+
+def draw_rows(rows: list[Row], count: int) -> list[Row]:
+    """So many rows from all over, in their order: those with the smallest hashes, the same ones each time."""
+
+    def key(place: int) -> bytes:
+        row = rows[place]
+        return article_key(f"{seed_article(row)}\n{row['query']}\n{row['synthetic_answer']}", salt=2)
+
+    return [rows[place] for place in sorted(sorted(range(len(rows)), key=key)[:count])]
+
+
+def _draw(usable: Iterable[Row], max_rows: int, description: str, if_none: str) -> HeldOutRows:
+    rest = iter(usable)
+    found = list(islice(rest, FOUND_PER_USED * max_rows))
+    if not found:
+        raise ValueError(if_none)
+    return HeldOutRows(draw_rows(found, max_rows), found, next(rest, None) is None, description)
+
+
+def _short(name: str) -> str:
+    """A local file's or folder's name without its path."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else name

@@ -1,0 +1,1 @@
+"""lm-eval tasks, and GPT-2's published figures on them."""

@@ -1,0 +1,183 @@
+"""Tasks of lm-evaluation-harness by name: HellaSwag, ARC, PIQA, LAMBADA, WikiText, MMLU, or YAML files of one's own."""
+
+import copy
+import difflib
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from train.evaluation.intervals import Interval, mean_per_unit
+from train.evaluation.losses.loss_figures import LARGEST_EXPONENT
+from train.evaluation.opened_model import OpenedModel
+from train.evaluation.tasks.published_gpt2 import published_figures
+
+
+logger = logging.getLogger(__name__)
+
+# For the standard errors that have no formula, those of perplexities; the harness's own 100,000 take minutes.
+BOOTSTRAP_SAMPLES = 1000
+HALF_INTERVAL_ERRORS = 1.959964  # the normal distribution's two-sided 95% point
+SHARES = ("acc", "acc_norm", "exact_match")  # metrics that lie between 0 and 1
+# For these the harness has no standard error: each document has a log-likelihood and a number of words or bytes, and
+# the metric is this function of their mean a unit, in nats.
+OF_MEAN_NATS: dict[str, Callable[[float], float]] = {
+    "word_perplexity": math.exp,
+    "byte_perplexity": math.exp,
+    "bits_per_byte": lambda nats: nats / math.log(2),
+}
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """
+    Args:
+        names: of tasks, groups or tags.
+        folder: of task files in the harness's YAML form; `None` for the harness's own tasks only.
+        num_fewshot: solved examples before each question; the task's own number where `None`.
+        limit: documents of each task, at most; all where `None`.
+    """
+
+    names: list[str]
+    folder: str | None = None
+    num_fewshot: int | None = None
+    limit: int | None = None
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """
+    Args:
+        figures: `tasks` of evaluation.json.
+        marks: for each task and metric that marks single documents as right or wrong, those marks.
+    """
+
+    figures: list[dict]
+    marks: dict[tuple[str, str], list[bool]]
+
+
+def find_tasks(settings: TaskSettings) -> Any:
+    """The harness's task manager, once all names are known to it; before any model is loaded.
+
+    Raises:
+        ValueError: lm-eval is not installed, or has no such task; or several processes run.
+    """
+    if PartialState().num_processes > 1:
+        raise ValueError(
+            "--tasks runs in one process: leave out the launcher, or take `accelerate launch -m lm_eval run` for tasks."
+        )
+    # Read at each bootstrap: pools of processes cost more than so few samples.
+    os.environ.setdefault("DISABLE_MULTIPROC", "1")
+    try:
+        from lm_eval.tasks import TaskManager
+    except ImportError as error:
+        raise ValueError('--tasks needs lm-evaluation-harness: pip install "lm_eval[hf]"') from error
+    if settings.folder is not None and not Path(settings.folder).is_dir():
+        raise ValueError(f"--task_folder {settings.folder}: there is no such folder.")
+    manager = TaskManager(include_path=settings.folder)
+    for name in settings.names:
+        if name not in manager.task_index:
+            nearest = difflib.get_close_matches(name, manager.all_tasks, n=3, cutoff=0.5)
+            hint = f" Nearest: {', '.join(nearest)}." if nearest else " `lm_eval ls tasks` lists all."
+            raise ValueError(f"--tasks {name}: lm-eval has no such task.{hint}")
+    return manager
+
+
+def run_tasks(opened: OpenedModel, manager: Any, settings: TaskSettings) -> TaskResults:
+    """Run the tasks, as `lm_eval run --model hf` would.
+
+    Raises:
+        ValueError: a task's documents cannot be had.
+    """
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    # A copy: the harness gives the tokenizer a padding token.
+    model = HFLM(pretrained=opened.model, tokenizer=copy.deepcopy(opened.tokenizer), batch_size=settings.batch_size)
+    try:
+        results = simple_evaluate(
+            model=model,
+            tasks=list(settings.names),
+            num_fewshot=settings.num_fewshot,
+            limit=settings.limit,
+            task_manager=manager,
+            bootstrap_iters=BOOTSTRAP_SAMPLES,
+        )
+    except (OSError, ConnectionError) as error:
+        raise ValueError(f"--tasks {' '.join(settings.names)}: the documents cannot be had: {error}") from error
+    return TaskResults(_figures(results), _marks(results))
+
+
+def _figures(results: Any) -> list[dict]:
+    """Of all tasks and groups, metric by metric."""
+    figures = []
+    parts = {part for group_parts in results["group_subtasks"].values() for part in group_parts}
+    for task, measured in {**results["results"], **results.get("groups", {})}.items():
+        counts = results["n-samples"].get(task, {})
+        for key, value in measured.items():
+            metric, comma, filter_name = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            if not math.isfinite(value):
+                logger.warning("%s %s is %s, and is left out.", task, metric, value)
+                continue
+            error = measured.get(f"{metric}_stderr,{filter_name}")
+            error = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+            interval = _interval(metric, float(value), error)
+            if metric in OF_MEAN_NATS and task in results["samples"]:
+                interval = _interval_of_texts(metric, results["samples"][task])
+            figures.append(
+                {
+                    "task": task,
+                    "metric": metric,
+                    "filter": filter_name,
+                    "part_of_group": task in parts,
+                    "value": float(value),
+                    "stderr": error,
+                    "interval": interval,
+                    "samples": counts.get("effective", measured.get("sample_len")),
+                    "of_samples": counts.get("original"),
+                    "shots": results["n-shot"].get(task),
+                    "higher_is_better": results["higher_is_better"].get(task, {}).get(metric),
+                    "gpt2_small": published_figures(task, metric),
+                }
+            )
+    return figures
+
+
+def _interval_of_texts(metric: str, samples: list[dict]) -> Interval | None:
+    """Over documents, as that of the held-out loss."""
+    pairs = [sample[metric] for sample in samples]
+    nats = mean_per_unit([-log_likelihood for log_likelihood, _ in pairs], [units for _, units in pairs])
+    if nats.interval is None or nats.interval[1] > LARGEST_EXPONENT:
+        return None
+    low, high = (OF_MEAN_NATS[metric](end) for end in nats.interval)
+    return low, high
+
+
+def _interval(metric: str, value: float, error: float | None) -> Interval | None:
+    if error is None:
+        return None
+    low, high = value - HALF_INTERVAL_ERRORS * error, value + HALF_INTERVAL_ERRORS * error
+    return (max(low, 0.0), min(high, 1.0)) if metric in SHARES else (low, high)
+
+
+def _marks(results: Any) -> dict[tuple[str, str], list[bool]]:
+    """Of each task's documents in order, for the metrics whose values are 0 or 1."""
+    marks: dict[tuple[str, str], list[bool]] = {}
+    for task, samples in results["samples"].items():
+        for filter_name in sorted({sample["filter"] for sample in samples}):
+            of_filter = sorted((s for s in samples if s["filter"] == filter_name), key=lambda s: s["doc_id"])
+            for metric in of_filter[0]["metrics"]:
+                values = [sample[metric] for sample in of_filter]
+                if all(isinstance(value, int | float) and value in (0, 1) for value in values):
+                    name = metric if filter_name == "none" else f"{metric} ({filter_name})"
+                    marks[task, name] = [bool(value) for value in values]
+    return marks

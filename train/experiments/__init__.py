@@ -1,0 +1,1 @@
+"""Experiments that can be run again; README.md is their log."""

@@ -1,0 +1,150 @@
+"""Rows of any accepted form as conversations, and the rules by which a row is changed or left out.
+
+Accepted are SYNTH's columns; `messages` (or `conversations`, also with ShareGPT's `from` and `value`); and `prompt`
+with `completion`, each a text or a list of messages. A text stands for one message.
+
+What the assistant thought comes before its answer: SYNTH's reasoning, a message's `reasoning_content`, `reasoning` or
+`thinking`, or a `<think>` part at the beginning of its content. Otherwise the message is the answer alone.
+
+- Dropped: no assistant turn; a role that is not system, user or assistant; a system message after the first place;
+  turns that do not alternate, beginning with the user's; a message without text (an assistant's with reasoning alone,
+  too); SYNTH rows that pre-training would drop.
+- Changed: user messages at the end, which nobody answers, are left off; texts are repaired and stripped as in
+  pre-training.
+"""
+
+import re
+from typing import Any
+
+from train.data.rows.synth import BLANK, COLUMNS, Row, reason_to_drop, reasoning_of, repair_text, row_to_question
+
+
+Message = dict[str, str]
+
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+THINK = re.compile(r"\s*<think>(?P<reasoning>.*?)</think>(?P<answer>.*)", re.DOTALL)
+UNANSWERED = "question without an answer left off"
+
+
+class UnusableRowError(ValueError):
+    """A row that is not trained on; the message says why, in words that can be counted."""
+
+
+def is_synth(row: Row) -> bool:
+    return "synthetic_answer" in row and "query" in row
+
+
+def row_to_messages(
+    row: Row, languages: list[str] | None = None, exercises: list[str] | None = None
+) -> tuple[list[Message], list[str]]:
+    """The conversation of a row, and what was changed in it.
+
+    Args:
+        languages, exercises: keep only SYNTH rows of these; `None` keeps all.
+
+    Returns:
+        Messages with `role`, `content` and, where the assistant thinks, `reasoning_content`; they alternate, the last
+        is the assistant's. And words for each change.
+
+    Raises:
+        UnusableRowError: by one of the rules above.
+    """
+    if is_synth(row):
+        return _synth_messages(row, languages, exercises)
+    found: list[str] = []
+    messages = [_clean_message(message, found) for message in _raw_messages(row)]
+    while messages and messages[-1]["role"] == "user":
+        messages.pop()
+        found.append(UNANSWERED)
+    _check_turns(messages)
+    return messages, sorted(set(found))
+
+
+def first_question(messages: list[Message]) -> str:
+    """The first thing that the user says, which tells conversations apart."""
+    return next(message["content"] for message in messages if message["role"] == "user")
+
+
+def _synth_messages(
+    row: Row, languages: list[str] | None, exercises: list[str] | None
+) -> tuple[list[Message], list[str]]:
+    found: list[str] = []
+    row = {column: row.get(column) for column in COLUMNS}
+    for column, value in row.items():
+        if value is not None:
+            row[column] = repair_text(_text(value), found)
+    reason = reason_to_drop(row, languages, exercises)
+    if reason is not None:
+        raise UnusableRowError(reason)
+    question = row["query"].strip(BLANK)
+    sources = row_to_question(row).removesuffix(f"Q: {question}").strip(BLANK)  # of a rag row
+    messages = [{"role": "system", "content": sources}] if sources else []
+    messages.append({"role": "user", "content": question})
+    answer = {"role": "assistant", "content": row["synthetic_answer"].strip(BLANK)}
+    if reasoning := reasoning_of(row):
+        answer["reasoning_content"] = reasoning
+    return [*messages, answer], sorted(set(found))
+
+
+def _raw_messages(row: Row) -> list[Any]:
+    for column in ("messages", "conversations"):
+        if row.get(column) is not None:
+            return _message_list(row[column])
+    if row.get("prompt") is not None and row.get("completion") is not None:
+        return [*_as_messages(row["prompt"], "user"), *_as_messages(row["completion"], "assistant")]
+    raise UnusableRowError("no messages")
+
+
+def _as_messages(value: Any, role: str) -> list[Any]:
+    return [{"role": role, "content": value}] if isinstance(value, str) else _message_list(value)
+
+
+def _message_list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise UnusableRowError("messages that are no list")
+    return value
+
+
+def _clean_message(message: Any, found: list[str]) -> Message:
+    if not isinstance(message, dict):
+        raise UnusableRowError("a message that is no mapping")
+    role = message.get("role", message.get("from"))
+    role = SHAREGPT_ROLES.get(str(role), str(role))
+    if role not in ("system", "user", "assistant"):
+        raise UnusableRowError(f"unknown role {role[:30]!r}")
+    content = repair_text(_text(message.get("content", message.get("value"))), found)
+    reasoning = next((message[key] for key in REASONING_KEYS if message.get(key) is not None), "")
+    if role == "assistant" and (thought := THINK.fullmatch(content)) is not None:
+        reasoning, content = thought["reasoning"], thought["answer"]
+    cleaned = {"role": role, "content": content.strip(BLANK)}
+    if not cleaned["content"]:
+        raise UnusableRowError(f"empty message of the {role}")
+    if role == "assistant" and (reasoning := repair_text(_text(reasoning), found).strip(BLANK)):
+        cleaned["reasoning_content"] = reasoning
+    return cleaned
+
+
+def _text(content: Any) -> str:
+    """A text, or the parts of one (`[{"type": "text", "text": ...}]`)."""
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) == len(parts):
+            return "".join(texts)
+    if not isinstance(content, str):
+        raise UnusableRowError("content that is no text")
+    return content
+
+
+def _check_turns(messages: list[Message]) -> None:
+    roles = [message["role"] for message in messages]
+    if "assistant" not in roles:
+        raise UnusableRowError("no assistant turn")
+    turns = roles[1:] if roles[0] == "system" else roles
+    if "system" in turns:
+        raise UnusableRowError("system message after the first")
+    if turns != ["user", "assistant"] * (len(turns) // 2):
+        raise UnusableRowError("turns that do not alternate")

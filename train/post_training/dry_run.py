@@ -1,0 +1,67 @@
+"""What a post-training recipe amounts to, before it is run."""
+
+from transformers import PreTrainedTokenizerBase
+
+from train.data.files.sources import find_source
+from train.post_training.data.data import RowLedger
+from train.post_training.data.encoding import ConversationEncoder
+from train.post_training.data.row_filter import Chosen, choose_rows
+from train.post_training.settings.lora import build_adapter_config
+from train.post_training.settings.recipe import PostTrainingRecipe
+from train.post_training.start import load_start_model
+
+
+def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The resolved recipe and what follows from it, as text; reads the model, and at most a thousand rows.
+
+    Raises:
+        RunRefusedError: there is no such model, or its context is too short.
+    """
+    model = load_start_model(recipe, tokenizer)
+    parameters = trained = model.num_parameters()
+    adapters = build_adapter_config(recipe.lora)
+    if adapters is not None:
+        from peft import get_peft_model
+
+        trained, _ = get_peft_model(model, adapters).get_nb_trainable_parameters()
+    training = recipe.training
+    lines = [
+        recipe.to_yaml(),
+        f"parameters        {parameters:,}, of which {trained:,} are trained",
+        f"tokens per step   {recipe.tokens_per_step:,} at most = {training.train_batch_size} sequences x "
+        f"{training.gradient_accumulation_steps} accumulated x {training.world_size} processes x "
+        f"{recipe.sequence_tokens} tokens",
+        f"rows              {_describe_rows(recipe, tokenizer)}",
+        f"steps             {_describe_steps(recipe)}",
+    ]
+    return "\n".join(lines)
+
+
+def _describe_steps(recipe: PostTrainingRecipe) -> str:
+    training = recipe.training
+    if training.max_steps > 0:
+        return f"{training.max_steps:,} (--max_steps)"
+    return f"{training.num_train_epochs:g} passes over the rows"
+
+
+def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The first rows of local files: how many are usable, and how long they are."""
+    rows = recipe.rows
+    try:
+        source = find_source(rows.dataset, rows.dataset_revision, rows.dataset_split, rows.dataset_config)
+        if source.revision is not None:
+            return f"{rows.dataset} at {source.revision[:7]}, {source.bytes / 1e9:.2f} GB"
+        ledger = RowLedger()
+        chosen: list[Chosen] = next(choose_rows(source, recipe.method, rows, ledger), [])
+    except (ValueError, OSError) as error:
+        return f"{rows.dataset} cannot be read: {error}"
+    text = f"{len(chosen):,} of the first {ledger.rows_read:,} are usable"
+    if recipe.method != "sft" or not chosen:
+        return text
+    conversations = ConversationEncoder(tokenizer).encode([one.messages for one in chosen])
+    lengths = sorted(len(conversation.input_ids) for conversation in conversations)
+    too_long = sum(conversation.fitted(recipe.sequence_tokens) is None for conversation in conversations)
+    return (
+        f"{text}; {lengths[len(lengths) // 2]} tokens in the middle, {lengths[-1]} at most; {too_long} are longer than "
+        f"--max_length"
+    )

@@ -1,0 +1,65 @@
+"""Which questions a model can learn from by having its own answers checked."""
+
+import logging
+
+from transformers import PreTrainedTokenizerBase
+
+from train.data.rows.synth import Row, question_to_ids, repair, row_to_question
+from train.errors import RunRefusedError
+from train.post_training.data.data import RowLedger
+from train.post_training.rollouts.answer_sampling import SampledAnswer
+from train.post_training.rollouts.verifiable_answers import is_right, why_not_checkable
+
+
+logger = logging.getLogger(__name__)
+
+
+def checkable_rows(
+    rows: list[Row], split: str, tokenizer: PreTrainedTokenizerBase, room: int, ledger: RowLedger
+) -> list[Row]:
+    """The rows whose answer can be checked and whose question has `room` tokens at most, their texts repaired;
+    the others are counted.
+
+    Raises:
+        RunRefusedError: there are none.
+    """
+    kept = []
+    for given in rows:
+        row = dict(given)
+        repair(row)  # what it changes was counted when the row was chosen
+        reason = why_not_checkable(row)
+        if reason is None and len(question_to_ids(row_to_question(row), tokenizer)) > room:
+            reason = "question leaves no room in the context for an answer"
+        if reason is None:
+            kept.append(row)
+        else:
+            ledger.drop_after_all(given, split, reason)
+    if not kept:
+        raise RunRefusedError(
+            f"No question of the {split} rows has an answer that can be checked: see "
+            f"train/post_training/rollouts/verifiable_answers.py for which have.\n{ledger.render()}"
+        )
+    return kept
+
+
+def refuse_all_alike(answers: list[list[SampledAnswer]], questions: list[Row], remedy: str) -> None:
+    """Refuse to learn from answers that are, for every question, all right or all wrong.
+
+    Raises:
+        RunRefusedError: with the counts and what to do.
+    """
+    right = [
+        [is_right(sample.answer.final, row) for sample in samples]
+        for samples, row in zip(answers, questions, strict=True)
+    ]
+    mixed = sum(any(marks) and not all(marks) for marks in right)
+    share = sum(map(sum, right)) / sum(map(len, right))
+    logger.info(
+        "Of %d answers to each of %d questions, %.1f%% are right; %d questions have both right and wrong ones.",
+        *(len(right[0]), len(right), 100 * share, mixed),
+    )
+    if not mixed:
+        raise RunRefusedError(
+            f"{len(right[0])} answers to each of {len(right)} questions were sampled, and for none of the questions "
+            f"are some right and some wrong ({share:.1%} are right): there is nothing to tell apart. {remedy}"
+        )

@@ -1,0 +1,1 @@
+"""Settings of a post-training run: arguments, recipe, checks."""

@@ -1,0 +1,100 @@
+"""The settings of a post-training run that neither TRL nor pre-training has, with their defaults and help."""
+
+from dataclasses import dataclass
+
+from train.settings.arguments import RECIPES_FOLDER, RunArguments, setting
+
+
+POST_TRAINING_RECIPES = RECIPES_FOLDER / "post_training"
+METHODS = ("sft", "dpo", "grpo")
+
+
+@dataclass
+class StartArguments:
+    """The model to start from."""
+
+    _argument_group_name = "model"
+
+    init_from: str = setting(
+        "The model to start from: a run folder, a checkpoint, a Hub id, or a stock GPT-2.", "runs/demo"
+    )
+    attn_implementation: str = setting("Attention function: eager, sdpa, flash_attention_2, flex_attention.", "sdpa")
+    embd_pdrop: float = setting("Dropout on the embeddings.", 0.0)
+    attn_pdrop: float = setting("Dropout on the attention weights.", 0.0)
+    resid_pdrop: float = setting("Dropout on what each layer adds to the residual stream.", 0.0)
+
+
+@dataclass
+class RowsArguments:
+    """The rows to train on."""
+
+    _argument_group_name = "data"
+
+    dataset: str = setting(
+        "'sample' (embedded in the package), a .parquet or .jsonl file, a folder of them, or a Hub id. sft takes "
+        "SYNTH's columns, `messages`, or `prompt` and `completion`; dpo SYNTH's, or `chosen` and `rejected`; grpo "
+        "SYNTH's.",
+        "sample",
+    )
+    dataset_config: str | None = setting("Configuration of a Hub dataset that has several, e.g. all of smoltalk.")
+    dataset_revision: str | None = setting("Branch, tag or commit of a Hub dataset.")
+    dataset_split: str = setting("Split of a Hub dataset.", "train")
+    languages: list[str] | None = setting("Keep only SYNTH rows in these languages, e.g. en fr; all where unset.")
+    exercises: list[str] | None = setting(
+        "Keep only SYNTH rows of these exercises, e.g. math exercise; all where unset."
+    )
+    max_samples: int | None = setting("Stop after this many usable rows (training and validation together).")
+    validation_fraction: float = setting(
+        "Share that is held out: of SYNTH's seed articles, or of the first user messages. With the share and the seed "
+        "of the pre-training on the same rows, what was held out there is held out here.",
+        0.02,
+    )
+    split_seed: int = setting("Chooses which are held out.", 0)
+    max_eval_samples: int | None = setting("Evaluate on the first so many held-out rows; on all where unset.")
+    data_cache_dir: str | None = setting(
+        "Where tokenised rows are kept; beside the datasets library's cache where unset."
+    )
+
+
+@dataclass
+class PairArguments:
+    """Pairs that dpo makes from a model's own answers, where rows have a question and no `chosen` and `rejected`."""
+
+    _argument_group_name = "pairs"
+
+    pair_samples: int = setting("Answers to each question, right ones of which are paired with wrong ones.", 8)
+    pair_temperature: float = setting("Temperature that they are sampled at.", 1.0)
+    pair_tokens: int = setting("Tokens of an answer, its reasoning included, at most.", 64)
+    pairs_per_question: int = setting("Pairs of one question, at most.", 4)
+
+
+@dataclass
+class LoraArguments:
+    """Low-rank adapters in place of training all weights; names and meanings as in TRL's `ModelConfig`."""
+
+    _argument_group_name = "LoRA"
+
+    use_peft: bool = setting("Train low-rank adapters (LoRA) only; the run folder holds the merged model.", False)
+    lora_r: int = setting("Rank of the adapters.", 16)
+    lora_alpha: int = setting("Their weight is lora_alpha / lora_r.", 32)
+    lora_dropout: float = setting("Dropout before them.", 0.05)
+    lora_target_modules: list[str] | None = setting(
+        "Layers that get one, e.g. q_proj v_proj; all linear layers of the blocks where unset."
+    )
+    use_rslora: bool = setting("Weigh them by lora_alpha / sqrt(lora_r) (rank-stabilised LoRA).", False)
+    use_dora: bool = setting("Learn direction and magnitude apart (DoRA).", False)
+
+
+@dataclass
+class PostTrainingRunArguments(RunArguments):
+    """What the run does around the training."""
+
+    _argument_group_name = "run"
+
+    config: str = setting("The recipe: a YAML file of settings.", str(POST_TRAINING_RECIPES / "demo_sft.yaml"))
+    method: str = setting("sft (supervised fine-tuning), dpo (preference) or grpo (reinforcement).", "sft")
+    forgetting_blocks: int = setting(
+        "Held-out blocks of the pre-training (by the recipe beside the model in --init_from) whose loss is measured "
+        "before and after, to see what is forgotten; 0 for none.",
+        64,
+    )

@@ -1,0 +1,1 @@
+"""Settings of a run: arguments, recipe (defaults < YAML < command line), checks."""

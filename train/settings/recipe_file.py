@@ -1,0 +1,76 @@
+"""A recipe file, read as command-line words."""
+
+import difflib
+import json
+import re
+from pathlib import Path
+
+import yaml
+
+from train.settings.arguments import RECIPES_FOLDER
+
+
+def read_recipe_words(path: str, names: list[str]) -> list[str]:
+    """A YAML recipe as command-line words.
+
+    Raises:
+        ValueError: no such file, not a flat mapping, or a key that is no setting.
+    """
+    words = []
+    for name, value in read_recipe_file(path).items():
+        if name not in names:
+            raise ValueError(f"{path}: {unknown_setting(str(name), names)}")
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(_to_word(item) for item in values)]
+    return words
+
+
+def read_recipe_file(path: str) -> dict:
+    """A YAML recipe's settings, their names as yet unchecked.
+
+    Raises:
+        ValueError: no such file, or not a flat mapping.
+    """
+    file = Path(path)
+    if not file.is_file():
+        shipped = sorted([*RECIPES_FOLDER.glob("*.yaml"), *RECIPES_FOLDER.glob("post_training/*.yaml")])
+        known = ", ".join(map(str, shipped))
+        raise ValueError(f"--config {path}: no such file. The shipped recipes are {known}.")
+    try:
+        settings = yaml.load(file.read_text(encoding="utf-8"), Loader=_RecipeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold settings as 'name: value' lines.")
+    return settings
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """YAML as people read it: `6e-4` is a number and `no` is a word (YAML 1.1 has them the other way round)."""
+
+
+_BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+_RecipeLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _FLOAT)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_RecipeLoader.add_implicit_resolver(_BOOL, re.compile(r"true|false", re.IGNORECASE), list("tTfF"))
+_RecipeLoader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)|[-+]?(\d+\.\d*|\.\d+)"),
+    list("-+0123456789."),
+)
+
+
+def _to_word(value: object) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def unknown_setting(name: str, names: list[str]) -> str:
+    nearest = difflib.get_close_matches(name.replace("-", "_"), names, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return f"There is no setting {name!r}.{hint} `--help` lists all."

@@ -1,0 +1,136 @@
+"""Training on a stream of rows: a checkpoint knows where each stream is, and a resumed run goes on there."""
+
+import dataclasses
+import json
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
+
+from train.data.rows.statistics import Ledger
+from train.data.sequences.streamed_sequences import Place, StreamedBlocks
+from train.trainer.saving import SavingTrainer
+
+
+STREAM_FILE = "stream.json"  # in a checkpoint
+NOTES = "stream_notes"  # a batch's stream, the place after it, and what was read for it
+
+
+class CollateStream:
+    """A batch of streamed blocks, with its notes.
+
+    Args:
+        collate: makes the model's batch of the blocks.
+    """
+
+    def __init__(self, collate):
+        self.collate = collate
+
+    def __call__(self, examples: list[dict]) -> dict:
+        ledgers = [example["ledger"] for example in examples if example["ledger"] is not None]
+        return {**self.collate(examples), NOTES: (examples[-1]["stream"], examples[-1]["place"], ledgers)}
+
+
+class StreamingTrainer(SavingTrainer):
+    """Identical to `transformers.Trainer`, except that `StreamedBlocks` are read as they are, each process its own
+    streams, and resumed at their places: the Trainer would read all rows again that were used.
+
+    Attributes:
+        stream_ledger: what became of the rows that were read, over all processes and starts, as of the last checkpoint.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.stream_ledger = Ledger()
+        self._places: dict[int, Place] = {}
+        self._counted = Ledger()  # by this process since the last checkpoint
+
+    @property
+    def is_streaming(self) -> bool:
+        return isinstance(self.train_dataset, StreamedBlocks)
+
+    def train(self, resume_from_checkpoint=None, **kwargs):
+        if self.is_streaming:
+            self._places = dict(self.train_dataset.places)
+            if resume_from_checkpoint is not None:
+                self.stream_ledger = read_stream_ledger(Path(resume_from_checkpoint))
+        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if self.is_streaming:
+            self._add_up()
+        return output
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not self.is_streaming:
+            return super().get_train_dataloader()
+        # Not prepared by accelerate, which would share out or broadcast the batches: each process has its own streams.
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            collate_fn=CollateStream(self.data_collator),
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            pin_memory=self.args.dataloader_pin_memory,
+            generator=torch.Generator(),  # of its own: a start draws a number, which must not change dropout's
+        )
+
+    def get_batch_samples(self, *args, **kwargs):
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        for batch in batches:
+            if NOTES in batch:
+                stream, self._places[stream], ledgers = batch.pop(NOTES)
+                self._counted.blocks["train"] += len(batch["input_ids"])
+                for ledger in ledgers:
+                    self._counted.add(ledger)
+        return batches, items
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        if not self.is_streaming:
+            return super()._run_epoch(*args, **kwargs)
+        # All of a resumed step's counting is wanted, and none of its reading: the stream begins at the right place.
+        with patch("transformers.trainer.skip_first_batches", lambda dataloader, batches: dataloader):
+            return super()._run_epoch(*args, **kwargs)
+
+    def save_more(self, unfinished: Path) -> None:
+        super().save_more(unfinished)
+        if not self.is_streaming:
+            return
+        places = self._add_up()
+        if self.args.should_save:
+            state = {
+                "streams": self.train_dataset.settings.streams,
+                "places": {str(stream): dataclasses.asdict(place) for stream, place in sorted(places.items())},
+                "ledger": self.stream_ledger.to_dict(),
+            }
+            (unfinished / STREAM_FILE).write_text(json.dumps(state), encoding="utf-8")
+
+    def _add_up(self) -> dict[int, Place]:
+        """Count what all processes have read since the last time; returns the places of all streams."""
+        places: dict[int, Place] = {}
+        for process_places, ledger in gather_object([(self._places, self._counted)]):
+            places |= process_places
+            self.stream_ledger.add(ledger)
+        self._counted = Ledger()
+        return places
+
+    def describe_streams(self) -> str:
+        """Where this process's streams are, in words."""
+        return "; ".join(
+            f"stream {stream}: pass {place.passes + 1}, file {place.piece + 1} in its order, block {place.block} of "
+            f"window {place.windows + 1}"
+            for stream, place in sorted(self._places.items())
+        )
+
+
+def read_places(checkpoint: Path) -> tuple[int, dict[int, Place]]:
+    """The number of streams of a run, and where each is, from a checkpoint."""
+    state = json.loads((checkpoint / STREAM_FILE).read_text(encoding="utf-8"))
+    places = {
+        int(stream): Place(**{**place, "rest": tuple(place["rest"])}) for stream, place in state["places"].items()
+    }
+    return state["streams"], places
+
+
+def read_stream_ledger(checkpoint: Path) -> Ledger:
+    return Ledger.from_dict(json.loads((checkpoint / STREAM_FILE).read_text(encoding="utf-8"))["ledger"])
