@@ -30,7 +30,7 @@ def render_card(record: RunRecord, repo_id: str, with_stock: bool = True) -> str
         record=record,
         with_stock=with_stock,
         recipe_rows=card_tables.table(("setting", "value"), _recipe_rows(record.recipe)),
-        ledger=card_tables.ledger_table(data),
+        statistics=card_tables.statistics_table(data),
         exam=card_tables.exam_table(record),
         evaluation=_evaluation_parts(record.evaluation),
         exam_tokens=record.recipe.get("exam_tokens"),
@@ -51,9 +51,9 @@ def render_stock_card(record: RunRecord, repo_id: str) -> str:
 
 def _evaluation_parts(evaluation: dict) -> dict[str, str]:
     """The parts of the section on the evaluation; empty where one was not made."""
-    held_out, exam, tasks = (evaluation.get(part) for part in ("held_out", "exam", "tasks"))
+    validation, exam, tasks = (evaluation.get(part) for part in ("validation", "exam", "tasks"))
     return {
-        "losses": evaluation_tables.loss_table(held_out) if held_out else "",
+        "losses": evaluation_tables.loss_table(validation) if validation else "",
         "exam": evaluation_tables.exam_table(exam) if exam else "",
         "citations": evaluation_tables.citations_text(exam["citations"]) if exam else "",
         "tasks": evaluation_tables.tasks_table(tasks) if tasks else "",

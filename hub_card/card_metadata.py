@@ -13,7 +13,7 @@ TAGS = ["gpt2", "gpt2scratch"]
 
 def build_metadata(record: RunRecord, repo_id: str) -> ModelCardData:
     """Licence, language, data and figures of a run."""
-    results = [*_held_out_results(record), *_exam_results(record), *_task_results(record)]
+    results = [*_validation_results(record), *_exam_results(record), *_task_results(record)]
     return ModelCardData(
         model_name=repo_id.rpartition("/")[2],
         library_name="transformers",
@@ -27,19 +27,19 @@ def build_metadata(record: RunRecord, repo_id: str) -> ModelCardData:
     )
 
 
-def _held_out_results(record: RunRecord) -> list[EvalResult]:
-    """Loss and perplexity on held-out rows of the training data, and bits a byte where those were evaluated."""
-    evaluated = record.evaluation.get("held_out", {}).get("overall", {})
+def _validation_results(record: RunRecord) -> list[EvalResult]:
+    """Loss and perplexity on validation rows of the training data, and bits per byte where those were evaluated."""
+    evaluated = record.evaluation.get("validation", {}).get("overall", {})
     figures = [
-        ("loss", "held-out loss, nats a token", record.figure("evaluation", "eval_loss")),
+        ("loss", "validation loss, nats per token", record.figure("evaluation", "eval_loss")),
         ("perplexity", "perplexity", record.figure("evaluation", "eval_perplexity")),
-        ("bits_per_byte", "bits a byte, documents one by one", evaluated.get("bits_per_byte")),
+        ("bits_per_byte", "bits per byte, documents one by one", evaluated.get("bits_per_byte")),
     ]
     return [
         EvalResult(
             task_type="text-generation",
             dataset_type=record.dataset_name or NOT_RECORDED,
-            dataset_name=f"{record.dataset_name or NOT_RECORDED}, held-out rows",
+            dataset_name=f"{record.dataset_name or NOT_RECORDED}, validation rows",
             dataset_split="validation",
             dataset_revision=record.data.get("dataset_revision"),
             metric_type=metric,

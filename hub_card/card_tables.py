@@ -43,7 +43,7 @@ def fence(text: str) -> str:
     return f"{marks}text\n{text}\n{marks}"
 
 
-def ledger_table(data: dict) -> str:
+def statistics_table(data: dict) -> str:
     """What became of the rows that were read, and how many tokens they are."""
     kept, tokens = data.get("kept_rows"), data.get("tokens", {})
     if kept is None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from hub_card.card_tables import escape, table
 
 
-def loss_table(held_out: dict) -> str:
-    """Loss, perplexity and bits a byte, of all rows, by exercise and by language, with 95% intervals."""
-    groups = [("all", held_out["overall"])]
+def loss_table(validation: dict) -> str:
+    """Loss, perplexity and bits per byte, of all rows, by exercise and by language, with 95% intervals."""
+    groups = [("all", validation["overall"])]
     for kind in ("exercise", "language"):
-        by_kind = held_out[f"by_{kind}"]
+        by_kind = validation[f"by_{kind}"]
         groups += (
             [(f"{kind}: {escape(name)}", figures) for name, figures in by_kind.items()] if len(by_kind) > 1 else []
         )
@@ -24,7 +24,7 @@ def loss_table(held_out: dict) -> str:
         )
         for name, figures in groups
     ]
-    return table(("", "rows", "nats a token", "perplexity", "bits a byte", "answer alone: nats a token"), rows)
+    return table(("", "rows", "nats per token", "perplexity", "bits per byte", "answer alone: nats per token"), rows)
 
 
 def exam_table(exam: dict) -> str:

@@ -57,7 +57,7 @@ class RunRecord:
 
     @property
     def data(self) -> dict:
-        """The rows' source and ledger."""
+        """The rows' source and statistics."""
         return self.results.get("data", {})
 
     @property

@@ -21,7 +21,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from hub_card.card import CARD_FILE, render_card, render_stock_card
 from hub_card.run_record import CURVE_FILE, RECIPE_FILE, RESULTS_FILE, SAMPLES_FILE, is_local_path, read_run
 from hub_card.upload import staged_files
-from modeling_gpt2scratch import GPT2ScratchForCausalLM, export_stock_gpt2
+from modeling_gpt2scratch import GPT2ScratchForCausalLM, save_as_hf_gpt2
 from train.evaluation.record import EVALUATION_FILE, PICTURE_FILE
 
 
@@ -103,7 +103,7 @@ def stage(run: Path, place: Path, repo_id: str, with_stock: bool = True) -> dict
     stock = place / STOCK_BRANCH
     model, tokenizer = open_model(run), AutoTokenizer.from_pretrained(run)
     try:
-        export_stock_gpt2(model, stock, tokenizer)
+        save_as_hf_gpt2(model, stock, tokenizer)
     except ValueError as error:
         raise ValueError(f"{error} Here that is --without_stock.") from error
     (stock / LICENSE_FILE).write_text(read_license(), encoding="utf-8")

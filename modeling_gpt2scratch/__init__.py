@@ -21,7 +21,7 @@ from transformers import (
 from .causal_lm import GPT2ScratchForCausalLM
 from .config import GPT2ScratchConfig
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
-from .hf_gpt2 import export_stock_gpt2, from_stock_gpt2, to_stock_gpt2
+from .hf_gpt2 import from_hf_gpt2, save_as_hf_gpt2, to_hf_gpt2
 from .task_heads import (
     GPT2ScratchForQuestionAnswering,
     GPT2ScratchForSequenceClassification,
@@ -48,7 +48,7 @@ __all__ = [
     "GPT2ScratchForTokenClassification",
     "GPT2ScratchModel",
     "GPT2ScratchPreTrainedModel",
-    "export_stock_gpt2",
-    "from_stock_gpt2",
-    "to_stock_gpt2",
+    "from_hf_gpt2",
+    "save_as_hf_gpt2",
+    "to_hf_gpt2",
 ]

@@ -57,7 +57,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
             kwargs: handed on to the loss (`num_items_in_batch`, `shift_labels`, `ignore_index`) and to attention.
 
         Returns:
-            `loss` (scalar, nats a token), `logits` (B, T, V), `past_key_values`.
+            `loss` (scalar, nats per token), `logits` (B, T, V), `past_key_values`.
         """
         outputs = self.transformer(
             input_ids=input_ids,

@@ -62,7 +62,7 @@ _FIXED_STOCK_FIELDS = {
 }
 
 
-def config_from_stock(stock: GPT2Config) -> GPT2ScratchConfig:
+def config_from_hf(stock: GPT2Config) -> GPT2ScratchConfig:
     """The same model's configuration here.
 
     Raises:
@@ -77,14 +77,14 @@ def config_from_stock(stock: GPT2Config) -> GPT2ScratchConfig:
     return GPT2ScratchConfig(**{name: getattr(stock, name) for name in _SHARED_FIELDS})
 
 
-def config_to_stock(config: GPT2ScratchConfig) -> GPT2Config:
+def config_to_hf(config: GPT2ScratchConfig) -> GPT2Config:
     """The same model's stock configuration."""
     shared = {name: getattr(config, name) for name in _SHARED_FIELDS}
     # n_ctx is GPT-2's older name of n_positions: transformers dropped it, llama.cpp's converter still reads it.
     return GPT2Config(**shared, **_FIXED_STOCK_FIELDS, n_ctx=config.n_positions)
 
 
-def weights_from_stock(stock_weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def weights_from_hf(stock_weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename, transpose and split a `GPT2LMHeadModel` state dict."""
     weights = {}
     for stock_name, tensor in stock_weights.items():
@@ -101,8 +101,8 @@ def weights_from_stock(stock_weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in weights.items()}
 
 
-def weights_to_stock(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `weights_from_stock`."""
+def weights_to_hf(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `weights_from_hf`."""
     stock_linear = {ours: stock for stock, ours in _LINEAR_LAYERS.items()}
     stock_other = {ours: stock for stock, ours in _EMBEDDINGS_AND_NORMS.items()}
     stock_weights = {}
@@ -120,31 +120,31 @@ def weights_to_stock(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in stock_weights.items()}
 
 
-def from_stock_gpt2(name_or_path: str | os.PathLike, **kwargs) -> GPT2ScratchForCausalLM:
+def from_hf_gpt2(name_or_path: str | os.PathLike, **kwargs) -> GPT2ScratchForCausalLM:
     """Load any stock GPT-2: a folder, or a Hub id such as "openai-community/gpt2" (also -medium, -large, -xl).
 
     Args:
         kwargs: handed to `GPT2LMHeadModel.from_pretrained` (`revision`, `dtype`, `token`, ...).
 
     Raises:
-        ValueError: the model is a GPT-2 variant that this package does not compute (see `config_from_stock`).
+        ValueError: the model is a GPT-2 variant that this package does not compute (see `config_from_hf`).
     """
     stock = GPT2LMHeadModel.from_pretrained(name_or_path, **kwargs)
-    model = GPT2ScratchForCausalLM(config_from_stock(stock.config)).to(stock.dtype)
-    model.load_state_dict(weights_from_stock(stock.state_dict()))
+    model = GPT2ScratchForCausalLM(config_from_hf(stock.config)).to(stock.dtype)
+    model.load_state_dict(weights_from_hf(stock.state_dict()))
     model.generation_config = stock.generation_config
     return model.eval()
 
 
-def to_stock_gpt2(model: GPT2ScratchForCausalLM) -> GPT2LMHeadModel:
+def to_hf_gpt2(model: GPT2ScratchForCausalLM) -> GPT2LMHeadModel:
     """The same model as a `GPT2LMHeadModel`, on the same device and in the same dtype, in evaluation mode."""
-    stock = GPT2LMHeadModel(config_to_stock(model.config)).to(device=model.device, dtype=model.dtype)
-    stock.load_state_dict(weights_to_stock(model.state_dict()))
+    stock = GPT2LMHeadModel(config_to_hf(model.config)).to(device=model.device, dtype=model.dtype)
+    stock.load_state_dict(weights_to_hf(model.state_dict()))
     stock.generation_config = model.generation_config
     return stock.eval()
 
 
-def export_stock_gpt2(
+def save_as_hf_gpt2(
     model: GPT2ScratchForCausalLM,
     folder: str | os.PathLike,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -161,7 +161,7 @@ def export_stock_gpt2(
     Raises:
         ValueError: the exported model's logits differ from this model's by more than `tolerance`.
     """
-    stock = to_stock_gpt2(model)
+    stock = to_hf_gpt2(model)
     difference = largest_logit_difference(model, stock)
     if not difference <= tolerance:  # also catches NaN
         raise ValueError(

@@ -37,7 +37,7 @@ def next_token_loss(
         shift_labels: (B, T), labels that are already shifted, used in place of `labels`.
 
     Returns:
-        A float32 scalar, in nats a token.
+        A float32 scalar, in nats per token.
     """
     if shift_labels is None:
         assert labels is not None

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from transformers import AutoConfig, GPT2Config, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, from_stock_gpt2
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, from_hf_gpt2
 from train.settings.recipe import Recipe
 
 
@@ -54,7 +54,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
         )
     else:
         model = load_model(recipe.model.init_from, recipe.model)
-        check_length(model, "--block_size", recipe.data.block_size, recipe.model.init_from)
+        check_length(model, "--sequence_length", recipe.data.sequence_length, recipe.model.init_from)
     assert isinstance(model, GPT2ScratchForCausalLM)
     return model.to(torch.float32)  # the master weights; bf16 recipes train through autocast
 
@@ -62,7 +62,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTraine
 def load_model(source: str, settings: LoadSettings) -> GPT2ScratchForCausalLM:
     """Earlier weights: those of a run, a checkpoint, a Hub id, or a stock GPT-2."""
     if isinstance(AutoConfig.from_pretrained(source), GPT2Config):
-        model = from_stock_gpt2(source)
+        model = from_hf_gpt2(source)
         model.set_attn_implementation(settings.attn_implementation)
     else:
         model = GPT2ScratchForCausalLM.from_pretrained(source, attn_implementation=settings.attn_implementation)

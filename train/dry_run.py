@@ -11,7 +11,7 @@ from modeling_gpt2scratch.chunked_head import CHUNK_ROWS
 from train.build_model import build_config
 from train.data.files.shard_access import first_rows
 from train.data.files.sources import Source, find_source
-from train.data.rows.row_filter import Choice
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import row_to_text
 from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared
 from train.settings.recipe import Recipe
@@ -36,7 +36,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
         + (" (of a fresh model; --init_from decides)" if recipe.model.init_from else ""),
         f"tokens per step     {recipe.tokens_per_step:,} = {training.train_batch_size} sequences "
         f"x {training.gradient_accumulation_steps} accumulated x {training.world_size} processes "
-        f"x {recipe.data.block_size} tokens",
+        f"x {recipe.data.sequence_length} tokens",
         f"steps               {_describe_steps(recipe, tokenizer)}",
         f"memory per process  about {memory / GIB:.1f} GiB (weights, gradients and the optimizer's "
         f"averages {state / GIB:.1f}, activations and head {(memory - state) / GIB:.1f})",
@@ -53,7 +53,7 @@ def estimate_memory_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Re
     gradient of its weight.
     """
     training = recipe.training
-    tokens = training.per_device_train_batch_size * recipe.data.block_size
+    tokens = training.per_device_train_batch_size * recipe.data.sequence_length
     half = training.bf16 or training.fp16
     bytes_per_unit = 26 if half else 48
     # The setting has both names: transformers 5.17 knows only the second.
@@ -63,7 +63,7 @@ def estimate_memory_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Re
         blocks = tokens * config.n_embd * bytes_per_unit * config.n_layer
     if recipe.model.attn_implementation == "eager":
         # Scores, their softmax and the dropout mask: (B, H, T, T) each, in every block.
-        blocks += tokens * recipe.data.block_size * config.n_head * 9 * config.n_layer
+        blocks += tokens * recipe.data.sequence_length * config.n_head * 9 * config.n_layer
     head = min(CHUNK_ROWS, tokens) * config.vocab_size * 4 + config.vocab_size * config.n_embd * 4
     return state_bytes(config, parameters, recipe) + blocks + head
 
@@ -97,10 +97,10 @@ def _count_training_tokens(
     """Training tokens and how they are known: counted where the data is prepared, else judged by the first rows."""
     folder = cache_folder(recipe.data, source, tokenizer)
     if is_prepared(folder):
-        ledger = load_prepared(folder, source, recipe.data.block_size).ledger
-        return ledger.blocks["train"] * recipe.data.block_size, "counted"
+        statistics = load_prepared(folder, source, recipe.data.sequence_length).statistics
+        return statistics.blocks["train"] * recipe.data.sequence_length, "counted"
     first = first_rows(source, ROWS_TO_ESTIMATE_FROM)
-    choice = dataclasses.replace(Choice.from_arguments(recipe.data), contamination=None)  # which leaves out few
+    choice = dataclasses.replace(RowFilter.from_arguments(recipe.data), contamination=None)  # which leaves out few
     usable = [row for row in first if choice.judge(row)[0] is None]
     rows_total = source.count_rows()
     limits = [recipe.data.max_samples, rows_total and round(rows_total * len(usable) / len(first))]

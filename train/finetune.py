@@ -8,7 +8,7 @@
     accelerate launch train/finetune.py --method dpo --help                         # the settings of a method
 
 The run folder (`--output_dir`) then holds what that of a pre-training holds; with LoRA the merged model, and the
-adapter in `adapter/`. `results.json` has the exam, and the held-out loss of the pre-training, before and after.
+adapter in `adapter/`. `results.json` has the exam, and the validation loss of the pre-training, before and after.
 """
 
 import logging
@@ -84,7 +84,7 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
         check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)
     stop = GracefulStop()
     trainer = build_trainer(recipe, model, tokenizer, data, [stop, build_samples(recipe, tokenizer)])
-    logger.info("%s", data.ledger.render())
+    logger.info("%s", data.statistics.render())
     if recipe.training.should_save:
         trainer.check_room()
         recipe.save()
@@ -95,7 +95,7 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
     if recipe.training.should_save:
         note_before(recipe, before)
 
-    facts = {"parameters": parameters, "data": {**data.source.describe(), **data.ledger.to_dict()}}
+    facts = {"parameters": parameters, "data": {**data.source.describe(), **data.statistics.to_dict()}}
     page = RunReport(recipe.run_folder, facts, recipe.run.html_report)
     trainer.add_callback(page)
     with page.noting_failure():

@@ -25,7 +25,7 @@ def set_up_hardware(recipe: RunRecipe) -> None:
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(recipe.run.cpu_threads or max(1, available_cores() // local_processes))
         where += f", {torch.get_num_threads()} thread(s) each"
-    logger.info("%s; %s tokens a step", where, f"{recipe.tokens_per_step:,}")
+    logger.info("%s; %s tokens per step", where, f"{recipe.tokens_per_step:,}")
 
 
 def return_freed_memory(model: PreTrainedModel) -> None:

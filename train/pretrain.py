@@ -78,7 +78,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         data = load_training_data(recipe, tokenizer)
     except (ValueError, OSError) as error:  # rows that cannot be read, a Hub that cannot be reached, a full disk
         raise RunRefusedError(str(error)) from error
-    logger.info("%s", data.ledger.render())
+    logger.info("%s", data.statistics.render())
     if recipe.resume_from is not None:
         check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)
     stop = GracefulStop()
@@ -100,10 +100,10 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         trainer.accelerator.end_training()  # gloo's threads can abort a process that ends without
         return 128 + stop.signal_number
 
-    ledger = data.ledger
+    statistics = data.statistics
     if recipe.data.streaming:
-        ledger = trainer.stream_ledger
-        logger.info("The rows that were streamed:\n%s", ledger.render())
+        statistics = trainer.stream_statistics
+        logger.info("The rows that were streamed:\n%s", statistics.render())
     evaluation = trainer.evaluate_final_model()
     exam = take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)
     trainer.save_final_model()
@@ -116,13 +116,13 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
             "evaluation": evaluation,
             "exam": [dataclasses.asdict(result) for result in exam],
             "exam_before": [dataclasses.asdict(result) for result in exam_before],
-            "data": {**data.source.describe(), **ledger.to_dict()},
-            **({"held_out_data": data.ledger.to_dict()} if recipe.data.streaming else {}),
+            "data": {**data.source.describe(), **statistics.to_dict()},
+            **({"validation_data": data.statistics.to_dict()} if recipe.data.streaming else {}),
         }
         write_results(recipe.run_folder, results)
         draw_loss_curve(recipe.run_folder, trainer.state.log_history)
     page.finish()
-    logger.info("held-out loss %.4f, perplexity %.2f", evaluation["eval_loss"], evaluation["eval_perplexity"])
+    logger.info("validation loss %.4f, perplexity %.2f", evaluation["eval_loss"], evaluation["eval_perplexity"])
     logger.info("%s", render_exam(exam, exam_before) if exam else "")
     logger.info("Model, results and curve: %s", recipe.run_folder)
     trainer.accelerator.end_training()

@@ -124,7 +124,7 @@ def _of_recipe(recipe_file: Path | None) -> dict:
     found: dict = {"examples": recipe.get("sample_prompts") or GENERAL_EXAMPLES}
     if "sample_temperature" in recipe:
         found["temperature"] = recipe["sample_temperature"]
-    if length := recipe.get("block_size") or recipe.get("max_length"):
+    if length := recipe.get("sequence_length") or recipe.get("max_length"):
         found["context"] = length
     found["remember"] = "method" in recipe  # of post-training, on conversations
     return found

@@ -41,7 +41,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "n_head": 2,
         "n_embd": 16,
         "n_positions": 64,
-        "block_size": 32,
+        "sequence_length": 32,
         "validation_fraction": 0.1,
         "per_device_train_batch_size": 4,
         "max_steps": 4,

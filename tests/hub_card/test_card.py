@@ -39,11 +39,11 @@ def test_the_metadata_parses_again_with_all_figures(record, tmp_path):
     assert metadata.language == ["en", "fr"]
     assert metadata.datasets is None  # a local file is not on the Hub
     assert metadata.model_name == "tiny"
-    held_out = {
+    validation = {
         result.metric_type: result.metric_value for result in metadata.eval_results if not result.dataset_config
     }
-    assert held_out["loss"] == record.results["evaluation"]["eval_loss"]
-    assert held_out["perplexity"] == record.results["evaluation"]["eval_perplexity"]
+    assert validation["loss"] == record.results["evaluation"]["eval_loss"]
+    assert validation["perplexity"] == record.results["evaluation"]["eval_perplexity"]
     exam = {result.dataset_config: result.metric_value for result in metadata.eval_results if result.dataset_config}
     assert exam == {mark["exercise"]: mark["correct"] / mark["asked"] for mark in record.results["exam"]}
     assert set(exam) == {"memorization, known", "memorization, new"}
@@ -54,14 +54,14 @@ def test_figures_stand_in_the_text(record):
     results = record.results
     assert line_of(card, "| parameters") == f"| parameters | {results['parameters']:,} |"
     assert line_of(card, "| tokens seen") == "| tokens seen | 512 |"
-    assert line_of(card, "| loss, nats") == f"| loss, nats a token | {results['evaluation']['eval_loss']:.4f} |"
+    assert line_of(card, "| loss, nats") == f"| loss, nats per token | {results['evaluation']['eval_loss']:.4f} |"
     assert line_of(card, "| read") == "| read | 60 |  |"
     assert line_of(card, "| language: fr").startswith("| language: fr | 15 |")
     known = next(mark for mark in results["exam"] if mark["exercise"] == "memorization, known")
     low, high = share_interval(known["correct"], known["asked"])
     assert line_of(card, "| memorization, known").endswith(f"| {low:.1%} to {high:.1%} |")
     assert "`n_embd` | 16" in card
-    assert "![training and held-out loss over tokens](loss_curve.png)" in card
+    assert "![training and validation loss over tokens](loss_curve.png)" in card
     assert f"Q: What follows 3?\n\n{record.samples[-1]['text']}\n```" in card
     assert len(record.samples) == 1  # of the last step only
     assert f"torch {results['versions']['torch']}" in card
@@ -88,7 +88,7 @@ def test_a_missing_figure_shows_as_missing(record):
         "hardware",
         "loss, nats",
         "perplexity",
-        "tokens a second",
+        "tokens per second",
     ):
         assert line_of(card, f"| {start}").endswith("| not recorded |"), start
     for missing in ("Loss curve: ", "Samples: ", "Exam: ", "Rows and tokens: ", "Versions: ", "Commit of the code: "):

@@ -50,9 +50,9 @@ def test_losses_marks_and_comparison_stand_in_the_card(evaluated_run):
     found = json.loads((evaluated_run / "evaluation.json").read_text())
     assert record.evaluation == found
     card = render_card(record, "you/tiny")
-    overall = found["held_out"]["overall"]
+    overall = found["validation"]["overall"]
     assert f"| all | {overall['rows']} | {overall['loss']:.3f}" in card
-    assert "| language: fr |" in card or len(found["held_out"]["by_language"]) == 1
+    assert "| language: fr |" in card or len(found["validation"]["by_language"]) == 1
     low, high = found["exam"]["overall"]["exact_match_interval"]
     assert f"| {low:.1%} to {high:.1%} |" in card
     for test in found["comparisons"][0]["tests"]:
@@ -91,4 +91,4 @@ def test_an_evaluation_of_other_weights_is_left_out_and_said(evaluated_run, tmp_
     main_branch = stage(evaluated_run, place, "you/tiny", with_stock=False)["main"]
     assert not {"evaluation.json", "evaluation.png"} & {path.name for path in main_branch.iterdir()}
     assert "is of other weights" in caplog.text
-    assert "bits a byte" not in (main_branch / "README.md").read_text()
+    assert "bits per byte" not in (main_branch / "README.md").read_text()

@@ -60,7 +60,7 @@ def test_a_model_that_stock_gpt2_does_not_compute_is_refused_with_the_way_out(fi
     def refuse(*_):
         raise ValueError("The exported GPT-2 differs.")
 
-    monkeypatch.setattr("hub_card.staging.export_stock_gpt2", refuse)
+    monkeypatch.setattr("hub_card.staging.save_as_hf_gpt2", refuse)
     with pytest.raises(ValueError, match="--without_stock"):
         stage(finished_run, tmp_path, "you/tiny")
 

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from modeling_gpt2scratch.hf_gpt2 import config_to_stock, weights_from_stock
+from modeling_gpt2scratch.hf_gpt2 import config_to_hf, weights_from_hf
 
 
 # An installed package wins over the code saved in a folder, so a child process that shall prove the saved code must not
@@ -82,14 +82,14 @@ def tiny_model(tiny_config, randomise):
 
 @pytest.fixture
 def tiny_stock(tiny_config, randomise):
-    return randomise(GPT2LMHeadModel(config_to_stock(tiny_config))).eval()
+    return randomise(GPT2LMHeadModel(config_to_hf(tiny_config))).eval()
 
 
 @pytest.fixture
 def twins(tiny_config, tiny_stock):
     """A stock GPT-2 with random weights, and our model with the same."""
     ours = GPT2ScratchForCausalLM(tiny_config)
-    ours.load_state_dict(weights_from_stock(tiny_stock.state_dict()))
+    ours.load_state_dict(weights_from_hf(tiny_stock.state_dict()))
     return tiny_stock, ours.eval()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from modeling_gpt2scratch.hf_gpt2 import config_from_stock
+from modeling_gpt2scratch.hf_gpt2 import config_from_hf
 
 
 def test_defaults_are_gpt2_124m():
@@ -24,7 +24,7 @@ def test_defaults_are_gpt2_124m():
 def test_published_sizes_have_their_parameter_counts(four_sizes, size):
     stock_config, parameters = four_sizes[size]
     with torch.device("meta"):
-        assert GPT2ScratchForCausalLM(config_from_stock(stock_config)).num_parameters() == parameters
+        assert GPT2ScratchForCausalLM(config_from_hf(stock_config)).num_parameters() == parameters
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from modeling_gpt2scratch import GPT2ScratchForCausalLM, export_stock_gpt2, from_stock_gpt2, to_stock_gpt2
+from modeling_gpt2scratch import GPT2ScratchForCausalLM, from_hf_gpt2, save_as_hf_gpt2, to_hf_gpt2
 from modeling_gpt2scratch.gelu import GELU
 from modeling_gpt2scratch.hf_gpt2 import (
-    config_from_stock,
-    config_to_stock,
+    config_from_hf,
+    config_to_hf,
     largest_logit_difference,
-    weights_from_stock,
-    weights_to_stock,
+    weights_from_hf,
+    weights_to_hf,
 )
 
 
@@ -45,7 +45,7 @@ def test_the_gradient_of_every_parameter_agrees(same_models, input_ids, implemen
     stock.train()(input_ids, labels=input_ids).loss.backward()
     ours.train()(input_ids, labels=input_ids, skip_logits=skip_logits).loss.backward()
     expected = {name: parameter.grad for name, parameter in stock.named_parameters()}
-    found = weights_to_stock({name: parameter.grad for name, parameter in ours.named_parameters()})
+    found = weights_to_hf({name: parameter.grad for name, parameter in ours.named_parameters()})
     assert found.keys() == expected.keys()
     for name in expected:
         assert expected[name].abs().max() > 0, name
@@ -81,8 +81,8 @@ def test_greedy_tokens_of_padded_prompts_agree(same_models, input_ids, implement
 def test_the_full_size_agrees():
     torch.manual_seed(0)
     stock = GPT2LMHeadModel(GPT2Config(resid_pdrop=0, embd_pdrop=0, attn_pdrop=0))
-    ours = GPT2ScratchForCausalLM(config_from_stock(stock.config))
-    ours.load_state_dict(weights_from_stock(stock.state_dict()))
+    ours = GPT2ScratchForCausalLM(config_from_hf(stock.config))
+    ours.load_state_dict(weights_from_hf(stock.state_dict()))
     ids = torch.randint(50257, (1, 48))
     expected, found = stock(ids, labels=ids), ours(ids, labels=ids, skip_logits=False)
     torch.testing.assert_close(found.logits, expected.logits, atol=2e-5, rtol=0)
@@ -91,28 +91,28 @@ def test_the_full_size_agrees():
 
 def test_weights_survive_the_way_there_and_back(tiny_model, tiny_stock):
     ours = tiny_model.state_dict()
-    back = weights_from_stock(weights_to_stock(ours))
+    back = weights_from_hf(weights_to_hf(ours))
     assert back.keys() == ours.keys()
     assert all(torch.equal(back[name], ours[name]) for name in ours)
     stock = tiny_stock.state_dict()
-    back = weights_to_stock(weights_from_stock(stock))
+    back = weights_to_hf(weights_from_hf(stock))
     assert back.keys() == stock.keys()
     assert all(torch.equal(back[name], stock[name]) for name in stock)
 
 
 def test_the_configs_of_all_four_sizes_convert_and_count(four_sizes):
     for name, (stock, parameters) in four_sizes.items():
-        config = config_from_stock(stock)
+        config = config_from_hf(stock)
         with torch.device("meta"):
             assert GPT2ScratchForCausalLM(config).num_parameters() == parameters, name
-        back = config_to_stock(config)
+        back = config_to_hf(config)
         assert (back.n_embd, back.n_layer, back.n_head) == (stock.n_embd, stock.n_layer, stock.n_head)
         assert back.to_dict()["n_ctx"] == stock.n_positions  # llama.cpp's converter asks for it
 
 
 def test_a_stock_folder_loads(tiny_stock, tmp_path, input_ids):
     tiny_stock.save_pretrained(tmp_path)
-    ours = from_stock_gpt2(tmp_path)
+    ours = from_hf_gpt2(tmp_path)
     assert not ours.training
     assert ours.lm_head.weight is ours.transformer.token_embedding.weight
     assert ours.generation_config.eos_token_id == tiny_stock.generation_config.eos_token_id
@@ -120,11 +120,11 @@ def test_a_stock_folder_loads(tiny_stock, tmp_path, input_ids):
 
 
 def test_an_untied_stock_model_keeps_its_own_head(tiny_config, tmp_path, input_ids, randomise):
-    stock_config = config_to_stock(tiny_config)
+    stock_config = config_to_hf(tiny_config)
     stock_config.tie_word_embeddings = False
     stock = randomise(GPT2LMHeadModel(stock_config)).eval()
     stock.save_pretrained(tmp_path)
-    ours = from_stock_gpt2(tmp_path)
+    ours = from_hf_gpt2(tmp_path)
     assert ours.lm_head.weight is not ours.transformer.token_embedding.weight
     torch.testing.assert_close(ours(input_ids).logits, stock(input_ids).logits, atol=2e-6, rtol=1e-5)
 
@@ -141,17 +141,17 @@ def test_an_untied_stock_model_keeps_its_own_head(tiny_config, tmp_path, input_i
 )
 def test_a_variant_that_is_not_computed_is_refused(field, value):
     with pytest.raises(ValueError, match=f"{field}={value!r}"):
-        config_from_stock(GPT2Config(**{field: value}))
+        config_from_hf(GPT2Config(**{field: value}))
 
 
 def test_half_precision_stays_half(tiny_model):
-    assert to_stock_gpt2(tiny_model.to(torch.bfloat16)).dtype == torch.bfloat16
+    assert to_hf_gpt2(tiny_model.to(torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_the_export_opens_as_a_plain_gpt2_where_this_package_is_absent(
     tiny_model, tmp_path, tokenizer, run_without_package
 ):
-    export_stock_gpt2(tiny_model, tmp_path / "exported", tokenizer=tokenizer)
+    save_as_hf_gpt2(tiny_model, tmp_path / "exported", tokenizer=tokenizer)
     code = """
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
     assert type(model) is GPT2LMHeadModel
@@ -167,11 +167,11 @@ def test_the_export_opens_as_a_plain_gpt2_where_this_package_is_absent(
 def test_a_changed_block_is_not_exported(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(GELU, "forward", lambda self, x: torch.relu(x))
     with pytest.raises(ValueError, match=r"differs from this model by .* nothing was written"):
-        export_stock_gpt2(tiny_model, tmp_path / "exported")
+        save_as_hf_gpt2(tiny_model, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
 
 
 def test_the_comparison_leaves_the_models_mode_alone(tiny_model):
     tiny_model.train()
-    assert largest_logit_difference(tiny_model, to_stock_gpt2(tiny_model)) < 1e-5
+    assert largest_logit_difference(tiny_model, to_hf_gpt2(tiny_model)) < 1e-5
     assert tiny_model.training

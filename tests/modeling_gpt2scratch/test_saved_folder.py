@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, GPT2ScratchModel, export_stock_gpt2
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, GPT2ScratchModel, save_as_hf_gpt2
 
 
 CODE_FILES = {
@@ -109,7 +109,7 @@ def test_files_are_as_readable_as_the_user_wants_them(tiny_model, tokenizer, tmp
     try:
         tiny_model.save_pretrained(tmp_path / "custom")
         tokenizer.save_pretrained(tmp_path / "custom")
-        export_stock_gpt2(tiny_model, tmp_path / "exported", tokenizer=tokenizer)
+        save_as_hf_gpt2(tiny_model, tmp_path / "exported", tokenizer=tokenizer)
         tiny_model.save_pretrained(tmp_path / "sharded", max_shard_size="50KB")
     finally:
         os.umask(before)

@@ -16,7 +16,7 @@ from modeling_gpt2scratch import (
     GPT2ScratchForSequenceClassification,
     GPT2ScratchForTokenClassification,
 )
-from modeling_gpt2scratch.hf_gpt2 import config_to_stock, weights_from_stock
+from modeling_gpt2scratch.hf_gpt2 import config_to_hf, weights_from_hf
 
 
 # Our class, stock's, the Auto class, and the name of the head's layer in either.
@@ -50,7 +50,7 @@ def label_config(tiny_config):
 
 def twins_with(head, config, randomise):
     our_class, stock_class, _, head_names = head
-    stock_config = config_to_stock(config)
+    stock_config = config_to_hf(config)
     stock_config.num_labels, stock_config.pad_token_id = config.num_labels, config.pad_token_id
     stock = randomise(stock_class(stock_config)).eval()
     body, weights = {}, {}
@@ -61,7 +61,7 @@ def twins_with(head, config, randomise):
         else:
             body[name] = tensor
     ours = our_class(config)
-    ours.load_state_dict(weights | weights_from_stock(body))
+    ours.load_state_dict(weights | weights_from_hf(body))
     return stock, ours.eval()
 
 

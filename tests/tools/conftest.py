@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, export_stock_gpt2
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, save_as_hf_gpt2
 
 
 QUESTIONS = {
@@ -53,7 +53,7 @@ def custom_folder(learned, tokenizer, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def exported_folder(learned, tokenizer, tmp_path_factory) -> Path:
     """The same model as a plain GPT-2."""
-    return export_stock_gpt2(learned, tmp_path_factory.mktemp("exported"), tokenizer=tokenizer)
+    return save_as_hf_gpt2(learned, tmp_path_factory.mktemp("exported"), tokenizer=tokenizer)
 
 
 @pytest.fixture(scope="session")

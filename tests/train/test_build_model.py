@@ -54,5 +54,5 @@ def test_a_run_can_start_from_a_stock_gpt2(recipe, tokenizer, tmp_path):
 
 def test_a_block_longer_than_the_loaded_context_is_refused(recipe, tokenizer, tmp_path):
     build_model(recipe("--n_positions", "32"), tokenizer).save_pretrained(tmp_path / "short")
-    with pytest.raises(ValueError, match="block_size 48 is longer than the context"):
-        build_model(recipe("--init_from", str(tmp_path / "short"), "--block_size", "48"), tokenizer)
+    with pytest.raises(ValueError, match="sequence_length 48 is longer than the context"):
+        build_model(recipe("--init_from", str(tmp_path / "short"), "--sequence_length", "48"), tokenizer)

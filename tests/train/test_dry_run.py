@@ -52,7 +52,7 @@ def test_muon_keeps_one_average_of_the_blocks_matrices(recipe, tokenizer):
 @pytest.mark.parametrize("dropout", ["0", "0.1"])
 def test_the_memory_estimate_is_near_what_a_step_takes(recipe, tokenizer, dropout):
     """Counted by torch's profiler: what is allocated and not freed, at its peak, over a whole training step."""
-    words = ["--n_embd", "128", "--n_layer", "4", "--block_size", "64", "--per_device_train_batch_size", "16"]
+    words = ["--n_embd", "128", "--n_layer", "4", "--sequence_length", "64", "--per_device_train_batch_size", "16"]
     words += ["--embd_pdrop", dropout, "--attn_pdrop", dropout, "--resid_pdrop", dropout]
     plan = recipe(*words)
     model = build_model(plan, tokenizer).train()

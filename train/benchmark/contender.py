@@ -36,7 +36,7 @@ from train.data.files.shard_access import rows_of
 from train.data.files.shard_reading import ROWS_PER_BATCH
 from train.data.files.sources import SAMPLE_FOLDER, find_source
 from train.data.rows.synth import reason_to_drop, row_to_text
-from train.data.sequences.packing import collate_blocks
+from train.data.sequences.packing import collate_sequences
 from train.data.sequences.prepare import prepare_data
 from train.hardware import available_cores, return_freed_memory, set_up_hardware
 from train.settings.arguments import DataArguments
@@ -113,7 +113,12 @@ def build_ours(case: Case, blocks: Dataset, folder: str) -> Trainer:
     """Our model under our Trainer, as `train/pretrain.py` sets them up."""
     dropouts = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), case.dropout)
     recipe_file = Path(folder, "benchmark.yaml")
-    settings = {**training_settings(case, folder), **dropouts, "block_size": case.length, "n_positions": case.length}
+    settings = {
+        **training_settings(case, folder),
+        **dropouts,
+        "sequence_length": case.length,
+        "n_positions": case.length,
+    }
     recipe_file.write_text(json.dumps(settings))
     recipe = RecipeParser().parse_recipe(["--config", str(recipe_file)])
     set_up_hardware(recipe)
@@ -125,7 +130,7 @@ def build_ours(case: Case, blocks: Dataset, folder: str) -> Trainer:
         args=recipe.training,
         train_dataset=blocks,
         eval_dataset=blocks.select(range(case.batch * recipe.training.world_size)),
-        data_collator=collate_blocks,
+        data_collator=collate_sequences,
         recipe=recipe,
         data_name="benchmark",
     )
@@ -185,9 +190,9 @@ def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
         turns.begin()
         if side == "ours":
             arguments = DataArguments(
-                dataset=str(rows_file), block_size=case.length, data_cache_dir=str(Path(folder, str(turn)))
+                dataset=str(rows_file), sequence_length=case.length, data_cache_dir=str(Path(folder, str(turn)))
             )
-            tokens = sum(prepare_data(arguments, tokenizer).ledger.tokens.values())
+            tokens = sum(prepare_data(arguments, tokenizer).statistics.tokens.values())
         else:
             encoded = (
                 encoding

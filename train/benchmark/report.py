@@ -47,7 +47,7 @@ def write_json(path: Path, report: dict) -> None:
 
 
 def draw(path: Path, report: dict) -> None:
-    """Bars of time and memory for the cases; lines of tokens a second for the sweeps, where there are any."""
+    """Bars of time and memory for the cases; lines of tokens per second for the sweeps, where there are any."""
     from matplotlib.figure import Figure  # needed once, at the end
 
     cases = [result for result in report["cases"] if "failed" not in result]
@@ -93,6 +93,6 @@ def _draw_lines(axes, swept: list[dict], fixed: str, varied: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"{varied} ({fixed} {most_frequent})")
-    axes.set_ylabel("tokens a second, training")
+    axes.set_ylabel("tokens per second, training")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -15,12 +15,12 @@ def show_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-# What TRL's trainers say of dpo and grpo, in training and on held-out rows.
+# What TRL's trainers say of dpo and grpo, in training and on validation rows.
 POST_TRAINING: dict[str, Callable[[float], str]] = {
     "rewards/accuracies": "pairs in order {:.1%}".format,
     "rewards/margins": "margin {:.3f}".format,
-    "rewards/answer_is_right/mean": "right {:.1%}".format,
-    "rewards/form_is_right/mean": "in form {:.1%}".format,
+    "rewards/accuracy_reward/mean": "right {:.1%}".format,
+    "rewards/format_reward/mean": "in form {:.1%}".format,
     "completions/mean_length": "{:.1f} tokens an answer".format,
     "entropy": "entropy {:.3f}".format,
     "kl": "kl {:.4f}".format,
@@ -28,7 +28,7 @@ POST_TRAINING: dict[str, Callable[[float], str]] = {
 # How the figures of a log line are shown, in this order; others follow as they are.
 SHOWN: dict[str, Callable[[float], str]] = {
     "loss": "loss {:.4f}".format,
-    "eval_loss": "held-out loss {:.4f}".format,
+    "eval_loss": "validation loss {:.4f}".format,
     "eval_perplexity": "perplexity {:,.2f}".format,
     "grad_norm": "grad norm {:.3g}".format,
     "learning_rate": "lr {:.3g}".format,

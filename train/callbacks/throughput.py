@@ -10,7 +10,7 @@ from train.callbacks.peak_memory import peak_memory_bytes
 from train.callbacks.step_clock import StepClock
 
 
-class Telemetry:
+class Throughput:
     """Counts on the host alone: no figure makes a device wait.
 
     Args:

@@ -6,7 +6,7 @@
 
 The answer shows as it is written, its reasoning dimmed. Ctrl-C stops the answer; /help lists the commands.
 
-transformers chats with what export_stock_gpt2 writes (it serves no custom code), by the folder's chat template:
+transformers chats with what save_as_hf_gpt2 writes (it serves no custom code), by the folder's chat template:
 
     transformers serve EXPORT                                      # in one terminal, and in another
     transformers chat EXPORT http://localhost:8000/v1 max_new_tokens=64 do_sample=False

@@ -11,7 +11,7 @@ from train.data.rows.synth import question_to_ids
 
 RECIPE_FILE = "recipe.yaml"  # as in train.settings.recipe, which takes longer to import than the rest of a chat
 # Settings of a recipe that bound the positions that a run has trained.
-LENGTH_SETTINGS = ("block_size", "max_length")
+LENGTH_SETTINGS = ("sequence_length", "max_length")
 
 
 @dataclass

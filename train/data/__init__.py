@@ -1,1 +1,1 @@
-"""Rows in SYNTH's schema to memory-mapped blocks of tokens: sources, synth, ledger, packing, prepare."""
+"""Rows in SYNTH's schema to memory-mapped blocks of tokens: sources, synth, statistics, packing, prepare."""

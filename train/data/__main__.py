@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.files.sources import find_source
-from train.data.rows.row_filter import Choice
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.row_limit import Limit
 from train.data.sequences.chunk_pool import prepare_pieces
 from train.data.sequences.chunks import PieceSettings
@@ -59,7 +59,7 @@ def prepare(recipe_words: list[str], part: str | None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
     if part is None:
         data = prepare_data(arguments, tokenizer)
-        logger.info("%s\n\n%s", data.ledger.render(), data.folder)
+        logger.info("%s\n\n%s", data.statistics.render(), data.folder)
         return
     if arguments.max_samples is not None or arguments.max_tokens is not None:
         raise ValueError(
@@ -70,8 +70,10 @@ def prepare(recipe_words: list[str], part: str | None) -> None:
     shards = shards_of_part(part, len(source.shards))
     folder = cache_folder(arguments, source, tokenizer)
     if shards and not is_prepared(folder):
-        settings = PieceSettings(folder, arguments.block_size, arguments.packing, arguments.broken_shards == "skip")
-        choice = Choice.from_arguments(arguments)
+        settings = PieceSettings(
+            folder, arguments.sequence_length, arguments.packing, arguments.broken_shards == "skip"
+        )
+        choice = RowFilter.from_arguments(arguments)
         prepare_pieces(settings, source, choice, tokenizer, arguments.dataset_num_proc, Limit(), shards=shards)
     if not shards:
         logger.info("Part %s of %d files is empty: there is nothing to do.", part, len(source.shards))

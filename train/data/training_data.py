@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.files.shard_reading import check_file
 from train.data.files.sources import Source
-from train.data.rows.row_filter import Choice
-from train.data.rows.statistics import Ledger
+from train.data.rows.row_filter import RowFilter
+from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Row
-from train.data.sequences.packing import CollateDocuments, collate_blocks
-from train.data.sequences.prepare import NOT_IN_THE_BLOCKS, prepare_data, prepare_held_out
-from train.data.sequences.prepared_sequences import TokenBlocks
-from train.data.sequences.streamed_sequences import Place, StreamedBlocks, StreamSettings
+from train.data.sequences.packing import CollateDocuments, collate_sequences
+from train.data.sequences.prepare import NOT_IN_THE_BLOCKS, prepare_data, prepare_validation
+from train.data.sequences.prepared_sequences import PreparedSequences
+from train.data.sequences.streamed_sequences import Place, StreamedSequences, StreamSettings
 from train.errors import RunRefusedError
 from train.settings.recipe import Recipe
 from train.trainer.streaming import read_places
@@ -30,15 +30,15 @@ class TrainingData:
     train, validation: blocks.
     collate: makes batches of them.
     name: the SHA-256 of the training tokens; of a stream, of what decides them.
-    ledger: what became of the rows; of a stream, of the held-out ones.
+    statistics: what became of the rows; of a stream, of the held-out ones.
     is_known: for each row, whether its seed article is one that is trained on; `None` where a stream will show.
     """
 
     train: Dataset
-    validation: TokenBlocks
+    validation: PreparedSequences
     collate: Callable[[list[dict]], dict]
     name: str
-    ledger: Ledger
+    statistics: DatasetStatistics
     source: Source
     is_known: Callable[[list[Row]], list[bool] | None]
 
@@ -52,14 +52,14 @@ def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Tr
     """
     settings = recipe.data
     writes = recipe.training.local_process_index == 0
-    collate: Any = collate_blocks if settings.packing == "concat" else CollateDocuments(tokenizer.eos_token_id)
+    collate: Any = collate_sequences if settings.packing == "concat" else CollateDocuments(tokenizer.eos_token_id)
     if settings.streaming:
-        held_out = prepare_held_out(settings, tokenizer, writes)
-        stream = _open_stream(recipe, tokenizer, held_out.source, held_out.folder)
-        name = _stream_name(recipe, held_out.source)
+        validation = prepare_validation(settings, tokenizer, writes)
+        stream = _open_stream(recipe, tokenizer, validation.source, validation.folder)
+        name = _stream_name(recipe, validation.source)
         return TrainingData(
-            *(stream, held_out.validation.first(settings.max_eval_blocks or 0), collate, name),
-            *(held_out.ledger, held_out.source, lambda rows: None),
+            *(stream, validation.validation.first(settings.max_eval_sequences or 0), collate, name),
+            *(validation.statistics, validation.source, lambda rows: None),
         )
     data = prepare_data(settings, tokenizer, writes)
     # Whole batches only: every step then sees the same number of tokens, whatever the number of processes.
@@ -67,20 +67,20 @@ def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Tr
     if not train_blocks:
         raise RunRefusedError(
             f"{len(data.train):,} training blocks do not fill one batch of {recipe.sequences_per_step:,}: lower "
-            "--per_device_train_batch_size, --gradient_accumulation_steps or --block_size, or give more rows."
+            "--per_device_train_batch_size, --gradient_accumulation_steps or --sequence_length, or give more rows."
         )
     return TrainingData(
         train=data.train.first(train_blocks),
-        validation=data.validation.first(settings.max_eval_blocks or len(data.validation)),
+        validation=data.validation.first(settings.max_eval_sequences or len(data.validation)),
         collate=collate,
-        name=data.ledger.sha256["train"],
-        ledger=data.ledger,
+        name=data.statistics.sha256["train"],
+        statistics=data.statistics,
         source=data.source,
         is_known=data.trained_on_article,
     )
 
 
-def _open_stream(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, source: Source, folder: Path) -> StreamedBlocks:
+def _open_stream(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, source: Source, folder: Path) -> StreamedSequences:
     settings, training = recipe.data, recipe.training
     streams = training.world_size * max(1, training.dataloader_num_workers)
     places: dict[int, Place] = {}
@@ -100,8 +100,8 @@ def _open_stream(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, source: Sou
             check_file(Path(shard.name), str(shard))
     stream_settings = StreamSettings(
         source=source,
-        choice=Choice.from_arguments(settings),
-        block_size=settings.block_size,
+        choice=RowFilter.from_arguments(settings),
+        sequence_length=settings.sequence_length,
         packing=settings.packing,
         shuffle_buffer=settings.shuffle_buffer,
         skip_broken=settings.broken_shards == "skip",
@@ -109,7 +109,7 @@ def _open_stream(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, source: Sou
         streams=streams,
         folder=folder / "fetched" / f"process-{training.process_index}",
     )
-    return StreamedBlocks(
+    return StreamedSequences(
         stream_settings, tokenizer, training.process_index, training.world_size, batches_before, places
     )
 

@@ -1,6 +1,6 @@
-"""How good a model is: held-out loss, an exam, tasks of lm-evaluation-harness; beside other models, with tests.
+"""How good a model is: validation loss, an exam, tasks of lm-evaluation-harness; beside other models, with tests.
 
-python -m train.evaluation runs/demo                                      # held-out loss and exam
+python -m train.evaluation runs/demo                                      # validation loss and exam
 python -m train.evaluation runs/demo --tasks hellaswag piqa               # and tasks of lm-eval
 python -m train.evaluation runs/demo --compare openai-community/gpt2      # is one better by more than chance?
 python -m train.evaluation you/name --rows rows.parquet --exam exam.jsonl # any model with GPT-2's tokenizer, any rows
@@ -25,7 +25,7 @@ from accelerate import PartialState
 from train.evaluation.exam.exam_record import count_too_long
 from train.evaluation.exam.questions import choose_questions
 from train.evaluation.findings import Findings, Plan, compare, comparison_notes, comparison_record, examine
-from train.evaluation.losses.validation_rows import HeldOutRows, demo_recipe, read_given, read_held_out
+from train.evaluation.losses.validation_rows import ValidationRows, demo_recipe, read_given, read_validation
 from train.evaluation.opened_model import OpenedModel, open_model
 from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import EVALUATION_FILE, FORMAT, keep_earlier, read_evaluation, write_evaluation
@@ -77,7 +77,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--max_rows", type=int, default=1000, help="rows to score, at most (default: 1000)")
     parser.add_argument(
         "--exam",
-        help="'sample', or a .parquet or .jsonl file of rows (default: the recipe's; else held-out rows with short "
+        help="'sample', or a .parquet or .jsonl file of rows (default: the recipe's; else validation rows with short "
         "answers)",
     )
     parser.add_argument(
@@ -86,7 +86,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
         help="tokens of an answer, reasoning included (default: the recipe's, else 128 or half of the context)",
     )
     parser.add_argument("--max_questions", type=int, default=500, help="questions to ask, at most (default: 500)")
-    parser.add_argument("--no_loss", action="store_true", help="leave out the held-out loss")
+    parser.add_argument("--no_loss", action="store_true", help="leave out the validation loss")
     parser.add_argument("--no_exam", action="store_true", help="leave out the exam")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="of lm-eval, as hellaswag arc_easy piqa mmlu")
     parser.add_argument("--task_folder", help="of task files of your own, in lm-eval's YAML form")
@@ -123,14 +123,14 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
         task_manager = find_tasks(tasks)
     this, *others = opened = [open_model(name) for name in (arguments.model, *arguments.compare)]
     folder = output_folder(this, arguments.output_dir)
-    held_out = choose_rows(this, arguments)
+    validation = choose_rows(this, arguments)
     questions = None
     if not arguments.no_exam:
-        questions = choose_questions(this, arguments.exam, arguments.exam_tokens, held_out, arguments.max_questions)
+        questions = choose_questions(this, arguments.exam, arguments.exam_tokens, validation, arguments.max_questions)
         for model in opened:
             count_too_long(model, questions)  # before anything that takes long
     plan = Plan(
-        None if arguments.no_loss else held_out,
+        None if arguments.no_loss else validation,
         all(model.reads_after_end_of_text for model in opened),
         *(questions, tasks, task_manager),
     )
@@ -157,7 +157,7 @@ def read_earlier(folder: Path) -> dict | None:
         return None
 
 
-def choose_rows(opened: OpenedModel, arguments: argparse.Namespace) -> HeldOutRows | None:
+def choose_rows(opened: OpenedModel, arguments: argparse.Namespace) -> ValidationRows | None:
     """The rows of `--rows`, else those that the model's recipe held out; for a model without one, the demo's."""
     if arguments.no_loss and (arguments.no_exam or arguments.exam):
         return None
@@ -165,7 +165,7 @@ def choose_rows(opened: OpenedModel, arguments: argparse.Namespace) -> HeldOutRo
         return read_given(arguments.rows, arguments.max_rows)
     trained_on = opened.trained_on or demo_recipe()
     try:
-        return read_held_out(trained_on.data, opened.tokenizer, arguments.max_rows)
+        return read_validation(trained_on.data, opened.tokenizer, arguments.max_rows)
     except ValueError:
         if arguments.no_loss:
             return None  # the exam may do without

@@ -10,7 +10,7 @@ from train.evaluation.exam.exam_record import take_whole_exam
 from train.evaluation.exam.questions import Questions
 from train.evaluation.losses.document_scores import DocumentScore, Reading, score_documents, to_documents
 from train.evaluation.losses.loss_figures import GROUPS, grouped, loss_record
-from train.evaluation.losses.validation_rows import HeldOutRows
+from train.evaluation.losses.validation_rows import ValidationRows
 from train.evaluation.opened_model import OpenedModel
 from train.evaluation.tasks.lm_eval_tasks import TaskSettings, run_tasks
 
@@ -24,7 +24,7 @@ class Plan:
         tasks, task_manager: go together.
     """
 
-    held_out: HeldOutRows | None
+    validation: ValidationRows | None
     score_first: bool
     questions: Questions | None
     tasks: TaskSettings | None = None
@@ -36,7 +36,7 @@ class Findings:
     """Of one model.
 
     Args:
-        record: the parts of evaluation.json that are the model's: model, held_out, exam, tasks.
+        record: the parts of evaluation.json that are the model's: model, validation, exam, tasks.
         token_ids, scores: of each row.
         right: for each question.
         task_marks: see `TaskResults`.
@@ -52,20 +52,20 @@ class Findings:
 def examine(opened: OpenedModel, plan: Plan) -> Findings:
     """Measure all that is planned; all processes of a distributed run must call this."""
     findings = Findings({"model": {**opened.describe(), "window_tokens": opened.window}})
-    if plan.held_out is not None:
-        documents = to_documents(plan.held_out.rows, opened.tokenizer)
+    if plan.validation is not None:
+        documents = to_documents(plan.validation.rows, opened.tokenizer)
         reading = Reading(opened.window, opened.reads_after_end_of_text, plan.score_first)
         findings.token_ids = [document.token_ids for document in documents]
         findings.scores = score_documents(opened.model, documents, reading, opened.tokenizer.eos_token_id)
         if not all(math.isfinite(score.nats) for score in findings.scores):
             raise ValueError(f"{opened.label}: its loss is not a number or infinite: its weights are damaged.")
-        findings.record["held_out"] = {
-            "rows": plan.held_out.description,
+        findings.record["validation"] = {
+            "rows": plan.validation.description,
             "rows_used": len(documents),
-            "rows_found": len(plan.held_out.found),
-            "all_read": plan.held_out.all_read,
+            "rows_found": len(plan.validation.found),
+            "all_read": plan.validation.all_read,
             "first_token_scored": plan.score_first,
-            **loss_record(plan.held_out.rows, findings.scores),
+            **loss_record(plan.validation.rows, findings.scores),
         }
     if plan.questions is not None:
         findings.record["exam"], findings.right = take_whole_exam(opened, plan.questions)
@@ -84,8 +84,8 @@ def compare(this: Findings, others: list[Findings], plan: Plan) -> list[list[Pai
 
 def _tests(this: Findings, other: Findings, plan: Plan) -> list[PairedTest]:
     tests = []
-    if plan.held_out is not None:
-        tests += _loss_tests(this, other, plan.held_out.rows)
+    if plan.validation is not None:
+        tests += _loss_tests(this, other, plan.validation.rows)
     if plan.questions is not None:
         exercises = _exercises(plan.questions)
         for group, numbers in _overall_and_groups({"exercise": exercises}, len(exercises)).items():
@@ -98,7 +98,7 @@ def _tests(this: Findings, other: Findings, plan: Plan) -> list[PairedTest]:
 
 
 def _loss_tests(this: Findings, other: Findings, rows: list[Row]) -> list[PairedTest]:
-    """Of losses a token where both read the same tokens, else of bits a byte."""
+    """Of losses a token where both read the same tokens, else of bits per byte."""
     names = {kind: [name_of(row) for row in rows] for kind, name_of in GROUPS.items()}
     groups = _overall_and_groups(names, len(rows))
     same_tokens = this.token_ids == other.token_ids
@@ -156,7 +156,7 @@ def comparison_notes(this: OpenedModel, other: OpenedModel, same_tokens: bool, r
     notes = []
     if not same_tokens:
         notes.append(
-            "The two tokenizers cut the texts otherwise, so losses a token cannot be compared; bits a byte can."
+            "The two tokenizers cut the texts otherwise, so losses a token cannot be compared; bits per byte can."
         )
     if other.trained_on is None:
         notes.append(f"What {other.label} was trained on is not known: it may have seen these rows.")

@@ -173,5 +173,5 @@ def to_trained_on(settings: dict) -> TrainedOn:
     """Of a recipe of pre-training or post-training; the defaults for what it does not name."""
     names = {field.name for field in fields(DataArguments)}
     data = DataArguments(**{name: value for name, value in settings.items() if name in names})
-    longest = settings.get("block_size") or settings.get("max_length")  # the latter is TRL's
+    longest = settings.get("sequence_length") or settings.get("max_length")  # the latter is TRL's
     return TrainedOn(data, longest, settings.get("exam"), settings.get("exam_tokens"))

@@ -59,9 +59,9 @@ def _panels(evaluation: dict) -> list[Panel]:
         name = model["model"]["name"]
         models[name if name not in models else f"{name} ({len(models) + 1})"] = model
     panels = []
-    if "held_out" in evaluation:
-        points = {name: _loss_points(model["held_out"]) for name, model in models.items() if "held_out" in model}
-        panels.append(Panel("held-out loss", "nats a token", points, {}, ""))
+    if "validation" in evaluation:
+        points = {name: _loss_points(model["validation"]) for name, model in models.items() if "validation" in model}
+        panels.append(Panel("validation loss", "nats per token", points, {}, ""))
     if "exam" in evaluation:
         points = {name: _exam_points(model["exam"]) for name, model in models.items() if "exam" in model}
         chance = {marks["exercise"]: marks["chance"] for marks in _marks(evaluation["exam"])}
@@ -78,14 +78,14 @@ def _panels(evaluation: dict) -> list[Panel]:
     return panels
 
 
-def _loss_points(held_out: dict) -> Points:
-    overall = held_out["overall"]
+def _loss_points(validation: dict) -> Points:
+    overall = validation["overall"]
     points: Points = {
         "all": (overall["loss"], overall["loss_interval"]),
         "all, answers only": (overall["answer_loss"], overall["answer_loss_interval"]),
     }
     for kind in ("exercise", "language"):
-        groups = held_out[f"by_{kind}"]
+        groups = validation[f"by_{kind}"]
         if len(groups) > 1:
             points |= {
                 f"{name} ({figures['rows']:,})": (figures["loss"], figures["loss_interval"])

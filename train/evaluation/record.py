@@ -8,7 +8,7 @@
     versions, hardware, git_commit
     kept_from     {part: date}: parts that this evaluation left out, kept from an earlier one of the same weights
 
-    held_out      absent where it was left out
+    validation      absent where it was left out
       rows        where they come from, in words; rows_used of rows_found; all_read: whether there are no others;
                   first_token_scored (train/evaluation/losses/document_scores.py)
       overall, by_exercise {name: ...}, by_language {name: ...}: rows, tokens, loss, loss_interval, perplexity,
@@ -31,7 +31,7 @@
                   (train/evaluation/tasks/lm_eval_tasks.py, published_gpt2.py)
 
     comparisons   [...], absent where none was asked for; of this model with each other one
-      model, held_out, exam, tasks: of the other model, as above
+      model, validation, exam, tasks: of the other model, as above
       tests       [...]: measure (loss, bits_per_byte, exact_match, or a task with its metric), group, n, this, other,
                   difference (this - other), interval, p, adjusted_p (Holm; of groups), better (this, other, null),
                   sentence (train/evaluation/comparison.py)
@@ -49,7 +49,7 @@ from pathlib import Path
 EVALUATION_FILE = "evaluation.json"
 PICTURE_FILE = "evaluation.png"
 FORMAT = 1
-PARTS = ("held_out", "exam", "tasks")
+PARTS = ("validation", "exam", "tasks")
 
 
 def write_evaluation(folder: Path, evaluation: dict) -> Path:

@@ -7,8 +7,8 @@ def render_evaluation(evaluation: dict) -> str:
     """All that evaluation.json holds of the model, and of its comparisons what they say in words."""
     model = evaluation["model"]
     parts = [f"{model['name']}: {model['parameters']:,} parameters, evaluated on {evaluation['date'][:10]}"]
-    if "held_out" in evaluation:
-        parts.append(_loss_table(evaluation["held_out"]))
+    if "validation" in evaluation:
+        parts.append(_loss_table(evaluation["validation"]))
     if "exam" in evaluation:
         parts += [_exam_table(evaluation["exam"]), *_citations(evaluation["exam"]["citations"])]
     if "tasks" in evaluation:
@@ -20,12 +20,14 @@ def render_evaluation(evaluation: dict) -> str:
     return "\n\n".join(parts)
 
 
-def _loss_table(held_out: dict) -> str:
-    most = "" if held_out["all_read"] else "first "
-    title = f"Held-out loss on {held_out['rows_used']:,} of the {most}{held_out['rows_found']:,} {held_out['rows']}"
-    rows = [("all", held_out["overall"])]
+def _loss_table(validation: dict) -> str:
+    most = "" if validation["all_read"] else "first "
+    title = (
+        f"Validation loss on {validation['rows_used']:,} of the {most}{validation['rows_found']:,} {validation['rows']}"
+    )
+    rows = [("all", validation["overall"])]
     for kind in ("exercise", "language"):
-        groups = held_out[f"by_{kind}"]
+        groups = validation[f"by_{kind}"]
         rows += [(f"{kind}: {name}", figures) for name, figures in groups.items()] if len(groups) > 1 else []
     cells = [
         (
@@ -39,7 +41,7 @@ def _loss_table(held_out: dict) -> str:
         for name, figures in rows
     ]
     return f"{title}\n" + _table(
-        ("", "rows", "nats a token", "perplexity", "bits a byte", "answer: nats a token"), cells
+        ("", "rows", "nats per token", "perplexity", "bits per byte", "answer: nats per token"), cells
     )
 
 

@@ -24,7 +24,7 @@ CONTROL = {"optim_name": "adamw", "learning_rate": "2e-3", "max_steps": "850", "
 ARMS: dict[str, dict[str, str]] = {"AdamW (control)": CONTROL, "shipped recipe (Muon)": {}}
 COLORS = dict(zip(ARMS, ("tab:gray", "tab:blue"), strict=True))
 
-Curve = list[tuple[float, float]]  # seconds of training steps, held-out loss
+Curve = list[tuple[float, float]]  # seconds of training steps, validation loss
 
 
 def train_arm(arm: str, seed: int, dataset: str, folder: Path) -> Curve:
@@ -55,7 +55,7 @@ def train_arm(arm: str, seed: int, dataset: str, folder: Path) -> Curve:
 
 
 def read_curve(log_history: list[dict]) -> Curve:
-    """The held-out losses of a run's log, each after so many seconds of steps; evaluating takes none of them."""
+    """The validation losses of a run's log, each after so many seconds of steps; evaluating takes none of them."""
     curve, seconds, tokens = [], 0.0, 0
     for entry in log_history:
         if "tokens_per_second" in entry:
@@ -122,7 +122,7 @@ def _minutes(seconds: float) -> str:
 
 
 def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
-    """Held-out loss over minutes of training, a line for each seed."""
+    """Validation loss over minutes of training, a line for each seed."""
     from matplotlib.figure import Figure  # needed once, at the end
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -135,7 +135,7 @@ def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
     axes.axhline(target, color="black", linewidth=0.8, linestyle=":", label="where the control ends")
     axes.set_ylim(top=7.5)
     axes.set_xlabel("minutes of training steps, one thread")
-    axes.set_ylabel("held-out loss (nats a token)")
+    axes.set_ylabel("validation loss (nats per token)")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are orthogonalised before they are added to the weights.
+"""Muon: momentum whose matrices are orthogonalized before they are added to the weights.
 
 An update of a weight matrix usually has a few large singular values; setting all of them to about one makes every
 direction learn at the same speed (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/).
@@ -21,7 +21,7 @@ ITERATIONS = 5
 UPDATE_RMS = 0.2
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
+def newton_schulz(matrices: Tensor) -> Tensor:
     """The nearest (semi-)orthogonal matrices, about: `U V^T` for `U S V^T`; (N, rows, columns) in and out.
 
     In bfloat16 on accelerators, which is precise enough. In float32 on CPUs: one without bfloat16 instructions takes 40
@@ -41,7 +41,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 class Muon(torch.optim.Muon):
     """Identical to `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, except that matrices of one shape are
-    orthogonalised together, in the precision that suits the device, and that matrices may be sharded (DTensors).
+    orthogonalized together, in the precision that suits the device, and that matrices may be sharded (DTensors).
 
     At width 96 on two CPU cores the stacks take a third of the time of single matrices; on a GPU the 72 matrices of
     GPT-2 124M become three batches of products.
@@ -65,7 +65,7 @@ class Muon(torch.optim.Muon):
             for shape, parameters in by_shape.items():
                 directions = [self._direction(parameter, parameter.grad, group["momentum"]) for parameter in parameters]
                 step_size = group["lr"] * UPDATE_RMS * math.sqrt(max(shape))
-                for parameter, update in zip(parameters, orthogonalise(torch.stack(directions)), strict=True):
+                for parameter, update in zip(parameters, newton_schulz(torch.stack(directions)), strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(_shard_like(parameter, update.to(parameter.dtype)), alpha=-step_size)
         return loss

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row
 from train.evaluation.exam.exam import ExamResult, take_exam
-from train.post_training.forgetting import HeldOutBlocks
+from train.post_training.forgetting import ValidationSequences
 from train.post_training.settings.recipe import PostTrainingRecipe
 
 
@@ -24,7 +24,7 @@ class Standing:
 
     Args:
         exam: marks by exercise; empty without an exam.
-        pretraining_loss: on held-out blocks of the pre-training, in nats a token; `None` where it is not measured.
+        pretraining_loss: on held-out blocks of the pre-training, in nats per token; `None` where it is not measured.
     """
 
     exam: list[ExamResult]
@@ -37,7 +37,7 @@ def take_stock(
     recipe: PostTrainingRecipe,
     questions: list[Row],
     known: list[bool] | None,
-    blocks: HeldOutBlocks | None,
+    blocks: ValidationSequences | None,
 ) -> Standing:
     """Measure a model; all processes of a distributed run must call this."""
     return Standing(
@@ -60,7 +60,7 @@ def read_before(recipe: PostTrainingRecipe) -> Standing | None:
     return Standing([ExamResult(**result) for result in noted["exam"]], noted["pretraining_loss"])
 
 
-def describe_standings(before: Standing, after: Standing, blocks: HeldOutBlocks | None) -> dict:
+def describe_standings(before: Standing, after: Standing, blocks: ValidationSequences | None) -> dict:
     """Both, under the names of `results.json`."""
     forgetting = None
     if blocks is not None:
@@ -92,7 +92,7 @@ def render_standings(before: Standing, after: Standing) -> str:
         lines.append(line)
     if before.pretraining_loss is not None and after.pretraining_loss is not None:
         lines.append(
-            f"held-out loss of the pre-training: {before.pretraining_loss:.4f} before, {after.pretraining_loss:.4f} "
-            f"after ({after.pretraining_loss - before.pretraining_loss:+.4f} nats a token)"
+            f"validation loss of the pre-training: {before.pretraining_loss:.4f} before, {after.pretraining_loss:.4f} "
+            f"after ({after.pretraining_loss - before.pretraining_loss:+.4f} nats per token)"
         )
     return "\n".join(lines)

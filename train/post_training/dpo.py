@@ -22,7 +22,7 @@ from train.post_training.rollouts.preference_pairs import (
     row_to_pair,
     write_pairs,
 )
-from train.post_training.rollouts.verifiable_questions import checkable_rows, refuse_all_alike
+from train.post_training.rollouts.verifiable_questions import refuse_all_alike, verifiable_rows
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
@@ -112,9 +112,9 @@ def _pairs_of_rows(
         try:
             pairs.append(row_to_pair(row, encoder, recipe.longest_sequence_tokens))
         except UnusableRowError as error:
-            data.ledger.drop_after_all(row, split, str(error))
+            data.statistics.drop_after_all(row, split, str(error))
     if not pairs:
-        raise RunRefusedError(f"No pair is left for {split}.\n{data.ledger.render()}")
+        raise RunRefusedError(f"No pair is left for {split}.\n{data.statistics.render()}")
     return pairs
 
 
@@ -128,7 +128,7 @@ def _made_pairs(
 ) -> list[Pair]:
     settings = recipe.pairs
     room = min(recipe.longest_sequence_tokens, model.config.max_position_embeddings) - settings.pair_tokens
-    questions = checkable_rows(rows, split, tokenizer, room, data.ledger)
+    questions = verifiable_rows(rows, split, tokenizer, room, data.statistics)
     answers = sample_answers(
         model,
         tokenizer,

@@ -3,7 +3,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import find_source
-from train.post_training.data.data import RowLedger
+from train.post_training.data.data import RowStatistics
 from train.post_training.data.encoding import ConversationEncoder
 from train.post_training.data.row_filter import Chosen, choose_rows
 from train.post_training.settings.lora import build_adapter_config
@@ -51,11 +51,11 @@ def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBas
         source = find_source(rows.dataset, rows.dataset_revision, rows.dataset_split, rows.dataset_config)
         if source.revision is not None:
             return f"{rows.dataset} at {source.revision[:7]}, {source.bytes / 1e9:.2f} GB"
-        ledger = RowLedger()
-        chosen: list[Chosen] = next(choose_rows(source, recipe.method, rows, ledger), [])
+        statistics = RowStatistics()
+        chosen: list[Chosen] = next(choose_rows(source, recipe.method, rows, statistics), [])
     except (ValueError, OSError) as error:
         return f"{rows.dataset} cannot be read: {error}"
-    text = f"{len(chosen):,} of the first {ledger.rows_read:,} are usable"
+    text = f"{len(chosen):,} of the first {statistics.rows_read:,} are usable"
     if recipe.method != "sft" or not chosen:
         return text
     conversations = ConversationEncoder(tokenizer).encode([one.messages for one in chosen])

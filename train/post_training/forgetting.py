@@ -10,8 +10,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.files.sources import find_source
-from train.data.sequences.packing import CollateDocuments, collate_blocks
-from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared, prepare_held_out
+from train.data.sequences.packing import CollateDocuments, collate_sequences
+from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared, prepare_validation
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.settings.arguments import DataArguments
 from train.settings.recipe import RECIPE_FILE, RecipeParser, pick
@@ -24,7 +24,7 @@ BLOCKS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class HeldOutBlocks:
+class ValidationSequences:
     """Batches of a pre-training's held-out blocks, and the number of blocks."""
 
     batches: list[dict[str, torch.Tensor]]
@@ -45,17 +45,19 @@ class HeldOutBlocks:
         return nats / tokens
 
 
-def load_pretraining_blocks(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> HeldOutBlocks | None:
+def load_pretraining_blocks(
+    recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase
+) -> ValidationSequences | None:
     """The first held-out blocks of the pre-training that the model in `--init_from` comes from.
 
     Returns:
         `None`, with a warning, where its recipe is not beside the model, or its rows cannot be read.
     """
-    if not recipe.run.forgetting_blocks:
+    if not recipe.run.forgetting_sequences:
         return None
     try:
         data = find_pretraining_data(recipe.start.init_from)
-        return _load_blocks(data, tokenizer, recipe.run.forgetting_blocks, recipe.training.local_process_index == 0)
+        return _load_blocks(data, tokenizer, recipe.run.forgetting_sequences, recipe.training.local_process_index == 0)
     except (ValueError, OSError) as error:
         logger.warning("What is forgotten of the pre-training is not measured: %s", error)
         return None
@@ -87,15 +89,17 @@ def _find_recipe(source: str) -> Path:
         raise ValueError(f"{source} has no {RECIPE_FILE}.") from error
 
 
-def _load_blocks(data: DataArguments, tokenizer: PreTrainedTokenizerBase, count: int, writes: bool) -> HeldOutBlocks:
+def _load_blocks(
+    data: DataArguments, tokenizer: PreTrainedTokenizerBase, count: int, writes: bool
+) -> ValidationSequences:
     source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
     folder = cache_folder(data, source, tokenizer)
     if is_prepared(folder):
-        validation = load_prepared(folder, source, data.block_size).validation
+        validation = load_prepared(folder, source, data.sequence_length).validation
     else:  # only what is held out
-        validation = prepare_held_out(replace(data, max_eval_blocks=count), tokenizer, writes).validation
+        validation = prepare_validation(replace(data, max_eval_sequences=count), tokenizer, writes).validation
     blocks = validation.first(min(count, len(validation)))
-    collate = collate_blocks if data.packing == "concat" else CollateDocuments(tokenizer.eos_token_id)
+    collate = collate_sequences if data.packing == "concat" else CollateDocuments(tokenizer.eos_token_id)
     starts = range(0, len(blocks), BLOCKS_AT_ONCE)
     batches = [collate([blocks[i] for i in range(start, min(start + BLOCKS_AT_ONCE, len(blocks)))]) for start in starts]
-    return HeldOutBlocks(batches, len(blocks))
+    return ValidationSequences(batches, len(blocks))

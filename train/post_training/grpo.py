@@ -19,8 +19,8 @@ from train.checkpointing import checkpoints
 from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.post_training.data.data import PostTrainingData
 from train.post_training.rollouts.answer_sampling import sample_answers
-from train.post_training.rollouts.verifiable_answers import answer_is_right, build_form_reward
-from train.post_training.rollouts.verifiable_questions import checkable_rows, refuse_all_alike
+from train.post_training.rollouts.verifiable_answers import accuracy_reward, build_form_reward
+from train.post_training.rollouts.verifiable_questions import refuse_all_alike, verifiable_rows
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
@@ -107,14 +107,14 @@ def build_grpo_trainer(
     """
     training = recipe.training
     room = model.config.max_position_embeddings - training.max_completion_length
-    train = checkable_rows(data.train, "train", tokenizer, room, data.ledger)
-    validation = checkable_rows(data.validation, "validation", tokenizer, room, data.ledger)
+    train = verifiable_rows(data.train, "train", tokenizer, room, data.statistics)
+    validation = verifiable_rows(data.validation, "validation", tokenizer, room, data.statistics)
     if recipe.resume_from is None:
         _check_start(recipe, model.to(training.device), tokenizer, train)
     _say_how_exact(recipe)
     return ReinforcementTrainer(
         model=model,
-        reward_funcs=[answer_is_right, build_form_reward(tokenizer.eos_token_id)],
+        reward_funcs=[accuracy_reward, build_form_reward(tokenizer.eos_token_id)],
         args=training,
         train_dataset=_to_dataset(train),
         eval_dataset=_to_dataset(validation),

@@ -18,7 +18,7 @@ class SupervisedTrainer(PostTrainingTrainer, EvaluationTrainer, SFTTrainer):
     - the plain loss (`--loss_type nll`) is the model's own, which computes no logits where no loss is wanted, and so
       none of TRL's figures that take them (entropy, share of tokens guessed right);
     - packed rows stay apart in a batch, but for flash attention, which reads them laid behind each other;
-    - held-out rows are padded, not packed.
+    - validation rows are padded, not packed.
     """
 
     def __init__(self, *args, **kwargs):

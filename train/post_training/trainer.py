@@ -61,7 +61,7 @@ class PostTrainingTrainer(RunTrainer):
         logged = [entry for entry in self.state.log_history if "tokens_seen" in entry]
         step_before, seen_before = (logged[-1]["step"], logged[-1]["tokens_seen"]) if logged else (0, 0)
         seen = self.settle_tokens()
-        self.telemetry.tokens_per_step = (seen - seen_before) / max(self.state.global_step - step_before, 1)
+        self.throughput.tokens_per_step = (seen - seen_before) / max(self.state.global_step - step_before, 1)
         figures = {**super().describe_progress(), "tokens_seen": seen}
         # Its arithmetic is that of training all weights on all tokens; here the head leaves out the questions' tokens,
         # and LoRA most gradients.

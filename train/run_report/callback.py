@@ -135,7 +135,7 @@ def _with_finite_values(line: dict) -> dict:
 
 def build_report(recipe: Recipe, data: TrainingData, parameters: int) -> RunReport:
     """The report of a recipe's run."""
-    ledger = {**data.source.describe(), **data.ledger.to_dict()}
-    # A stream's ledger is known at its end.
-    facts = {"parameters": parameters, "held_out_data" if recipe.data.streaming else "data": ledger}
+    statistics = {**data.source.describe(), **data.statistics.to_dict()}
+    # A stream's statistics is known at its end.
+    facts = {"parameters": parameters, "validation_data" if recipe.data.streaming else "data": statistics}
     return RunReport(recipe.run_folder, facts, recipe.run.html_report)

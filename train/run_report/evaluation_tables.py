@@ -25,8 +25,8 @@ def evaluation_sections(run: RunFiles) -> list[EvaluationSection]:
     if not run.evaluation_fits:
         about.append("Of other weights than those that lie in the folder now: evaluate again.")
     sections = [EvaluationSection(f"{model['name']}, {evaluation['date'].replace('T', ' ')}", notes=about)]
-    if "held_out" in evaluation:
-        sections.append(_held_out_section(evaluation["held_out"]))
+    if "validation" in evaluation:
+        sections.append(_validation_section(evaluation["validation"]))
     if "exam" in evaluation:
         sections.append(_exam_section(evaluation["exam"]))
     if "tasks" in evaluation:
@@ -34,8 +34,8 @@ def evaluation_sections(run: RunFiles) -> list[EvaluationSection]:
     return sections + [_comparison_section(one) for one in evaluation.get("comparisons", [])]
 
 
-def _held_out_section(held_out: dict) -> EvaluationSection:
-    titles = ["rows", "tokens", "loss", "interval", "perplexity", "bits a byte", "interval", "loss of answers"]
+def _validation_section(validation: dict) -> EvaluationSection:
+    titles = ["rows", "tokens", "loss", "interval", "perplexity", "bits per byte", "interval", "loss of answers"]
 
     def row(name: str, group: dict) -> list[str]:
         return [
@@ -47,15 +47,15 @@ def _held_out_section(held_out: dict) -> EvaluationSection:
             _show(group.get("answer_loss"), ".4f"),
         ]
 
-    tables = [Table(["", *titles], [row("all", held_out["overall"])])]
+    tables = [Table(["", *titles], [row("all", validation["overall"])])]
     tables += [
-        Table([kind, *titles], [row(name, group) for name, group in held_out[f"by_{kind}"].items()])
+        Table([kind, *titles], [row(name, group) for name, group in validation[f"by_{kind}"].items()])
         for kind in ("exercise", "language")
-        if held_out.get(f"by_{kind}")
+        if validation.get(f"by_{kind}")
     ]
-    used = f"{show(held_out.get('rows_used'))} of {show(held_out.get('rows_found'))}"
+    used = f"{show(validation.get('rows_used'))} of {show(validation.get('rows_found'))}"
     return EvaluationSection(
-        f"Held-out rows: {used}", tables, [*_sentences(held_out, "rows"), *_sentences(held_out, "notes")]
+        f"Validation rows: {used}", tables, [*_sentences(validation, "rows"), *_sentences(validation, "notes")]
     )
 
 

@@ -101,7 +101,7 @@ def latest(run: RunFiles, name: str) -> float | None:
 
 def make_tiles(run: RunFiles) -> list[Tile]:
     """The latest figures; those that the log lacks are said to be missing."""
-    held_out = [value for line in run.log if (value := _number(line, "eval_loss")) is not None]
+    validation = [value for line in run.log if (value := _number(line, "eval_loss")) is not None]
     speeds = [value for line in run.log if (value := _number(line, "tokens_per_second")) is not None]
 
     def tile(label: str, name: str, form: str, unit: str = "", detail: str = "") -> Tile:
@@ -109,10 +109,12 @@ def make_tiles(run: RunFiles) -> list[Tile]:
         return Tile(label, NOT_RECORDED) if value is None else Tile(label, f"{value:{form}}{unit}", detail)
 
     return [
-        tile("training loss", "loss", ".4f", detail="nats a token"),
-        tile("held-out loss", "eval_loss", ".4f", detail=f"best {min(held_out):.4f}" if held_out else ""),
+        tile("training loss", "loss", ".4f", detail="nats per token"),
+        tile("validation loss", "eval_loss", ".4f", detail=f"best {min(validation):.4f}" if validation else ""),
         tile("held-out perplexity", "eval_perplexity", ",.2f"),
-        tile("tokens a second", "tokens_per_second", ",.0f", detail=f"median {median(speeds):,.0f}" if speeds else ""),
+        tile(
+            "tokens per second", "tokens_per_second", ",.0f", detail=f"median {median(speeds):,.0f}" if speeds else ""
+        ),
         tile("MFU", "mfu", ".1%", detail="of the peak FLOP/s"),
         tile("memory", "memory_gib", ".2f", " GiB", "peak of a process"),
         tile("data wait", "data_wait", ".1%", detail="of the time"),
@@ -143,7 +145,9 @@ def make_charts(run: RunFiles) -> list[Chart]:
     ]
     limit = run.recipe.get("max_grad_norm")
     return [
-        Chart("loss", "Loss (nats a token)", ".4f", "", line("loss", "training") + line("eval_loss", "held out", True)),
+        Chart(
+            "loss", "Loss (nats per token)", ".4f", "", line("loss", "training") + line("eval_loss", "held out", True)
+        ),
         Chart("rate", "Learning rate", ".3~g", "", rates),
         Chart("norm", "Gradient norm", ".4g", "", line("grad_norm"), (limit, "clipped above") if limit else None, True),
         Chart("speed", "Tokens a second", ",.0f", "", line("tokens_per_second")),

@@ -74,29 +74,31 @@ def _cpu_watts() -> float | None:
 
 
 def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
-    """Draw `loss_curve.png` from the Trainer's log: training and held-out loss over tokens, in nats a token."""
+    """Draw `loss_curve.png` from the Trainer's log: training and validation loss over tokens, in nats per token."""
     # Drawing is the last thing a run does; imported here, it costs the start nothing.
     from matplotlib.figure import Figure
 
     training = [(entry["tokens_seen"], entry["loss"]) for entry in log_history if "tokens_seen" in entry]
     tokens_at_step = {entry["step"]: entry["tokens_seen"] for entry in log_history if "tokens_seen" in entry}
     tokens_per_step = max((tokens / step for step, tokens in tokens_at_step.items() if step), default=0)
-    held_out = [(entry["step"] * tokens_per_step, entry["eval_loss"]) for entry in log_history if "eval_loss" in entry]
+    validation = [
+        (entry["step"] * tokens_per_step, entry["eval_loss"]) for entry in log_history if "eval_loss" in entry
+    ]
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     if training:
         axes.plot(*zip(*training, strict=True), color="tab:blue", linewidth=1, alpha=0.8, label="training")
-    if held_out:
-        axes.plot(*zip(*held_out, strict=True), color="tab:orange", marker="o", markersize=4, label="held out")
-        last_tokens, last_loss = held_out[-1]
+    if validation:
+        axes.plot(*zip(*validation, strict=True), color="tab:orange", marker="o", markersize=4, label="held out")
+        last_tokens, last_loss = validation[-1]
         axes.annotate(
             f"{last_loss:.3f}", (last_tokens, last_loss), textcoords="offset points", xytext=(0, 6), ha="right"
         )
     axes.set_xlabel("tokens seen")
-    axes.set_ylabel("loss (nats a token)")
+    axes.set_ylabel("loss (nats per token)")
     axes.set_title(folder.name)
     axes.grid(alpha=0.3)
-    if training or held_out:
+    if training or validation:
         axes.legend()
     figure.savefig(folder / CURVE_FILE, dpi=120)

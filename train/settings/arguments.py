@@ -72,7 +72,7 @@ class DataArguments:
     )
     streaming: bool = setting(
         "Tokenise while training, in place of before it: for what does not fit the disk. Needs --max_steps and "
-        "--max_eval_blocks.",
+        "--max_eval_sequences.",
         False,
     )
     shuffle_buffer: int = setting("Rows that each stream shuffles at once, with --streaming.", 10_000)
@@ -80,10 +80,10 @@ class DataArguments:
         "stop: a file that cannot be read ends the run. skip: its unreadable part is left out and counted.", "stop"
     )
     dataset_num_proc: int = setting("Processes that prepare the data.", 1)
-    block_size: int = setting("Tokens in a training sequence.", 512)
+    sequence_length: int = setting("Tokens in a training sequence.", 512)
     validation_fraction: float = setting("Share of the seed articles that is held out for validation.", 0.02)
     split_seed: int = setting("Chooses which seed articles are held out.", 0)
-    max_eval_blocks: int | None = setting("Evaluate on the first so many held-out blocks; on all where unset.")
+    max_eval_sequences: int | None = setting("Evaluate on the first so many held-out blocks; on all where unset.")
     data_cache_dir: str | None = setting(
         "Where tokenised data is kept; beside the datasets library's cache where unset."
     )

@@ -12,14 +12,14 @@ from train.settings.arguments import DataArguments, ModelArguments, OptimizerArg
 def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments) -> None:
     """Refuse values that cannot work, before any data is read."""
     for name, value, least in (
-        ("block_size", data.block_size, 2),
+        ("sequence_length", data.sequence_length, 2),
         ("max_samples", data.max_samples, 1),
         ("max_tokens", data.max_tokens, 1),
         ("min_row_tokens", data.min_row_tokens, 1),
         ("max_row_tokens", data.max_row_tokens, data.min_row_tokens or 1),
         ("shuffle_buffer", data.shuffle_buffer, 1),
         ("dataset_num_proc", data.dataset_num_proc, 1),
-        ("max_eval_blocks", data.max_eval_blocks, 1),
+        ("max_eval_sequences", data.max_eval_sequences, 1),
     ):
         if value is not None and value < least:
             raise ValueError(f"--{name} {value} must be at least {least}.")
@@ -31,10 +31,10 @@ def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments
     check_data_settings(data)
     check_run(run)
     # With --init_from the model brings its own context, checked when it is loaded.
-    if model.init_from is None and data.block_size > model.n_positions:
+    if model.init_from is None and data.sequence_length > model.n_positions:
         raise ValueError(
-            f"--block_size {data.block_size} is longer than the context, --n_positions {model.n_positions}: the model "
-            "has no position embeddings beyond it. Lower the one or raise the other."
+            f"--sequence_length {data.sequence_length} is longer than the context, --n_positions {model.n_positions}: the "
+            "model has no position embeddings beyond it. Lower the one or raise the other."
         )
 
 
@@ -61,9 +61,9 @@ def check_data_settings(data: DataArguments) -> None:
             raise ValueError(f"--{name} {word}: there are {' and '.join(possible)}.")
     parse_weights("exercise_weights", data.exercise_weights)
     parse_weights("language_weights", data.language_weights)
-    if data.streaming and data.max_eval_blocks is None:
+    if data.streaming and data.max_eval_sequences is None:
         raise ValueError(
-            "--streaming needs --max_eval_blocks: held-out rows are gathered before training, and it says how many."
+            "--streaming needs --max_eval_sequences: how many validation rows are gathered before training."
         )
     for name, value in (("max_samples", data.max_samples), ("max_tokens", data.max_tokens)):
         if data.streaming and value is not None:

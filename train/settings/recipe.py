@@ -105,7 +105,7 @@ class Recipe(RunRecipe):
 
     @property
     def sequence_tokens(self) -> int:
-        return self.data.block_size
+        return self.data.sequence_length
 
 
 class RunParser(HfArgumentParser):

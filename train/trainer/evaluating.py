@@ -1,4 +1,4 @@
-"""Evaluation by the Trainer: the held-out loss a token, whatever the batches and processes, and never any logits."""
+"""Evaluation by the Trainer: the validation loss a token, whatever the batches and processes, and never any logits."""
 
 import math
 
@@ -11,13 +11,13 @@ TOKENS_AT_ONCE_ON_CPUS = 2048  # enough for matrix products at full speed
 
 
 class EvaluationTrainer(Trainer):
-    """Identical to `transformers.Trainer`, except that the held-out loss is the mean over tokens, comes with its
+    """Identical to `transformers.Trainer`, except that the validation loss is the mean over tokens, comes with its
     perplexity, and is computed without holding the logits of all positions."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._evaluated_batches = 0
-        self._held_out: torch.Tensor | None = None  # nats and tokens, summed
+        self._validation: torch.Tensor | None = None  # nats and tokens, summed
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         # Training skips them by itself; in evaluation the model would return logits unless told that nobody reads them.
@@ -25,9 +25,9 @@ class EvaluationTrainer(Trainer):
 
     def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
         self._evaluated_batches = 0
-        self._held_out = torch.zeros(2, device=self.args.device, dtype=torch.float64)
+        self._validation = torch.zeros(2, device=self.args.device, dtype=torch.float64)
         output = super().evaluation_loop(*args, **kwargs)
-        nats, tokens = self.accelerator.reduce(self._held_out, reduction="sum").tolist()
+        nats, tokens = self.accelerator.reduce(self._validation, reduction="sum").tolist()
         prefix = kwargs.get("metric_key_prefix", "eval")
         loss = nats / tokens
         # Beyond e^100 the number says nothing, and math.exp overflows at e^710.
@@ -36,7 +36,7 @@ class EvaluationTrainer(Trainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """The loss of one batch; its nats and tokens are added up for the mean over all of them."""
-        assert self._held_out is not None
+        assert self._validation is not None
         labels = inputs["labels"].clone()
         # The last batches of several processes are filled up with rows from the beginning, which count once only.
         batch = self._evaluated_batches * self.args.world_size + self.args.process_index
@@ -46,7 +46,7 @@ class EvaluationTrainer(Trainer):
         # Of this process alone, as no number of items is given.
         nats, tokens = zip(*(self._sum_loss(model, part) for part in self._split(inputs)), strict=True)
         batch_sums = torch.stack([torch.stack(nats).sum(), torch.stack(tokens).sum().double()])
-        self._held_out += batch_sums
+        self._validation += batch_sums
         return (batch_sums[0] / batch_sums[1]).float(), None, None
 
     def _split(self, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:

@@ -9,8 +9,8 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
-from train.data.rows.statistics import Ledger
-from train.data.sequences.streamed_sequences import Place, StreamedBlocks
+from train.data.rows.statistics import DatasetStatistics
+from train.data.sequences.streamed_sequences import Place, StreamedSequences
 from train.trainer.saving import SavingTrainer
 
 
@@ -29,33 +29,33 @@ class CollateStream:
         self.collate = collate
 
     def __call__(self, examples: list[dict]) -> dict:
-        ledgers = [example["ledger"] for example in examples if example["ledger"] is not None]
-        return {**self.collate(examples), NOTES: (examples[-1]["stream"], examples[-1]["place"], ledgers)}
+        statistics_parts = [example["statistics"] for example in examples if example["statistics"] is not None]
+        return {**self.collate(examples), NOTES: (examples[-1]["stream"], examples[-1]["place"], statistics_parts)}
 
 
 class StreamingTrainer(SavingTrainer):
-    """Identical to `transformers.Trainer`, except that `StreamedBlocks` are read as they are, each process its own
+    """Identical to `transformers.Trainer`, except that `StreamedSequences` are read as they are, each process its own
     streams, and resumed at their places: the Trainer would read all rows again that were used.
 
     Attributes:
-        stream_ledger: what became of the rows that were read, over all processes and starts, as of the last checkpoint.
+        stream_statistics: what became of the rows read, over all processes and starts, as of the last checkpoint.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.stream_ledger = Ledger()
+        self.stream_statistics = DatasetStatistics()
         self._places: dict[int, Place] = {}
-        self._counted = Ledger()  # by this process since the last checkpoint
+        self._counted = DatasetStatistics()  # by this process since the last checkpoint
 
     @property
     def is_streaming(self) -> bool:
-        return isinstance(self.train_dataset, StreamedBlocks)
+        return isinstance(self.train_dataset, StreamedSequences)
 
     def train(self, resume_from_checkpoint=None, **kwargs):
         if self.is_streaming:
             self._places = dict(self.train_dataset.places)
             if resume_from_checkpoint is not None:
-                self.stream_ledger = read_stream_ledger(Path(resume_from_checkpoint))
+                self.stream_statistics = read_stream_statistics(Path(resume_from_checkpoint))
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         if self.is_streaming:
             self._add_up()
@@ -79,10 +79,10 @@ class StreamingTrainer(SavingTrainer):
         batches, items = super().get_batch_samples(*args, **kwargs)
         for batch in batches:
             if NOTES in batch:
-                stream, self._places[stream], ledgers = batch.pop(NOTES)
+                stream, self._places[stream], statistics_parts = batch.pop(NOTES)
                 self._counted.blocks["train"] += len(batch["input_ids"])
-                for ledger in ledgers:
-                    self._counted.add(ledger)
+                for statistics in statistics_parts:
+                    self._counted.add(statistics)
         return batches, items
 
     def _run_epoch(self, *args, **kwargs) -> None:
@@ -101,17 +101,17 @@ class StreamingTrainer(SavingTrainer):
             state = {
                 "streams": self.train_dataset.settings.streams,
                 "places": {str(stream): dataclasses.asdict(place) for stream, place in sorted(places.items())},
-                "ledger": self.stream_ledger.to_dict(),
+                "statistics": self.stream_statistics.to_dict(),
             }
             (unfinished / STREAM_FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def _add_up(self) -> dict[int, Place]:
         """Count what all processes have read since the last time; returns the places of all streams."""
         places: dict[int, Place] = {}
-        for process_places, ledger in gather_object([(self._places, self._counted)]):
+        for process_places, statistics in gather_object([(self._places, self._counted)]):
             places |= process_places
-            self.stream_ledger.add(ledger)
-        self._counted = Ledger()
+            self.stream_statistics.add(statistics)
+        self._counted = DatasetStatistics()
         return places
 
     def describe_streams(self) -> str:
@@ -132,5 +132,5 @@ def read_places(checkpoint: Path) -> tuple[int, dict[int, Place]]:
     return state["streams"], places
 
 
-def read_stream_ledger(checkpoint: Path) -> Ledger:
-    return Ledger.from_dict(json.loads((checkpoint / STREAM_FILE).read_text(encoding="utf-8"))["ledger"])
+def read_stream_statistics(checkpoint: Path) -> DatasetStatistics:
+    return DatasetStatistics.from_dict(json.loads((checkpoint / STREAM_FILE).read_text(encoding="utf-8"))["statistics"])

@@ -19,7 +19,7 @@ from train.callbacks.graceful_stop import GracefulStop, shield_workers
 from train.callbacks.loss_guard import LossGuard
 from train.callbacks.progress import Progress
 from train.callbacks.text_samples import TextSamples
-from train.callbacks.throughput import Telemetry
+from train.callbacks.throughput import Throughput
 from train.checkpointing import checkpoints
 from train.data.training_data import TrainingData
 from train.hardware import return_freed_memory
@@ -51,7 +51,7 @@ class RunTrainer(SavingTrainer):
         self.guard = LossGuard(recipe.run.loss_spike_score, recipe.run.skip_loss_spikes, self.describe_step)
         if self.pop_callback(ProgressCallback) is not None:  # none where --disable_tqdm is on
             self.add_callback(Progress())
-        self.telemetry = Telemetry(self.model, self.args, recipe.sequence_tokens, recipe.tokens_per_step)
+        self.throughput = Throughput(self.model, self.args, recipe.sequence_tokens, recipe.tokens_per_step)
         self._step_loss: torch.Tensor | None = None
 
     def train(self, resume_from_checkpoint=None, **kwargs):
@@ -62,7 +62,7 @@ class RunTrainer(SavingTrainer):
             self._forget_tensorboard_from(manifest["step"] + 1)
         else:
             self._forget_tensorboard_from(0)  # of a start that was killed before its first checkpoint
-        self.telemetry.begin()
+        self.throughput.begin()
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         self.guard.settle()
         return output
@@ -118,7 +118,7 @@ class RunTrainer(SavingTrainer):
         return dataloader
 
     def get_batch_samples(self, *args, **kwargs):
-        with self.telemetry.clock.waiting_for_data():
+        with self.throughput.clock.waiting_for_data():
             return super().get_batch_samples(*args, **kwargs)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -164,7 +164,7 @@ class RunTrainer(SavingTrainer):
         return [row for batch in batches for row in batch]
 
     def _evaluate(self, *args, **kwargs):
-        with self.telemetry.clock.paused():
+        with self.throughput.clock.paused():
             return super()._evaluate(*args, **kwargs)
 
     def evaluate_final_model(self) -> dict[str, float]:
@@ -177,7 +177,7 @@ class RunTrainer(SavingTrainer):
         return self.evaluate()
 
     def _save_checkpoint(self, model, trial) -> None:
-        with self.telemetry.clock.paused():
+        with self.throughput.clock.paused():
             super()._save_checkpoint(model, trial)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -187,7 +187,7 @@ class RunTrainer(SavingTrainer):
 
     def describe_progress(self) -> dict[str, float]:
         """The figures of a log line beside loss and learning rate."""
-        return self.telemetry.describe(self.state.global_step, self.state.max_steps, self.state.log_history)
+        return self.throughput.describe(self.state.global_step, self.state.max_steps, self.state.log_history)
 
     def _forget_tensorboard_from(self, step: int) -> None:
         """Have TensorBoard drop what an earlier start drew from the step on that comes next."""

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
-from modeling_gpt2scratch import GPT2ScratchForCausalLM, export_stock_gpt2
+from modeling_gpt2scratch import GPT2ScratchForCausalLM, save_as_hf_gpt2
 from tests.hub_card.hub_server import Repository, serve
 
 
@@ -48,7 +48,7 @@ def hub(model_folder, tmp_path_factory):
     """The stand-in, with the tiny model on both branches, and without the branch `gpt2` under another name."""
     model, tokenizer = GPT2ScratchForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
     stock = tmp_path_factory.mktemp("stock") / "gpt2"
-    export_stock_gpt2(model, stock, tokenizer)
+    save_as_hf_gpt2(model, stock, tokenizer)
     with serve() as server:
         for name in (MODEL, "you/own-code", "you/empty"):
             server.repositories[name] = Repository(private=False)

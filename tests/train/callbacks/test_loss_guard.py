@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from train.callbacks.loss_guard import WINDOW_STEPS, LossGuard, NotFiniteError
-from train.data.sequences.packing import collate_blocks
+from train.data.sequences.packing import collate_sequences
 from train.pretrain import main
 from train.trainer.trainer import PretrainingTrainer
 
@@ -95,7 +95,7 @@ def test_a_run_stops_at_a_nan_and_names_its_rows(poison, tiny_recipe, tmp_path, 
     assert len(trainer.train_dataset) // 8 == 18
     rows = trainer.rows_of_step(bad_step)
     expected = torch.cat(seen[bad_step])
-    assert torch.equal(collate_blocks([trainer.train_dataset[row] for row in rows])["input_ids"], expected)
+    assert torch.equal(collate_sequences([trainer.train_dataset[row] for row in rows])["input_ids"], expected)
     assert f"training blocks {', '.join(map(str, sorted(rows)))};" in caplog.text
     newest = max(int(path.name[11:]) for path in (tmp_path / "run").glob("checkpoint-*"))
     assert newest == (bad_step - 1) // 2 * 2

@@ -29,12 +29,12 @@ def test_a_log_line_says_everything_in_a_fixed_order():
         "data wait 0.04% | 0.83 GiB | ETA 1 min 1 s | spikes 2"
     )
     assert describe_log(2, {"eval_loss": 2.5, "eval_perplexity": 12.18, "eval_steps_per_second": 3}) == (
-        "step 2 | held-out loss 2.5000 | perplexity 12.18"
+        "step 2 | validation loss 2.5000 | perplexity 12.18"
     )
 
 
 def test_of_trl_s_figures_the_telling_ones_are_shown():
-    logs = {"loss": 0.1, "reward": 0.4, "rewards/answer_is_right/mean": 0.25, "clip_ratio/low_mean": 0.0, "kl": 0.01}
+    logs = {"loss": 0.1, "reward": 0.4, "rewards/accuracy_reward/mean": 0.25, "clip_ratio/low_mean": 0.0, "kl": 0.01}
     assert describe_log(3, logs) == "step 3 | loss 0.1000 | right 25.0% | kl 0.0100"
-    held_out = {"eval_loss": 0.5, "eval_rewards/margins": 1.5, "eval_rewards/chosen": 0.2, "eval_logps/chosen": -3.0}
-    assert describe_log(3, held_out) == "step 3 | held-out loss 0.5000 | margin 1.500"
+    validation = {"eval_loss": 0.5, "eval_rewards/margins": 1.5, "eval_rewards/chosen": 0.2, "eval_logps/chosen": -3.0}
+    assert describe_log(3, validation) == "step 3 | validation loss 0.5000 | margin 1.500"

@@ -5,7 +5,7 @@ from transformers import TrainingArguments
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.callbacks import throughput
 from train.callbacks.flops import flops_per_token, measured_peak_flops
-from train.callbacks.throughput import Telemetry
+from train.callbacks.throughput import Throughput
 
 
 CONFIG = GPT2ScratchConfig(vocab_size=500, n_layer=1, n_head=2, n_embd=16, n_positions=16)
@@ -26,7 +26,7 @@ def clock_time(monkeypatch):
 
 
 def test_speed_use_and_time_left_follow_from_the_steps(arguments, clock_time):
-    figures = Telemetry(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
+    figures = Throughput(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
     assert figures.describe(1, 101, []).keys() == {"tokens_seen", "memory_gib", "elapsed_seconds"}
     clock_time[0] += 10 * 0.5
     found = figures.describe(11, 101, [])
@@ -44,7 +44,7 @@ def test_speed_use_and_time_left_follow_from_the_steps(arguments, clock_time):
 
 
 def test_the_time_of_earlier_starts_is_counted(arguments, clock_time):
-    figures = Telemetry(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
+    figures = Throughput(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
     figures.begin()
     history = [{"step": 5, "elapsed_seconds": 40.0}, {"step": 5, "eval_loss": 2.0}]
     clock_time[0] += 3
@@ -61,7 +61,7 @@ def test_measuring_the_peak_draws_no_random_numbers_of_the_run():
 
 
 def test_memory_is_the_peak_of_this_process(arguments):
-    figures = Telemetry(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
+    figures = Throughput(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
     held = torch.ones(2**28 // 4 * 3)
     assert 0.75 <= figures.describe(1, 10, [])["memory_gib"] < 64
     assert held.nbytes == 0.75 * 2**30

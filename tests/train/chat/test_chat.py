@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, set_seed
 
-from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2ScratchForCausalLM, export_stock_gpt2
+from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2ScratchForCausalLM, save_as_hf_gpt2
 from train.chat.__main__ import main
 from train.chat.history import ChatHistory, trained_context
 from train.chat.stream import DIM, NORMAL, ReasoningDimmer
@@ -148,7 +148,7 @@ def test_a_stock_gpt2_is_begun_with_its_answer(chat, folder, tmp_path):
     model = GPT2ScratchForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = None
-    export_stock_gpt2(model, tmp_path / "stock", tokenizer)
+    save_as_hf_gpt2(model, tmp_path / "stock", tokenizer)
     status, out, _ = chat(tmp_path / "stock", "--temperature", 0, "--ask", "And blue?")
     assert (status, out) == (0, "A: The sky.\n")
 
@@ -222,7 +222,7 @@ def test_the_end_of_text_in_a_question_ends_nothing(folder):
 def test_positions_that_a_run_has_not_trained_are_not_used(tmp_path):
     config = GPT2ScratchConfig(n_positions=128)
     assert trained_context(str(tmp_path), config) == 128
-    (tmp_path / "recipe.yaml").write_text("block_size: 64\nmax_length: 100\n")
+    (tmp_path / "recipe.yaml").write_text("sequence_length: 64\nmax_length: 100\n")
     assert trained_context(str(tmp_path), config) == 64
     (tmp_path / "next").mkdir()
     (tmp_path / "next" / "recipe.yaml").write_text(f"max_completion_length: 24\ninit_from: {tmp_path}\n")

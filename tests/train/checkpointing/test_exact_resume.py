@@ -127,7 +127,7 @@ def test_muon_under_a_decaying_schedule_resumes_exactly(words, shared, stop_afte
 
 
 STREAMED = (
-    *("--streaming", "true", "--shuffle_buffer", "30", "--max_eval_blocks", "4"),
+    *("--streaming", "true", "--shuffle_buffer", "30", "--max_eval_sequences", "4"),
     *("--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2", "--max_steps", "24"),
     *("--attn_pdrop", "0.1", "--resid_pdrop", "0.1", "--embd_pdrop", "0.1", "--save_steps", "100"),
     *("--sample_prompts", "What follows 3?", "--sample_tokens", "6", "--sample_temperature", "0.7"),

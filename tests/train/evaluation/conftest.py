@@ -52,7 +52,7 @@ def run_folder(tokenizer, tmp_path, rows_in_groups) -> Path:
     folder = save_tiny(tmp_path / "run", tokenizer)
     recipe = {
         "dataset": str(rows),
-        "block_size": 32,
+        "sequence_length": 32,
         "validation_fraction": 0.3,
         "split_seed": 1,
         "packing": "concat",

@@ -48,20 +48,20 @@ def test_a_run_is_evaluated_into_its_folder(run_folder, capsys):
     assert main([str(run_folder)]) == 0
     output = capsys.readouterr().out
     evaluation = read_evaluation(run_folder)
-    held_out, exam = evaluation["held_out"], evaluation["exam"]
+    validation, exam = evaluation["validation"], evaluation["exam"]
     assert fits_weights(evaluation, run_folder)
     assert evaluation["model"]["window_tokens"] == 32
     assert {"date", "settings", "versions", "hardware", "git_commit"} <= evaluation.keys()
     assert "comparisons" not in evaluation
     assert "tasks" not in evaluation
-    assert held_out["rows_used"] == held_out["rows_found"] == held_out["overall"]["rows"]
+    assert validation["rows_used"] == validation["rows_found"] == validation["overall"]["rows"]
     for kind in ("by_exercise", "by_language"):
-        assert sum(one["rows"] for one in held_out[kind].values()) == held_out["rows_used"]
-        assert sum(one["tokens"] for one in held_out[kind].values()) == held_out["overall"]["tokens"]
+        assert sum(one["rows"] for one in validation[kind].values()) == validation["rows_used"]
+        assert sum(one["tokens"] for one in validation[kind].values()) == validation["overall"]["tokens"]
     assert exam["overall"]["asked"] == exam["asked"] == sum(one["asked"] for one in exam["by_exercise"])
     assert {one["exercise"] for one in exam["by_exercise"]} == {"editing, new", "mcq, new"}
     assert exam["citations"] is None
-    assert f"{held_out['overall']['loss']:.3f}" in output
+    assert f"{validation['overall']['loss']:.3f}" in output
     assert "exact match (95%)" in output
     assert not any(isinstance(value, float) and not math.isfinite(value) for value in all_values(evaluation))
     assert not any(isinstance(value, str) and str(run_folder.parent) in value for value in all_values(evaluation))
@@ -77,12 +77,12 @@ def test_two_runs_are_compared_on_the_same_rows_and_questions(run_folder, other_
     (comparison,) = evaluation["comparisons"]
     tests = {(test["measure"], test["group"]): test for test in comparison["tests"]}
     loss = tests["loss", "overall"]
-    assert loss["this"] == pytest.approx(evaluation["held_out"]["overall"]["loss"])
-    assert loss["other"] == pytest.approx(comparison["held_out"]["overall"]["loss"])
+    assert loss["this"] == pytest.approx(evaluation["validation"]["overall"]["loss"])
+    assert loss["other"] == pytest.approx(comparison["validation"]["overall"]["loss"])
     assert loss["better"] == "other"
     assert loss["p"] < 0.01
     assert loss["interval"][0] > 0
-    assert loss["n"] == evaluation["held_out"]["rows_used"]
+    assert loss["n"] == evaluation["validation"]["rows_used"]
     assert tests["answer_loss", "overall"]["n"] == loss["n"]
     groups = {group for measure, group in tests if measure == "loss"}
     assert groups == {"overall", "exercise mcq", "exercise editing", "language en", "language fr"}
@@ -116,8 +116,8 @@ def test_what_limits_a_comparison_is_said(run_folder, tiny_folder, tmp_path):
     assert "another dataset or split" in first["notes"][0]
     assert "is not known" in second["notes"][0]
     # one of them was trained on documents side by side: none is scored on a document's first token
-    assert evaluation["held_out"]["first_token_scored"] is False
-    assert first["held_out"]["overall"]["tokens"] == evaluation["held_out"]["overall"]["tokens"]
+    assert evaluation["validation"]["first_token_scored"] is False
+    assert first["validation"]["overall"]["tokens"] == evaluation["validation"]["overall"]["tokens"]
 
 
 def test_models_with_other_tokens_are_compared_in_bits_a_byte(run_folder, tmp_path, tokenizer):
@@ -133,8 +133,8 @@ def test_models_with_other_tokens_are_compared_in_bits_a_byte(run_folder, tmp_pa
     assert {test["measure"] for test in comparison["tests"]} == {"bits_per_byte"}
     assert "tokenizers" in comparison["notes"][0]
     overall = comparison["tests"][0]
-    assert overall["this"] == pytest.approx(evaluation["held_out"]["overall"]["bits_per_byte"])
-    assert overall["other"] == pytest.approx(comparison["held_out"]["overall"]["bits_per_byte"])
+    assert overall["this"] == pytest.approx(evaluation["validation"]["overall"]["bits_per_byte"])
+    assert overall["other"] == pytest.approx(comparison["validation"]["overall"]["bits_per_byte"])
 
 
 def test_given_rows_and_exam(tiny_folder, rows_file, tmp_path, monkeypatch, capsys):
@@ -142,8 +142,8 @@ def test_given_rows_and_exam(tiny_folder, rows_file, tmp_path, monkeypatch, caps
     words = ["--rows", str(rows_file), "--max_rows", "12", "--exam", str(rows_file), "--max_questions", "6"]
     assert main([str(tiny_folder), *words, "--exam_tokens", "4"]) == 0
     evaluation = read_evaluation(tmp_path / "runs" / "evaluation" / "tiny")  # the model's folder is no run
-    assert evaluation["held_out"]["rows_used"] == 12
-    assert evaluation["held_out"]["rows_found"] == 60
+    assert evaluation["validation"]["rows_used"] == 12
+    assert evaluation["validation"]["rows_found"] == 60
     assert evaluation["exam"]["asked"] == 6
     assert evaluation["exam"]["max_new_tokens"] == 4
     assert "12 of the first 60 rows of rows.jsonl" in capsys.readouterr().out
@@ -153,8 +153,8 @@ def test_a_part_that_is_left_out_stays(run_folder, capsys):
     assert main([str(run_folder), "--no_exam"]) == 0
     assert main([str(run_folder), "--no_loss"]) == 0
     evaluation = read_evaluation(run_folder)
-    assert {"held_out", "exam"} <= evaluation.keys()
-    assert list(evaluation["kept_from"]) == ["held_out"]
+    assert {"validation", "exam"} <= evaluation.keys()
+    assert list(evaluation["kept_from"]) == ["validation"]
     assert "Kept from an earlier evaluation" in capsys.readouterr().out
 
 
@@ -218,9 +218,9 @@ def test_two_processes_find_the_same(run_folder, repository, tmp_path):
         [sys.executable, *command, *words], cwd=repository, env=environment, capture_output=True, text=True, timeout=300
     )
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("Held-out loss on") == 1
+    assert finished.stdout.count("Validation loss on") == 1
     one, two = read_evaluation(tmp_path / "one"), read_evaluation(tmp_path / "two")
     assert one["exam"] == two["exam"]
-    assert one["held_out"]["rows_used"] == two["held_out"]["rows_used"]
+    assert one["validation"]["rows_used"] == two["validation"]["rows_used"]
     for name in ("loss", "bits_per_byte", "answer_loss"):
-        assert two["held_out"]["overall"][name] == pytest.approx(one["held_out"]["overall"][name], rel=1e-6)
+        assert two["validation"]["overall"][name] == pytest.approx(one["validation"]["overall"][name], rel=1e-6)

@@ -30,8 +30,8 @@ def test_reading_needs_no_heavy_library():
 
 def test_what_is_written_is_read(tmp_path):
     assert read_evaluation(tmp_path) is None
-    write_evaluation(tmp_path, evaluation(held_out={"rows": "Übung"}))
-    assert read_evaluation(tmp_path)["held_out"]["rows"] == "Übung"
+    write_evaluation(tmp_path, evaluation(validation={"rows": "Übung"}))
+    assert read_evaluation(tmp_path)["validation"]["rows"] == "Übung"
     assert [file.name for file in tmp_path.iterdir()] == [EVALUATION_FILE]
 
 
@@ -64,22 +64,22 @@ def test_weights_in_several_files_have_one_name(tmp_path):
 
 
 def test_what_is_left_out_stays_from_an_earlier_evaluation_of_the_same_weights():
-    earlier = evaluation(held_out=1, exam=2, tasks=[{"task": "piqa", "value": 1}, {"task": "copa", "value": 2}])
+    earlier = evaluation(validation=1, exam=2, tasks=[{"task": "piqa", "value": 1}, {"task": "copa", "value": 2}])
     new = {**evaluation(exam=3, tasks=[{"task": "piqa", "value": 4}]), "date": "2026-05-06"}
     kept = keep_earlier(new, earlier)
-    assert (kept["held_out"], kept["exam"]) == (1, 3)
+    assert (kept["validation"], kept["exam"]) == (1, 3)
     assert kept["tasks"] == [{"task": "piqa", "value": 4}, {"task": "copa", "value": 2}]
-    assert kept["kept_from"] == {"held_out": earlier["date"], "tasks": earlier["date"]}
+    assert kept["kept_from"] == {"validation": earlier["date"], "tasks": earlier["date"]}
     again = keep_earlier({**evaluation(), "date": "2026-07-08"}, kept)
-    assert again["kept_from"] == {"held_out": earlier["date"], "exam": "2026-05-06", "tasks": earlier["date"]}
+    assert again["kept_from"] == {"validation": earlier["date"], "exam": "2026-05-06", "tasks": earlier["date"]}
 
 
 @pytest.mark.parametrize(("mine", "earliers"), [("a", "b"), (None, None)])
 def test_parts_of_other_weights_are_not_kept(mine, earliers):
-    assert keep_earlier(evaluation(mine), evaluation(earliers, held_out=1)) == evaluation(mine)
+    assert keep_earlier(evaluation(mine), evaluation(earliers, validation=1)) == evaluation(mine)
     assert keep_earlier(evaluation("a"), None) == evaluation("a")
 
 
 def test_a_nan_is_not_written(tmp_path):
     with pytest.raises(ValueError):
-        write_evaluation(tmp_path, evaluation(held_out=float("nan")))
+        write_evaluation(tmp_path, evaluation(validation=float("nan")))

@@ -82,7 +82,7 @@ def test_an_arm_is_trained_by_the_training_script(rows_file, tmp_path, monkeypat
     short = {
         "max_steps": "4",
         "per_device_train_batch_size": "1",
-        "block_size": "16",
+        "sequence_length": "16",
         "n_embd": "8",
         "warmup_steps": "1",
     }

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from train.optim.muon import UPDATE_RMS, Muon, orthogonalise
+from train.optim.muon import UPDATE_RMS, Muon, newton_schulz
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def test_all_singular_values_come_near_one(shape):
     U, _ = torch.linalg.qr(torch.randn(shape[0], rank))
     V, _ = torch.linalg.qr(torch.randn(shape[1], rank))
     matrix = U @ torch.diag(torch.linspace(0.05, 1.0, rank)) @ V.T
-    after = torch.linalg.svdvals(orthogonalise(matrix[None])[0])
+    after = torch.linalg.svdvals(newton_schulz(matrix[None])[0])
     assert after.min() > 0.6
     assert after.max() < 1.3
 
@@ -28,14 +28,14 @@ def test_singular_vectors_stay():
     """U^T (result) V is diagonal for `U S V^T`: directions keep, only their lengths change."""
     matrix = torch.randn(16, 32)
     U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
-    lengths = U.T @ orthogonalise(matrix[None])[0] @ Vh.T
+    lengths = U.T @ newton_schulz(matrix[None])[0] @ Vh.T
     torch.testing.assert_close(lengths, torch.diag(lengths.diag()), atol=1e-5, rtol=0)
 
 
 def test_a_stack_is_each_matrix_by_itself():
     matrices = torch.randn(3, 12, 20)
-    alone = torch.stack([orthogonalise(matrix[None])[0] for matrix in matrices])
-    torch.testing.assert_close(orthogonalise(matrices), alone)
+    alone = torch.stack([newton_schulz(matrix[None])[0] for matrix in matrices])
+    torch.testing.assert_close(newton_schulz(matrices), alone)
 
 
 def test_steps_are_those_of_torchs_muon():

@@ -57,7 +57,7 @@ def sft_words(shared, rows, base, tmp_path) -> list[str]:
         "eval_steps": 6,
         "save_steps": 6,
         "max_eval_samples": 6,
-        "forgetting_blocks": 2,
+        "forgetting_sequences": 2,
     }
     return write_recipe(tmp_path / "sft.yaml", "sft", settings)
 
@@ -85,7 +85,7 @@ def toss_words(undecided, tosses, tmp_path) -> Callable[..., list[str]]:
             "logging_steps": 1,
             "eval_steps": 3,
             "save_steps": 3,
-            "forgetting_blocks": 0,
+            "forgetting_sequences": 0,
             "output_dir": tmp_path / "run",
         }
         return write_recipe(tmp_path / f"{method}.yaml", method, common | settings)

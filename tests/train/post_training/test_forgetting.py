@@ -10,7 +10,7 @@ import torch
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.evaluation.exam.exam import ExamResult
 from train.post_training.before_after import Standing, describe_standings, render_standings
-from train.post_training.forgetting import HeldOutBlocks, find_pretraining_data, load_pretraining_blocks
+from train.post_training.forgetting import ValidationSequences, find_pretraining_data, load_pretraining_blocks
 from train.post_training.settings.recipe import parse_recipe
 
 
@@ -23,7 +23,7 @@ def recipe(sft_words, tmp_path):
 
 
 def test_the_blocks_are_those_that_the_pre_training_evaluated_on(recipe, base, tokenizer):
-    blocks = load_pretraining_blocks(recipe("--forgetting_blocks", "4"), tokenizer)
+    blocks = load_pretraining_blocks(recipe("--forgetting_sequences", "4"), tokenizer)
     assert blocks.blocks == 4
     evaluated = json.loads((base / "results.json").read_text())["evaluation"]["eval_loss"]
     assert blocks.loss(GPT2ScratchForCausalLM.from_pretrained(base)) == pytest.approx(evaluated, rel=1e-5)
@@ -39,7 +39,7 @@ def test_the_loss_leaves_the_model_as_it_was_and_counts_tokens_once():
 
     batches = [{"input_ids": torch.full((rows, 3), rows), "labels": torch.zeros(rows, 3)} for rows in (1, 3)]
     model = Model().train()
-    assert HeldOutBlocks(batches, 4).loss(model) == pytest.approx((1 * 2 + 3 * 6) / 8)
+    assert ValidationSequences(batches, 4).loss(model) == pytest.approx((1 * 2 + 3 * 6) / 8)
     assert model.training
 
 
@@ -63,7 +63,7 @@ def test_what_cannot_be_measured_is_said(recipe, base, tokenizer, tmp_path, capl
 
 
 def test_none_are_loaded_where_none_are_wanted(recipe, tokenizer, caplog):
-    assert load_pretraining_blocks(recipe("--forgetting_blocks", "0"), tokenizer) is None
+    assert load_pretraining_blocks(recipe("--forgetting_sequences", "0"), tokenizer) is None
     assert not caplog.text
 
 
@@ -74,9 +74,9 @@ def test_the_table_has_before_and_after_of_every_figure():
     title, header, line, forgotten = render_standings(first, second).splitlines()
     assert title.split("  ")[-1].strip() == "ended by itself"
     assert line.split() == ["mcq", "4", "25.0%", "25.0%", "50.0%", "50.0%", "100.0%", "75.0%", "100.0%"]
-    assert forgotten.startswith("held-out loss of the pre-training: 2.0000 before, 2.5000 after (+0.5000 ")
+    assert forgotten.startswith("validation loss of the pre-training: 2.0000 before, 2.5000 after (+0.5000 ")
     assert len(header) == len(line)
-    results = describe_standings(first, second, HeldOutBlocks([], 7))
+    results = describe_standings(first, second, ValidationSequences([], 7))
     assert results["forgetting"] == {"pretraining_loss_before": 2.0, "pretraining_loss": 2.5, "blocks": 7}
     assert (results["exam"][0]["correct"], results["exam_before"][0]["correct"]) == (2, 1)
     assert render_standings(Standing([], None), Standing([], None)) == ""

@@ -74,13 +74,13 @@ def test_questions_are_encoded_as_in_training(build):
 def test_what_is_rewarded_becomes_likelier(words, tmp_path, caplog):
     caplog.set_level("INFO")
     assert finetune([*words, "--max_steps", "9"]) == 0
-    rewards = history(tmp_path / "run", "rewards/answer_is_right/mean")
+    rewards = history(tmp_path / "run", "rewards/accuracy_reward/mean")
     assert len(rewards) == 9
     assert 0.2 < rewards[0] < 0.8
     assert sum(rewards[-4:]) / 4 > rewards[0] + 0.2
     assert history(tmp_path / "run", "tokens_seen") == sorted(history(tmp_path / "run", "tokens_seen"))
     assert "Of 8 answers to each of 18 questions" in caplog.text
-    assert history(tmp_path / "run", "eval_rewards/answer_is_right/mean")[-1] > 0.9
+    assert history(tmp_path / "run", "eval_rewards/accuracy_reward/mean")[-1] > 0.9
     assert greedy_answer(tmp_path / "run", "Toss 7.") == "A: heads<|endoftext|>"
     assert AutoTokenizer.from_pretrained(tmp_path / "run").pad_token is None
 
@@ -115,7 +115,7 @@ def test_answers_that_serve_for_several_steps_resume_in_phase(words, tmp_path, s
 def test_adapters_learn_it_too(words, tmp_path):
     lora = ["--use_peft", "true", "--lora_r", "8", "--lora_alpha", "64", "--beta", "0.01", "--max_steps", "8"]
     assert finetune([*words, *lora]) == 0
-    assert history(tmp_path / "run", "eval_rewards/answer_is_right/mean")[-1] > 0.8
+    assert history(tmp_path / "run", "eval_rewards/accuracy_reward/mean")[-1] > 0.8
     assert history(tmp_path / "run", "kl")[-1] > 0
     assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
 

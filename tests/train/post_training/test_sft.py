@@ -11,7 +11,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.evaluation.exam.answers import answer_questions
-from train.post_training.data.data import PostTrainingData, RowLedger
+from train.post_training.data.data import PostTrainingData, RowStatistics
 from train.post_training.data.encoding import ConversationEncoder
 from train.post_training.settings.recipe import parse_recipe
 from train.post_training.sft import build_sft_trainer
@@ -54,7 +54,7 @@ def build(tmp_path, tokenizer, conversations, model):
             "dataloader_pin_memory: false\n"
         )
         rows = Dataset.from_list([{"input_ids": one.input_ids, "labels": one.labels} for one in conversations])
-        data = PostTrainingData(rows, rows, "name", RowLedger(), None, lambda questions: None)
+        data = PostTrainingData(rows, rows, "name", RowStatistics(), None, lambda questions: None)
         return build_sft_trainer(parse_recipe(["--config", str(recipe), *words]), model, tokenizer, data, [])
 
     return build
@@ -115,7 +115,7 @@ def test_the_padding_free_batch_of_trl_has_the_same_loss(build, model, conversat
 
 
 @pytest.mark.parametrize("words", [(), ("--packing", "true"), ("--use_peft", "true")], ids=" ".join)
-def test_the_held_out_loss_is_the_mean_over_tokens(build, model, conversations, words):
+def test_the_validation_loss_is_the_mean_over_tokens(build, model, conversations, words):
     expected = mean_loss(model, conversations)
     metrics = build(*words).evaluate()
     assert metrics["eval_loss"] == pytest.approx(expected, rel=1e-5)

@@ -50,7 +50,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "n_head": 2,
         "n_embd": 16,
         "n_positions": 64,
-        "block_size": 32,
+        "sequence_length": 32,
         "validation_fraction": 0.1,
         "per_device_train_batch_size": 4,
         "max_steps": STEPS,
@@ -122,11 +122,11 @@ def training(tmp_path: Path) -> Callable[..., tuple]:
 def live_folder(run_folder: Path, training: Callable[..., tuple]) -> Path:
     """A run folder in the middle of the training: what the callback writes then, and no more."""
     log = json.loads((run_folder / "trainer_state.json").read_text())["log_history"]
-    ledger = json.loads((run_folder / "results.json").read_text())["data"]
+    statistics = json.loads((run_folder / "results.json").read_text())["data"]
     for name in ("results.json", "trainer_state.json", "report.html", "report.json"):
         (run_folder / name).unlink()
     shutil.rmtree(run_folder / "checkpoint-12")
-    report = RunReport(run_folder, {"parameters": 1000, "data": ledger})
+    report = RunReport(run_folder, {"parameters": 1000, "data": statistics})
     report.on_train_begin(*training(step=8, log=[line for line in log if line["step"] <= 8]))
     return run_folder
 

@@ -39,8 +39,8 @@ TEST = {
 EVALUATION = {
     "model": {"name": "demo"},
     "date": "2026-01-02T03:04:05+00:00",
-    "held_out": {
-        "rows": "held-out rows of the sample",
+    "validation": {
+        "rows": "validation rows of the sample",
         "rows_used": 39,
         "rows_found": 50,
         "notes": ["Mind the gap."],
@@ -85,13 +85,13 @@ def sections(run_files):
 
 
 def test_each_part_has_its_tables(sections):
-    about, held_out, exam, tasks, comparison = sections()
+    about, validation, exam, tasks, comparison = sections()
     assert about.title == "demo, 2026-01-02 03:04:05+00:00"
-    assert held_out.title == "Held-out rows: 39 of 50"
-    assert [row for table in held_out.tables for row in table.rows] == [
+    assert validation.title == "Validation rows: 39 of 50"
+    assert [row for table in validation.tables for row in table.rows] == [
         [name, *LOSS_CELLS] for name in ("all", "rag", "en")
     ]
-    assert held_out.notes == ["held-out rows of the sample", "Mind the gap."]
+    assert validation.notes == ["validation rows of the sample", "Mind the gap."]
     marks, citations = exam.tables
     assert marks.rows[1] == ["mcq, known", "25", "4.0%", "92.0%", "75.0% to 97.8%", "50.0%", "100.0%"]
     assert citations.rows[0] == ["the right sources and no others", "29.0%", "10.0% to 50.0%"]

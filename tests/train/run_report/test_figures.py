@@ -37,16 +37,16 @@ def test_the_record_can_be_ahead_of_the_log(run_files):
 def test_tiles_show_the_latest_and_what_is_missing(run_files):
     tiles = {tile.label: (tile.value, tile.detail) for tile in make_tiles(run_files(log=LOG))}
     assert tiles["training loss"][0] == "6.0000"
-    assert tiles["held-out loss"] == ("8.5000", "best 8.0000")
-    assert tiles["tokens a second"] == ("30", "median 20")
+    assert tiles["validation loss"] == ("8.5000", "best 8.0000")
+    assert tiles["tokens per second"] == ("30", "median 20")
     assert tiles["MFU"][0] == "25.0%"
     assert tiles["memory"] == ("not recorded", "")
 
 
-def test_held_out_points_lie_at_their_tokens(charts):
-    training, held_out = charts()["loss"].lines
+def test_validation_points_lie_at_their_tokens(charts):
+    training, validation = charts()["loss"].lines
     assert (training.x, training.steps) == ([200, 400, 600], [2, 4, 6])
-    assert (held_out.x, held_out.y) == ([200, 600], [8.0, 8.5])
+    assert (validation.x, validation.y) == ([200, 600], [8.0, 8.5])
 
 
 def test_what_is_not_finite_is_a_gap(charts):

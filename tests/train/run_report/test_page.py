@@ -36,7 +36,12 @@ def hostile_run(run_files):
         evaluation={
             "model": {"name": HOSTILE},
             "date": HOSTILE,
-            "held_out": {"overall": {}, "by_exercise": {HOSTILE: {}}, "by_language": {HOSTILE: {}}, "notes": [HOSTILE]},
+            "validation": {
+                "overall": {},
+                "by_exercise": {HOSTILE: {}},
+                "by_language": {HOSTILE: {}},
+                "notes": [HOSTILE],
+            },
         },
         log=[{"step": 1, "loss": 2.0}],
         samples=[{"step": 1, "question": HOSTILE, "text": HOSTILE}],
@@ -86,7 +91,7 @@ def test_a_whole_run_is_on_the_page(finished_run, parse):
 
 def test_what_is_missing_is_said_to_be_missing(run_files, parse):
     text, _ = parse(run_files())
-    for what in ("Exam", "Samples", "Data ledger", "Recipe"):
+    for what in ("Exam", "Samples", "Data statistics", "Recipe"):
         assert f"{what}: not recorded" in text
     assert text.count("not recorded") >= 7 + 7  # of all tiles, of all charts
     assert "nan" not in text.lower()

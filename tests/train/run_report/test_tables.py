@@ -70,7 +70,7 @@ def test_settings_that_differ_from_the_defaults_are_marked(finished_run):
     assert settings["dataset"].value == ".../rows.jsonl"
     differing = {name for name, setting in settings.items() if setting.default is not None}
     assert differing == {
-        *("n_layer", "n_head", "n_embd", "n_positions", "block_size", "validation_fraction", "dataset"),
+        *("n_layer", "n_head", "n_embd", "n_positions", "sequence_length", "validation_fraction", "dataset"),
         *("data_cache_dir", "exam", "exam_tokens", "sample_prompts", "sample_tokens", "cpu_threads", "output_dir"),
         *("per_device_train_batch_size", "max_steps", "logging_steps", "eval_steps", "save_steps", "learning_rate"),
         "dataloader_pin_memory",

@@ -28,10 +28,10 @@ def launcher(repository):
 def words(tiny_recipe):
     settings = {"max_steps": 40, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "save_steps": 100}
     more = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    return ["--config", str(tiny_recipe), "--eval_steps", "20", "--max_eval_blocks", "7", *more]
+    return ["--config", str(tiny_recipe), "--eval_steps", "20", "--max_eval_sequences", "7", *more]
 
 
-def held_out(folder):
+def validation(folder):
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     return [entry["eval_loss"] for entry in history if "eval_loss" in entry]
 
@@ -48,7 +48,7 @@ def test_two_processes_resume_exactly(
     assert 2 <= stop_gently(launch(words, launcher), 2)[0] < 40
     run_to_end(launch([*words, "--resume_from_checkpoint", "true"], launcher))
     assert log_by_step(stopped) == log_by_step(whole)
-    assert held_out(stopped) == held_out(whole)
+    assert validation(stopped) == validation(whole)
     expected, found = load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -94,7 +94,7 @@ def test_one_process_goes_on_as_two_and_as_one_again(
     assert expected.keys() == found.keys()
     for step in expected:
         assert found[step] == pytest.approx(expected[step], rel=1e-4), step
-    assert held_out(changed) == pytest.approx(held_out(whole), rel=1e-5)
+    assert validation(changed) == pytest.approx(validation(whole), rel=1e-5)
 
 
 def test_two_processes_have_the_loss_and_gradients_of_one(repository, launcher, tiny_recipe, tmp_path):
@@ -110,7 +110,7 @@ def test_two_processes_have_the_loss_and_gradients_of_one(repository, launcher, 
         assert finished.returncode == 0, finished.stderr
         results[processes] = torch.load(result)
     assert results[2]["loss"] == pytest.approx(results[1]["loss"], rel=1e-6)
-    assert results[2]["held_out"] == pytest.approx(results[1]["held_out"], rel=1e-6)
+    assert results[2]["validation"] == pytest.approx(results[1]["validation"], rel=1e-6)
     for name, gradient in results[1]["gradients"].items():
         torch.testing.assert_close(results[2]["gradients"][name], gradient, atol=1e-7, rtol=1e-4)
 

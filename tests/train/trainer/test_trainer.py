@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.chunked_head import ALIGNED_COLUMNS, CHUNK_ROWS
 from train.callbacks import throughput
-from train.data.sequences.packing import collate_blocks
+from train.data.sequences.packing import collate_sequences
 from train.settings.recipe import RecipeParser
 from train.trainer.saving import CheckpointNotWrittenError
 from train.trainer.trainer import PretrainingTrainer
@@ -23,9 +23,9 @@ VOCABULARY, BLOCK = 5000, 64
 def build(tiny_recipe, tmp_path):
     """A trainer on 48 random blocks, with settings of a test's choice."""
 
-    def build(*words, collator=collate_blocks):
+    def build(*words, collator=collate_sequences):
         settings = {
-            "block_size": BLOCK,
+            "sequence_length": BLOCK,
             "per_device_train_batch_size": 16,
             "per_device_eval_batch_size": 16,
             "max_steps": 3,
@@ -64,7 +64,7 @@ def trainer(build):
 
 def collate_unequal(examples):
     """Each row's first token decides how many labels it has, from 2 to 49; the rest is ignored."""
-    batch = collate_blocks(examples)
+    batch = collate_sequences(examples)
     labels = batch["input_ids"].clone()
     for row in labels:
         row[int(row[0]) % 48 + 2 :] = -100
@@ -107,7 +107,7 @@ def test_log_lines_carry_tokens_and_their_rate(trainer):
 
 
 @pytest.mark.parametrize("batch_size", ["1", "7", "48"])
-def test_the_held_out_loss_counts_tokens_not_batches(build, batch_size):
+def test_the_validation_loss_counts_tokens_not_batches(build, batch_size):
     """Rows of unequal label counts: a mean of batch means would depend on the batches."""
     trainer = build("--per_device_eval_batch_size", batch_size, collator=collate_unequal)
     whole = collate_unequal([trainer.eval_dataset[row] for row in range(48)])
@@ -121,12 +121,12 @@ def test_a_batch_without_labels_adds_nothing(build):
     hidden = {int(trainer.eval_dataset[row]["input_ids"][0]) for row in range(24)}
 
     def hide_first_half(examples):
-        batch = collate_blocks(examples)
+        batch = collate_sequences(examples)
         rows = torch.tensor([int(ids[0]) in hidden for ids in batch["input_ids"]])
         return {**batch, "labels": batch["input_ids"].masked_fill(rows[:, None], -100)}
 
     trainer.data_collator = hide_first_half
-    second_half = collate_blocks([trainer.eval_dataset[row] for row in range(24, 48)])
+    second_half = collate_sequences([trainer.eval_dataset[row] for row in range(24, 48)])
     with torch.no_grad():
         expected = trainer.model.eval()(**second_half).loss.item()
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-6)

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.data.sequences.packing import collate_blocks
+from train.data.sequences.packing import collate_sequences
 from train.settings.recipe import RecipeParser
 from train.trainer.trainer import PretrainingTrainer
 
@@ -22,7 +22,7 @@ class Gradients(TrainerCallback):
 
 
 def collate_unequal(examples):
-    batch = collate_blocks(examples)
+    batch = collate_sequences(examples)
     labels = batch["input_ids"].clone()
     for row in labels:
         row[int(row[0]) % 14 + 2 :] = -100
@@ -58,8 +58,8 @@ trainer = PretrainingTrainer(
     data_name="test",
 )
 trainer.train()
-held_out = trainer.evaluate()["eval_loss"]  # not before: stock then leaves out what shares gradients among processes
+validation = trainer.evaluate()["eval_loss"]  # not before: stock then leaves out what shares gradients among processes
 if trainer.is_world_process_zero():
     (loss,) = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    torch.save({"loss": loss, "held_out": held_out, "gradients": gradients.found}, result)
+    torch.save({"loss": loss, "validation": validation, "gradients": gradients.found}, result)
 trainer.accelerator.end_training()

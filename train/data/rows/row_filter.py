@@ -19,7 +19,7 @@ from train.settings.arguments import DataArguments
 
 
 @dataclass(frozen=True)
-class Choice:
+class RowFilter:
     """The settings that choose rows, resolved.
 
     Args:
@@ -39,7 +39,7 @@ class Choice:
     contamination: Contamination | None = None
 
     @classmethod
-    def from_arguments(cls, arguments: DataArguments) -> "Choice":
+    def from_arguments(cls, arguments: DataArguments) -> "RowFilter":
         """Read weights and evaluation sets.
 
         Raises:
@@ -68,7 +68,7 @@ class Choice:
         split = split_of(row, self.validation_fraction, self.split_seed)
         if split is None:
             return "links to articles of both parts", "train", 0
-        # Held-out rows are used once: weights are for learning.
+        # Validation rows are used once: weights are for learning.
         times = self.times(row) if split == "train" else 1
         if not times:
             return "weight", split, 0

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from train.data.files.shard_reading import RowBatch
-from train.data.rows.statistics import Ledger
+from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import TEXT_COLUMNS, Row
 
 
@@ -18,24 +18,26 @@ class Limit:
     def __bool__(self) -> bool:
         return self.rows is not None or self.tokens is not None
 
-    def reached_by(self, ledger: Ledger) -> bool:
-        rows, tokens = sum(ledger.kept_rows.values()), ledger.tokens["train"]
+    def reached_by(self, statistics: DatasetStatistics) -> bool:
+        rows, tokens = sum(statistics.kept_rows.values()), statistics.tokens["train"]
         return (self.rows is not None and rows >= self.rows) or (self.tokens is not None and tokens >= self.tokens)
 
-    def less(self, ledger: Ledger) -> "Limit":
-        """What is left after a ledger's rows."""
-        rows = None if self.rows is None else self.rows - sum(ledger.kept_rows.values())
-        return Limit(rows, None if self.tokens is None else self.tokens - ledger.tokens["train"])
+    def less(self, statistics: DatasetStatistics) -> "Limit":
+        """What is left after a statistics's rows."""
+        rows = None if self.rows is None else self.rows - sum(statistics.kept_rows.values())
+        return Limit(rows, None if self.tokens is None else self.tokens - statistics.tokens["train"])
 
 
 NO_LIMIT = Limit()
 
 
-def up_to(limit: Limit, batches: Iterable[RowBatch], ledger: Ledger, most_times: int) -> Iterator[RowBatch]:
+def up_to(
+    limit: Limit, batches: Iterable[RowBatch], statistics: DatasetStatistics, most_times: int
+) -> Iterator[RowBatch]:
     """The batches, cut so small before the limit that no row after the one that reaches it is handed out.
 
     Args:
-        ledger: of the rows that have been handed out, all but those of the last batch (which may be being tokenised
+        statistics: of the rows that have been handed out, all but those of the last batch (which may be being tokenised
             while the next is asked for).
         most_times: how often a row may be used, at most.
     """
@@ -46,8 +48,8 @@ def up_to(limit: Limit, batches: Iterable[RowBatch], ledger: Ledger, most_times:
     for batch in batches:
         rows, unreadable, read = batch.rows, batch.unreadable, batch.bytes
         while True:
-            left = limit.less(ledger)
-            if limit.reached_by(ledger):
+            left = limit.less(statistics)
+            if limit.reached_by(statistics):
                 return
             n = _rows_that_fit(left, in_flight, rows, most_times)
             if n == 0 and not in_flight and rows:

@@ -9,7 +9,7 @@ SPLITS = ("train", "validation")
 
 
 @dataclass
-class Ledger:
+class DatasetStatistics:
     """Counts of rows and tokens.
 
     A row is read, and then dropped for one reason or kept. The tokens of dropped rows are not known, as most are not
@@ -57,7 +57,7 @@ class Ledger:
     padding_tokens: Counter = field(default_factory=Counter)
     sha256: dict[str, str] = field(default_factory=dict)
 
-    def add(self, other: "Ledger") -> None:
+    def add(self, other: "DatasetStatistics") -> None:
         """Add another's counts to these; hashes and shared articles are no sums, and stay."""
         for one in fields(self):
             mine, others = getattr(self, one.name), getattr(other, one.name)
@@ -71,11 +71,11 @@ class Ledger:
         return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Ledger":
-        ledger = cls()
+    def from_dict(cls, values: dict) -> "DatasetStatistics":
+        statistics = cls()
         for name, value in values.items():
-            setattr(ledger, name, Counter(value) if isinstance(getattr(ledger, name), Counter) else value)
-        return ledger
+            setattr(statistics, name, Counter(value) if isinstance(getattr(statistics, name), Counter) else value)
+        return statistics
 
     def render(self) -> str:
         """The counts as tables in text, largest first."""

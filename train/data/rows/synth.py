@@ -157,10 +157,10 @@ def split_of(row: Row, validation_fraction: float, split_seed: int) -> Split | N
     order of rows, the shard, or the process that reads them.
     """
     limit = validation_fraction * 2**64
-    held_out = {int.from_bytes(article_key(article, split_seed), "big") < limit for article in articles(row)}
-    if len(held_out) > 1:
+    validation = {int.from_bytes(article_key(article, split_seed), "big") < limit for article in articles(row)}
+    if len(validation) > 1:
         return None
-    return "validation" if held_out.pop() else "train"
+    return "validation" if validation.pop() else "train"
 
 
 def _sources(row: Row) -> str:

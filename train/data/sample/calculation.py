@@ -96,9 +96,9 @@ def build_math_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
     )
     train_rows, exam_rows = [], []
     for instances, exam_count in families:
-        held_out = set(rng.sample(range(len(instances)), exam_count))
+        validation = set(rng.sample(range(len(instances)), exam_count))
         for number, instance in enumerate(instances):
-            if number in held_out:
+            if number in validation:
                 exam_rows.append(rng.choice(instance))
             else:
                 train_rows.extend(instance)

@@ -18,14 +18,14 @@ from transformers import PreTrainedTokenizerBase
 from train.data.files.shard_access import at_hand
 from train.data.files.shard_reading import BadShardError, Piece, pieces_of
 from train.data.files.sources import Shard, Source
-from train.data.rows.row_filter import Choice
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.row_limit import Limit
-from train.data.rows.statistics import Ledger
+from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences.chunks import (
     NotPreparedError,
     PieceSettings,
     Report,
-    load_ledger,
+    load_statistics,
     piece_folder,
     prepare_piece,
     skip_piece,
@@ -41,7 +41,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 @dataclass(frozen=True)
 class FinishedPiece:
     folder: Path
-    ledger: Ledger
+    statistics: DatasetStatistics
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Task:
 def prepare_pieces(
     settings: PieceSettings,
     source: Source,
-    choice: Choice,
+    choice: RowFilter,
     tokenizer: PreTrainedTokenizerBase,
     processes: int,
     limit: Limit,
-    is_enough: Callable[[Ledger], bool] = lambda ledger: False,
+    is_enough: Callable[[DatasetStatistics], bool] = lambda statistics: False,
     shards: range | None = None,
 ) -> list[FinishedPiece]:
     """Prepare what is not there yet, in order up to the limit; returns the pieces in order.
@@ -76,7 +76,7 @@ def prepare_pieces(
     tasks = _tasks(source, shards)
     total_bytes = sum(source.shards[number].bytes for number in shards)
     finished: list[FinishedPiece] = []
-    sums = Ledger()
+    sums = DatasetStatistics()
     with (
         tqdm(total=total_bytes, desc=f"Tokenising {source.name}", unit="B", unit_scale=True) as bar,
         _Workers(settings, choice, tokenizer, processes, bar) as workers,
@@ -84,11 +84,11 @@ def prepare_pieces(
         for task, results in workers.run(tasks, lambda: limit.less(sums)):
             for piece, result in zip(task.pieces, results):  # noqa: B905 (a limit may end them early)
                 left = limit.less(sums)
-                if left and left.reached_by(result.ledger):
+                if left and left.reached_by(result.statistics):
                     # Exact at the last row: what was prepared ahead was given more room than is now left.
                     result = workers.prepare(Task(task.shard, (piece,)), left)[0]
                 finished.append(result)
-                sums.add(result.ledger)
+                sums.add(result.statistics)
                 if limit.reached_by(sums) or is_enough(sums):
                     return finished
     return finished
@@ -108,7 +108,7 @@ class _Workers:
     """Runs tasks in this process, or ahead of time in several others."""
 
     def __init__(
-        self, settings: PieceSettings, choice: Choice, tokenizer: PreTrainedTokenizerBase, processes: int, bar: tqdm
+        self, settings: PieceSettings, choice: RowFilter, tokenizer: PreTrainedTokenizerBase, processes: int, bar: tqdm
     ):
         self.settings, self.choice, self.tokenizer = settings, choice, tokenizer
         self.processes = processes
@@ -167,7 +167,7 @@ class _Workers:
 def prepare_task(
     task: Task,
     settings: PieceSettings,
-    choice: Choice,
+    choice: RowFilter,
     tokenizer: PreTrainedTokenizerBase,
     limit: Limit,
     report: Report,
@@ -176,12 +176,12 @@ def prepare_task(
     if not limit:
         try:
             folders = [piece_folder(settings, piece) for piece in task.pieces]
-            results = [FinishedPiece(folder, load_ledger(folder)) for folder in folders]
+            results = [FinishedPiece(folder, load_statistics(folder)) for folder in folders]
         except NotPreparedError:
             pass
         else:
             for result in results:
-                report(0, result.ledger.rows_read, sum(result.ledger.tokens.values()))
+                report(0, result.statistics.rows_read, sum(result.statistics.tokens.values()))
             report(round(task.shard.bytes * len(results) / task.pieces[0].parts), 0, 0)
             return results
     results = []
@@ -193,15 +193,15 @@ def prepare_task(
                 except BadShardError as error:
                     found = _skip(settings, piece, error)
                 results.append(FinishedPiece(*found))
-                if limit.reached_by(results[-1].ledger):
+                if limit.reached_by(results[-1].statistics):
                     break
-                limit = limit.less(results[-1].ledger)
+                limit = limit.less(results[-1].statistics)
     except BadShardError as error:
         return [FinishedPiece(*_skip(settings, piece, error)) for piece in task.pieces]
     return results
 
 
-def _skip(settings: PieceSettings, piece: Piece, error: BadShardError) -> tuple[Path, Ledger]:
+def _skip(settings: PieceSettings, piece: Piece, error: BadShardError) -> tuple[Path, DatasetStatistics]:
     if not settings.skip_broken:
         raise error
     logger.warning("Skipped: %s", error)

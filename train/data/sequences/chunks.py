@@ -14,15 +14,15 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from train.data.files.shard_reading import Piece, read_piece
-from train.data.rows.row_filter import Choice
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.row_limit import NO_LIMIT, Limit, up_to
-from train.data.rows.statistics import SPLITS, Ledger
+from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import Split
 from train.data.sequences.documents import Document, documents_of
 from train.data.sequences.packing import TOKEN_DTYPE, pack_best_fit
 
 
-LEDGER_FILE = "ledger.json"
+STATISTICS_FILE = "statistics.json"
 UNFINISHED = ".unfinished"  # at the end of a folder's name
 LENGTH_DTYPE = np.dtype("<u4")
 ARTICLE_DTYPE = np.dtype(">u8")
@@ -41,7 +41,7 @@ class PieceSettings:
     """
 
     folder: Path
-    block_size: int
+    sequence_length: int
     packing: str
     skip_broken: bool = False
     splits: tuple[Split, ...] = SPLITS  # type: ignore[assignment]
@@ -65,14 +65,14 @@ def piece_lock(settings: PieceSettings, name: str, timeout: float = -1) -> FileL
     return FileLock(locks / f"{piece}.lock", timeout)
 
 
-def load_ledger(folder: Path) -> Ledger:
-    """A finished piece's ledger.
+def load_statistics(folder: Path) -> DatasetStatistics:
+    """A finished piece's statistics.
 
     Raises:
         NotPreparedError: it is not finished.
     """
     try:
-        return Ledger.from_dict(json.loads((folder / LEDGER_FILE).read_text(encoding="utf-8")))
+        return DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise NotPreparedError(folder) from error
 
@@ -82,12 +82,12 @@ def prepare_piece(
     piece: Piece,
     path: Path,
     name: str,
-    choice: Choice,
+    choice: RowFilter,
     tokenizer: PreTrainedTokenizerBase,
     limit: Limit,
     report: Report,
-) -> tuple[Path, Ledger]:
-    """Write a piece, unless it is there; returns where it lies, and its ledger.
+) -> tuple[Path, DatasetStatistics]:
+    """Write a piece, unless it is there; returns where it lies, and its statistics.
 
     It appears whole, by a rename. Whoever is killed leaves an unfinished folder, which the next one removes.
 
@@ -101,33 +101,33 @@ def prepare_piece(
     whole, limited = piece_folder(settings, piece), piece_folder(settings, piece, limit)
     with piece_lock(settings, piece.name):
         for folder in (limited, whole):
-            if folder.exists() and (folder == limited or not limit.reached_by(load_ledger(folder))):
-                return folder, load_ledger(folder)
+            if folder.exists() and (folder == limited or not limit.reached_by(load_statistics(folder))):
+                return folder, load_statistics(folder)
         unfinished = limited.with_name(f"{limited.name}{UNFINISHED}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        ledger = _write(unfinished, settings, piece, path, name, choice, tokenizer, limit, report)
-        (unfinished / LEDGER_FILE).write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
-        folder = limited if limit.reached_by(ledger) else whole
+        statistics = _write(unfinished, settings, piece, path, name, choice, tokenizer, limit, report)
+        (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
+        folder = limited if limit.reached_by(statistics) else whole
         os.replace(unfinished, folder)
-        return folder, ledger
+        return folder, statistics
 
 
-def skip_piece(settings: PieceSettings, piece: Piece, reason: str) -> tuple[Path, Ledger]:
+def skip_piece(settings: PieceSettings, piece: Piece, reason: str) -> tuple[Path, DatasetStatistics]:
     """Write a piece without rows in place of one that cannot be read, unless it is there."""
     folder = piece_folder(settings, piece)
     with piece_lock(settings, piece.name):
         if folder.exists():
-            return folder, load_ledger(folder)
+            return folder, load_statistics(folder)
         unfinished = folder.with_name(f"{folder.name}{UNFINISHED}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        ledger = Ledger(skipped_shards=[f"part {piece.part + 1} of {piece.parts}: {reason}"])
+        statistics = DatasetStatistics(skipped_shards=[f"part {piece.part + 1} of {piece.parts}: {reason}"])
         for split in settings.splits:
-            _SplitWriter(unfinished, split, settings, end_of_text=0).close(ledger)
-        (unfinished / LEDGER_FILE).write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
+            _SplitWriter(unfinished, split, settings, end_of_text=0).close(statistics)
+        (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
         os.replace(unfinished, folder)
-        return folder, ledger
+        return folder, statistics
 
 
 def _write(
@@ -136,17 +136,17 @@ def _write(
     piece: Piece,
     path: Path,
     name: str,
-    choice: Choice,
+    choice: RowFilter,
     tokenizer: PreTrainedTokenizerBase,
     limit: Limit,
     report: Report,
-) -> Ledger:
-    ledger = Ledger()
+) -> DatasetStatistics:
+    statistics = DatasetStatistics()
     writers = {split: _SplitWriter(folder, split, settings, tokenizer.eos_token_id) for split in settings.splits}
     repeated: list[Document] = []
-    batches = up_to(limit, read_piece(path, name, piece), ledger, choice.most_times)
+    batches = up_to(limit, read_piece(path, name, piece), statistics, choice.most_times)
     for batch, documents, counts in documents_of(batches, choice, tokenizer, settings.splits):
-        ledger.add(counts)
+        statistics.add(counts)
         for document in documents:
             writers[document.split].add(document)
             repeated += [document] * (document.times - 1)
@@ -154,8 +154,8 @@ def _write(
     for document in repeated:  # away from their first use, so that a block does not hold the same text twice
         writers[document.split].add(document, with_articles=False)
     for writer in writers.values():
-        writer.close(ledger)
-    return ledger
+        writer.close(statistics)
+    return statistics
 
 
 class _SplitWriter:
@@ -181,14 +181,14 @@ class _SplitWriter:
         if with_articles:
             self.articles.write(document.article_keys)
 
-    def close(self, ledger: Ledger) -> None:
+    def close(self, statistics: DatasetStatistics) -> None:
         """Write what is left, flush all to the disk, and note counts and hash."""
         if self.to_pack:
-            blocks, cut = pack_best_fit(self.to_pack, self.settings.block_size, self.end_of_text)
+            blocks, cut = pack_best_fit(self.to_pack, self.settings.sequence_length, self.end_of_text)
             self._write(blocks)
-            ledger.cut_documents[self.split] = cut
-            ledger.padding_tokens[self.split] = blocks.size - sum(map(len, self.to_pack))
-        ledger.sha256[self.split] = self.sha256.hexdigest()
+            statistics.cut_documents[self.split] = cut
+            statistics.padding_tokens[self.split] = blocks.size - sum(map(len, self.to_pack))
+        statistics.sha256[self.split] = self.sha256.hexdigest()
         for file in (self.tokens, self.lengths, self.articles):
             file.flush()
             os.fsync(file.fileno())

@@ -9,8 +9,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from train.data.files.shard_reading import RowBatch
-from train.data.rows.row_filter import Choice
-from train.data.rows.statistics import Ledger
+from train.data.rows.row_filter import RowFilter
+from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import TEXT_COLUMNS, Row, Split, article_key, articles, repair, row_to_text
 from train.data.sequences.packing import TOKEN_DTYPE
 
@@ -49,10 +49,10 @@ class _ChosenRow:
 
 def documents_of(
     batches: Iterable[RowBatch],
-    choice: Choice,
+    choice: RowFilter,
     tokenizer: PreTrainedTokenizerBase,
     splits: tuple[Split, ...] = ("train", "validation"),
-) -> Iterator[tuple[RowBatch, list[Document], Ledger]]:
+) -> Iterator[tuple[RowBatch, list[Document], DatasetStatistics]]:
     """The documents of each batch, and the counts of its rows; the next is tokenised, by all cores, while it is used.
 
     Args:
@@ -67,15 +67,15 @@ def documents_of(
         return tokenizer(texts, split_special_tokens=True, return_attention_mask=False, verbose=False)["input_ids"]
 
     with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead: deque[tuple[RowBatch, Ledger, list[_ChosenRow], Future]] = deque()
+        ahead: deque[tuple[RowBatch, DatasetStatistics, list[_ChosenRow], Future]] = deque()
 
-        def finish() -> tuple[RowBatch, list[Document], Ledger]:
+        def finish() -> tuple[RowBatch, list[Document], DatasetStatistics]:
             batch, counts, chosen, token_lists = ahead.popleft()
             documents = _to_documents(chosen, token_lists.result(), choice, tokenizer.eos_token_id, counts)
             return batch, documents, counts
 
         for batch in batches:
-            counts = Ledger()
+            counts = DatasetStatistics()
             chosen = list(_choose(batch, choice, counts, splits))
             ahead.append((batch, counts, chosen, thread.submit(tokenise, chosen)))
             if len(ahead) > 1:
@@ -84,7 +84,9 @@ def documents_of(
             yield finish()
 
 
-def _choose(batch: RowBatch, choice: Choice, counts: Ledger, splits: tuple[Split, ...]) -> Iterator[_ChosenRow]:
+def _choose(
+    batch: RowBatch, choice: RowFilter, counts: DatasetStatistics, splits: tuple[Split, ...]
+) -> Iterator[_ChosenRow]:
     """The rows that are used; the others are counted by reason."""
     counts.rows_read = len(batch.rows) + sum(batch.unreadable.values())
     counts.dropped_rows.update(batch.unreadable)
@@ -106,7 +108,11 @@ def _choose(batch: RowBatch, choice: Choice, counts: Ledger, splits: tuple[Split
 
 
 def _to_documents(
-    chosen: list[_ChosenRow], token_lists: list[list[int]], choice: Choice, end_of_text: int, counts: Ledger
+    chosen: list[_ChosenRow],
+    token_lists: list[list[int]],
+    choice: RowFilter,
+    end_of_text: int,
+    counts: DatasetStatistics,
 ) -> list[Document]:
     documents = []
     for one, token_ids in zip(chosen, token_lists, strict=True):

@@ -13,7 +13,7 @@ TOKEN_DTYPE = np.dtype("<u2")
 PACKINGS = ("concat", "best_fit")
 
 
-def pack_best_fit(documents: Sequence[np.ndarray], block_size: int, padding: int) -> tuple[np.ndarray, int]:
+def pack_best_fit(documents: Sequence[np.ndarray], sequence_length: int, padding: int) -> tuple[np.ndarray, int]:
     """Put whole documents into as few blocks as best fit, largest first, finds (Ding et al., 2024, arXiv 2404.10830).
 
     Each goes where it leaves the least room. One that is longer than a block is cut into full blocks and a rest.
@@ -23,9 +23,11 @@ def pack_best_fit(documents: Sequence[np.ndarray], block_size: int, padding: int
         padding: the end-of-text token, which fills blocks up.
 
     Returns:
-        Blocks (N, block_size), and the number of documents that were cut.
+        Blocks (N, sequence_length), and the number of documents that were cut.
     """
-    parts = [document[at : at + block_size] for document in documents for at in range(0, len(document), block_size)]
+    parts = [
+        document[at : at + sequence_length] for document in documents for at in range(0, len(document), sequence_length)
+    ]
     parts.sort(key=len, reverse=True)  # stable: equal input gives equal blocks
     contents: list[list[np.ndarray]] = []
     with_room: dict[int, list[int]] = defaultdict(list)  # room left to the blocks that have it
@@ -33,7 +35,7 @@ def pack_best_fit(documents: Sequence[np.ndarray], block_size: int, padding: int
     for part in parts:
         at = bisect_left(rooms, len(part))
         if at == len(rooms):
-            block, room = len(contents), block_size
+            block, room = len(contents), sequence_length
             contents.append([])
         else:
             room = rooms[at]
@@ -46,21 +48,21 @@ def pack_best_fit(documents: Sequence[np.ndarray], block_size: int, padding: int
             if not with_room[room]:
                 insort(rooms, room)
             with_room[room].append(block)
-    blocks = np.full((len(contents), block_size), padding, dtype=TOKEN_DTYPE)
+    blocks = np.full((len(contents), sequence_length), padding, dtype=TOKEN_DTYPE)
     for row, content in zip(blocks, contents, strict=True):
         joined = np.concatenate(content)
         row[: len(joined)] = joined
-    return blocks, sum(len(document) > block_size for document in documents)
+    return blocks, sum(len(document) > sequence_length for document in documents)
 
 
-def count_cut(lengths: np.ndarray, offset: int, block_size: int) -> int:
+def count_cut(lengths: np.ndarray, offset: int, sequence_length: int) -> int:
     """How many documents, one after the other from token `offset` on, run over the end of a block."""
     ends = offset + np.cumsum(lengths.astype(np.int64))
     starts = ends - lengths
-    return int(np.count_nonzero(starts // block_size != (ends - 1) // block_size))
+    return int(np.count_nonzero(starts // sequence_length != (ends - 1) // sequence_length))
 
 
-def collate_blocks(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+def collate_sequences(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
     """A batch for the model: `input_ids` (B, T) and `labels`, the same ids, which the model shifts."""
     input_ids = torch.from_numpy(np.stack([example["input_ids"] for example in examples]).astype(np.int64))
     return {"input_ids": input_ids, "labels": input_ids}
@@ -80,7 +82,7 @@ class CollateDocuments:
         self.end_of_text = end_of_text
 
     def __call__(self, examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        batch = collate_blocks(examples)
+        batch = collate_sequences(examples)
         input_ids = batch["input_ids"]
         is_first = torch.ones_like(input_ids, dtype=torch.bool)
         is_first[:, 1:] = input_ids[:, :-1] == self.end_of_text

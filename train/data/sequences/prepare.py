@@ -17,15 +17,15 @@ from filelock import Timeout
 from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import Source, find_source
-from train.data.rows.row_filter import Choice
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.row_limit import Limit
-from train.data.rows.statistics import SPLITS, Ledger
+from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import Row, article_key, seed_article
 from train.data.sequences.chunk_pool import FinishedPiece, prepare_pieces
 from train.data.sequences.chunks import (
     ARTICLE_DTYPE,
-    LEDGER_FILE,
     LENGTH_DTYPE,
+    STATISTICS_FILE,
     PieceSettings,
     articles_file,
     lengths_file,
@@ -33,7 +33,7 @@ from train.data.sequences.chunks import (
     tokens_file,
 )
 from train.data.sequences.packing import count_cut
-from train.data.sequences.prepared_sequences import TokenBlocks
+from train.data.sequences.prepared_sequences import PreparedSequences
 from train.settings.arguments import DataArguments
 
 
@@ -42,16 +42,16 @@ FORMAT_VERSION = 3
 SECONDS_BETWEEN_LOOKS = 1.0
 PIECES_FILE = "pieces.json"
 # These say how the work is done or shown, and not what comes out.
-NOT_IN_THE_BLOCKS = ("data_cache_dir", "dataset_num_proc", "max_eval_blocks", "streaming", "shuffle_buffer")
+NOT_IN_THE_BLOCKS = ("data_cache_dir", "dataset_num_proc", "max_eval_sequences", "streaming", "shuffle_buffer")
 
 
 @dataclass(frozen=True)
 class PreparedData:
     """Blocks of both splits, memory-mapped, and what became of the rows."""
 
-    train: TokenBlocks
-    validation: TokenBlocks
-    ledger: Ledger
+    train: PreparedSequences
+    validation: PreparedSequences
+    statistics: DatasetStatistics
     source: Source
     folder: Path
 
@@ -77,57 +77,68 @@ def prepare_data(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase, w
     source = find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split)
     folder = cache_folder(arguments, source, tokenizer)
     if writes and not is_prepared(folder):
-        settings = PieceSettings(folder, arguments.block_size, arguments.packing, arguments.broken_shards == "skip")
+        settings = PieceSettings(
+            folder, arguments.sequence_length, arguments.packing, arguments.broken_shards == "skip"
+        )
         limit = Limit(arguments.max_samples, arguments.max_tokens)
-        choice = Choice.from_arguments(arguments)
+        choice = RowFilter.from_arguments(arguments)
         finished = prepare_pieces(settings, source, choice, tokenizer, arguments.dataset_num_proc, limit)
-        seal(settings, finished, lambda ledger: _check_enough(ledger, arguments))
+        seal(settings, finished, lambda statistics: _check_enough(statistics, arguments))
     while not is_prepared(folder):
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    return load_prepared(folder, source, arguments.block_size)
+    return load_prepared(folder, source, arguments.sequence_length)
 
 
-def prepare_held_out(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase, writes: bool = True) -> PreparedData:
-    """For a run that streams its training rows: the first `max_eval_blocks` blocks of held-out rows, and no others.
+def prepare_validation(
+    arguments: DataArguments, tokenizer: PreTrainedTokenizerBase, writes: bool = True
+) -> PreparedData:
+    """For a run that streams its training rows: the first `max_eval_sequences` of validation, and no others.
 
     Raises:
         ValueError: as `prepare_data`.
     """
-    assert arguments.max_eval_blocks is not None
+    assert arguments.max_eval_sequences is not None
     source = find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split)
-    folder = cache_folder(arguments, source, tokenizer, held_out_blocks=arguments.max_eval_blocks)
+    folder = cache_folder(arguments, source, tokenizer, validation_sequences=arguments.max_eval_sequences)
     if writes and not is_prepared(folder):
         settings = PieceSettings(
-            folder, arguments.block_size, arguments.packing, arguments.broken_shards == "skip", ("validation",)
+            folder, arguments.sequence_length, arguments.packing, arguments.broken_shards == "skip", ("validation",)
         )
-        enough = arguments.max_eval_blocks * arguments.block_size
+        enough = arguments.max_eval_sequences * arguments.sequence_length
         finished = prepare_pieces(
-            *(settings, source, Choice.from_arguments(arguments), tokenizer, arguments.dataset_num_proc, Limit()),
-            is_enough=lambda ledger: ledger.tokens["validation"] >= enough,
+            *(settings, source, RowFilter.from_arguments(arguments), tokenizer, arguments.dataset_num_proc, Limit()),
+            is_enough=lambda statistics: statistics.tokens["validation"] >= enough,
         )
-        seal(settings, finished, lambda ledger: _check_enough(ledger, arguments, ("validation",)))
+        seal(settings, finished, lambda statistics: _check_enough(statistics, arguments, ("validation",)))
     while not is_prepared(folder):
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    return load_prepared(folder, source, arguments.block_size)
+    return load_prepared(folder, source, arguments.sequence_length)
 
 
 def is_prepared(folder: Path) -> bool:
-    return (folder / LEDGER_FILE).exists()
+    return (folder / STATISTICS_FILE).exists()
 
 
-def load_prepared(folder: Path, source: Source, block_size: int) -> PreparedData:
+def load_prepared(folder: Path, source: Source, sequence_length: int) -> PreparedData:
     """Open a folder that was sealed."""
     pieces = [folder / "pieces" / name for name in json.loads((folder / PIECES_FILE).read_text())]
-    ledger = Ledger.from_dict(json.loads((folder / LEDGER_FILE).read_text(encoding="utf-8")))
+    statistics = DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8")))
     files = {split: [piece / tokens_file(split) for piece in pieces] for split in SPLITS}
-    train = [file for file in files["train"] if file.exists()]  # absent where only held-out rows were prepared
+    train = [file for file in files["train"] if file.exists()]  # absent where only validation rows were prepared
     return PreparedData(
-        TokenBlocks(train, block_size), TokenBlocks(files["validation"], block_size), ledger, source, folder
+        PreparedSequences(train, sequence_length),
+        PreparedSequences(files["validation"], sequence_length),
+        statistics,
+        source,
+        folder,
     )
 
 
 def cache_folder(
-    arguments: DataArguments, source: Source, tokenizer: PreTrainedTokenizerBase, held_out_blocks: int | None = None
+    arguments: DataArguments,
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    validation_sequences: int | None = None,
 ) -> Path:
     """Where the blocks lie: named by a hash of everything that decides their content."""
     made_from = {
@@ -135,7 +146,7 @@ def cache_folder(
         "format": FORMAT_VERSION,
         "source": source.fingerprint(),
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-        "held_out_blocks": held_out_blocks,
+        "validation_sequences": validation_sequences,
         "evaluation_sets": [_sha256(Path(name).expanduser()) for name in arguments.decontaminate or []],
     }
     fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
@@ -148,32 +159,32 @@ def _sha256(file: Path) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
-def seal(settings: PieceSettings, finished: list[FinishedPiece], check: Callable[[Ledger], None]) -> None:
+def seal(settings: PieceSettings, finished: list[FinishedPiece], check: Callable[[DatasetStatistics], None]) -> None:
     """Add up the pieces, and write what says that the preparation is whole."""
     folder = settings.folder
-    ledger = Ledger()
+    statistics = DatasetStatistics()
     digests = {split: hashlib.sha256() for split in settings.splits}
     tokens = dict.fromkeys(settings.splits, 0)
     for piece in finished:
-        ledger.add(piece.ledger)
+        statistics.add(piece.statistics)
         for split, digest in digests.items():
-            digest.update(piece.ledger.sha256[split].encode())
+            digest.update(piece.statistics.sha256[split].encode())
             if settings.packing == "concat":
                 lengths = np.fromfile(piece.folder / lengths_file(split), LENGTH_DTYPE)
-                ledger.cut_documents[split] += count_cut(lengths, tokens[split], settings.block_size)
-            tokens[split] += piece.ledger.tokens[split] + piece.ledger.padding_tokens[split]
+                statistics.cut_documents[split] += count_cut(lengths, tokens[split], settings.sequence_length)
+            tokens[split] += piece.statistics.tokens[split] + piece.statistics.padding_tokens[split]
     for split in settings.splits:
-        ledger.blocks[split], ledger.left_over_tokens[split] = divmod(tokens[split], settings.block_size)
-        ledger.sha256[split] = digests[split].hexdigest()
+        statistics.blocks[split], statistics.left_over_tokens[split] = divmod(tokens[split], settings.sequence_length)
+        statistics.sha256[split] = digests[split].hexdigest()
     if len(settings.splits) > 1:
-        ledger.shared_articles = _count_shared_articles([piece.folder for piece in finished])
-    check(ledger)
+        statistics.shared_articles = _count_shared_articles([piece.folder for piece in finished])
+    check(statistics)
     with piece_lock(settings, "whole"):  # another run may have come as far at the same time
         if not is_prepared(folder):
             (folder / PIECES_FILE).write_text(json.dumps([piece.folder.name for piece in finished]))
-            whole = folder / f"{LEDGER_FILE}.partial"
-            whole.write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
-            os.replace(whole, folder / LEDGER_FILE)
+            whole = folder / f"{STATISTICS_FILE}.partial"
+            whole.write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
+            os.replace(whole, folder / STATISTICS_FILE)
         used = {piece.folder for piece in finished}
         for other in (folder / "pieces").iterdir():  # such as were cut at a limit that moved
             if other not in used:
@@ -183,10 +194,10 @@ def seal(settings: PieceSettings, finished: list[FinishedPiece], check: Callable
 
 def _count_shared_articles(folders: list[Path]) -> int:
     """Articles that rows of both splits touch; the held-out ones, which are few, are held in memory."""
-    held_out = np.unique(np.concatenate([_keys(folder / articles_file("validation")) for folder in folders]))
-    shared = np.zeros(len(held_out), dtype=bool)
+    validation = np.unique(np.concatenate([_keys(folder / articles_file("validation")) for folder in folders]))
+    shared = np.zeros(len(validation), dtype=bool)
     for folder in folders:
-        shared |= np.isin(held_out, _keys(folder / articles_file("train")))
+        shared |= np.isin(validation, _keys(folder / articles_file("train")))
     return int(shared.sum())
 
 
@@ -194,11 +205,11 @@ def _keys(file: Path) -> np.ndarray:
     return np.fromfile(file, ARTICLE_DTYPE).astype(np.uint64)  # np.isin fails at some of another byte order
 
 
-def _check_enough(ledger: Ledger, arguments: DataArguments, splits: tuple[str, ...] = SPLITS) -> None:
+def _check_enough(statistics: DatasetStatistics, arguments: DataArguments, splits: tuple[str, ...] = SPLITS) -> None:
     for split in splits:
-        if not ledger.blocks[split]:
+        if not statistics.blocks[split]:
             raise ValueError(
-                f"The {split} split holds {ledger.tokens[split]:,} tokens, less than one block of "
-                f"{arguments.block_size}: give more rows, a smaller --block_size, or another --validation_fraction "
-                f"(now {arguments.validation_fraction}).\n{ledger.render()}"
+                f"The {split} split holds {statistics.tokens[split]:,} tokens, less than one sequence of "
+                f"{arguments.sequence_length}: give more rows, a smaller --sequence_length, or another "
+                f"--validation_fraction (now {arguments.validation_fraction}).\n{statistics.render()}"
             )

@@ -9,8 +9,8 @@ from torch.utils.data import Dataset
 from train.data.sequences.packing import TOKEN_DTYPE
 
 
-class TokenBlocks(Dataset):
-    """Block i is tokens `i * block_size` to `(i + 1) * block_size` of the files taken as one; the rest is left over.
+class PreparedSequences(Dataset):
+    """Sequence i is tokens `i * sequence_length` to `(i + 1) * sequence_length` of the files taken as one.
 
     Nothing is copied, whatever the number of files: a block is read from disk when it is asked for.
 
@@ -19,13 +19,13 @@ class TokenBlocks(Dataset):
         limit: only the first so many blocks.
     """
 
-    def __init__(self, files: Sequence[Path], block_size: int, limit: int | None = None):
+    def __init__(self, files: Sequence[Path], sequence_length: int, limit: int | None = None):
         self.files = list(files)
-        self.block_size = block_size
+        self.sequence_length = sequence_length
         sizes = [file.stat().st_size // TOKEN_DTYPE.itemsize for file in self.files]
         self.ends = np.cumsum(sizes, dtype=np.int64)
         self.tokens = int(self.ends[-1]) if sizes else 0
-        blocks = self.tokens // block_size
+        blocks = self.tokens // sequence_length
         self.blocks = blocks if limit is None else min(blocks, limit)
         self._maps: dict[int, np.ndarray] = {}
 
@@ -35,11 +35,11 @@ class TokenBlocks(Dataset):
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
         if not 0 <= number < self.blocks:
             raise IndexError(f"block {number} of {self.blocks}")
-        return {"input_ids": self._read(number * self.block_size, self.block_size)}
+        return {"input_ids": self._read(number * self.sequence_length, self.sequence_length)}
 
-    def first(self, blocks: int) -> "TokenBlocks":
+    def first(self, blocks: int) -> "PreparedSequences":
         """Only the first so many."""
-        return TokenBlocks(self.files, self.block_size, min(blocks, self.blocks))
+        return PreparedSequences(self.files, self.sequence_length, min(blocks, self.blocks))
 
     def __getstate__(self) -> dict:
         return {**vars(self), "_maps": {}}  # a worker process maps the files for itself: pickled, a map is its content

@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from train.data.files.shard_access import at_hand
 from train.data.files.shard_reading import PAST_THE_END, BadShardError, Piece, RowBatch, read_piece
 from train.data.files.sources import Source
-from train.data.rows.row_filter import Choice
-from train.data.rows.statistics import Ledger
+from train.data.rows.row_filter import RowFilter
+from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences.documents import Document, documents_of
 from train.data.sequences.packing import TOKEN_DTYPE, count_cut, pack_best_fit
 
@@ -59,8 +59,8 @@ class StreamSettings:
     """
 
     source: Source
-    choice: Choice
-    block_size: int
+    choice: RowFilter
+    sequence_length: int
     packing: str
     shuffle_buffer: int
     skip_broken: bool
@@ -69,15 +69,15 @@ class StreamSettings:
     folder: Path
 
 
-class StreamedBlocks(IterableDataset):
+class StreamedSequences(IterableDataset):
     """The streams of one process, endless; each of its dataloader's workers runs one.
 
     The k-th batch of a process comes from its stream k mod (streams of the process), as dataloader workers take turns:
     so the batches are the same whether they come from workers or processes, and a run can go on with another number of
     either, as long as the product is the same.
 
-    Every item has, beside `input_ids` (block_size,), its `stream`, the `place` after it, and, with the first block of a
-    window, the `ledger` of the rows read for it.
+    Every item has, beside `input_ids` (sequence_length,), its `stream`, the `place` after it, and, with the first of a
+    window, the `statistics` of the rows read for it.
 
     Args:
         process, processes: which of how many.
@@ -118,17 +118,17 @@ class StreamedBlocks(IterableDataset):
         while True:
             gave_blocks = False
             rest, windows = place.rest, place.windows
-            uncounted = Ledger()  # of windows too small for a block
-            for beginning, documents, ledger in self._windows(stream, place):
+            uncounted = DatasetStatistics()  # of windows too small for a block
+            for beginning, documents, statistics in self._windows(stream, place):
                 window = replace(beginning, rest=rest)
-                blocks, after = self._pack(documents, stream, window, ledger)
-                uncounted.add(ledger)
+                blocks, after = self._pack(documents, stream, window, statistics)
+                uncounted.add(statistics)
                 for number, block in enumerate(blocks):
                     if number >= window.block:
                         gave_blocks = True
                         item = {"input_ids": block, "stream": stream, "place": replace(window, block=number + 1)}
-                        yield {**item, "ledger": uncounted if number == 0 else None}
-                    uncounted = Ledger()
+                        yield {**item, "statistics": uncounted if number == 0 else None}
+                    uncounted = DatasetStatistics()
                 rest, windows = tuple(after.tolist()), window.windows + 1
             if not gave_blocks and not place.block:
                 raise ValueError(
@@ -137,24 +137,24 @@ class StreamedBlocks(IterableDataset):
                 )
             place = Place(place.passes + 1, rest=rest, windows=windows)
 
-    def _windows(self, stream: int, start: Place) -> Iterator[tuple[Place, list[Document], Ledger]]:
+    def _windows(self, stream: int, start: Place) -> Iterator[tuple[Place, list[Document], DatasetStatistics]]:
         """The documents of each window of one pass, with the place where it begins.
 
         A window ends where its documents fill the buffer, and at the end of the pass.
         """
         order = self._order(stream, start.passes)
-        begin, documents, ledger = start, list[Document](), Ledger()
+        begin, documents, statistics = start, list[Document](), DatasetStatistics()
         for number in range(start.piece, len(order)):
             batches = self._read(order[number], start.row if number == start.piece else None, stream)
             for batch, found, counts in documents_of(batches, self.settings.choice, self.tokenizer, ("train",)):
-                ledger.add(counts)
+                statistics.add(counts)
                 documents += [document for document in found for _ in range(document.times)]
                 if len(documents) >= self.settings.shuffle_buffer:
-                    yield begin, documents, ledger
+                    yield begin, documents, statistics
                     begin = Place(begin.passes, number, batch.next_place, windows=begin.windows + 1)
-                    documents, ledger = [], Ledger()
-        if documents or ledger.rows_read or ledger.skipped_shards:
-            yield begin, documents, ledger
+                    documents, statistics = [], DatasetStatistics()
+        if documents or statistics.rows_read or statistics.skipped_shards:
+            yield begin, documents, statistics
 
     def _read(self, piece: Piece, row: int | None, stream: int) -> Iterator[RowBatch]:
         shard = self.settings.source.shards[piece.shard]
@@ -177,7 +177,7 @@ class StreamedBlocks(IterableDataset):
         return [pieces[number] for number in order[stream :: settings.streams]]
 
     def _pack(
-        self, documents: list[Document], stream: int, window: Place, ledger: Ledger
+        self, documents: list[Document], stream: int, window: Place, statistics: DatasetStatistics
     ) -> tuple[np.ndarray, np.ndarray]:
         """The shuffled documents as blocks, and the tokens that are left."""
         settings = self.settings
@@ -185,13 +185,13 @@ class StreamedBlocks(IterableDataset):
         random = np.random.default_rng((settings.seed, stream, window.windows))
         shuffled = [documents[number].token_ids for number in random.permutation(len(documents))]
         if settings.packing == "best_fit":
-            blocks, cut = pack_best_fit(shuffled, settings.block_size, self.tokenizer.eos_token_id)
+            blocks, cut = pack_best_fit(shuffled, settings.sequence_length, self.tokenizer.eos_token_id)
             blocks = blocks[random.permutation(len(blocks))]  # which are ordered by their longest document
-            ledger.cut_documents["train"] += cut
-            ledger.padding_tokens["train"] += blocks.size - sum(map(len, shuffled))
+            statistics.cut_documents["train"] += cut
+            statistics.padding_tokens["train"] += blocks.size - sum(map(len, shuffled))
             return blocks, rest
         lengths = np.array([len(token_ids) for token_ids in shuffled], np.int64)
-        ledger.cut_documents["train"] += count_cut(lengths, len(rest), settings.block_size)
+        statistics.cut_documents["train"] += count_cut(lengths, len(rest), settings.sequence_length)
         tokens = np.concatenate([rest, *shuffled])
-        whole = len(tokens) // settings.block_size * settings.block_size
-        return tokens[:whole].reshape(-1, settings.block_size), tokens[whole:]
+        whole = len(tokens) // settings.sequence_length * settings.sequence_length
+        return tokens[:whole].reshape(-1, settings.sequence_length), tokens[whole:]

@@ -10,7 +10,7 @@ from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared, prepare_data
 from train.evaluation.exam.citations import expects_citations
 from train.evaluation.exam.exam import load_exam
-from train.evaluation.losses.validation_rows import HeldOutRows, demo_recipe, draw_rows
+from train.evaluation.losses.validation_rows import ValidationRows, demo_recipe, draw_rows
 from train.evaluation.opened_model import OpenedModel, TrainedOn
 
 
@@ -46,10 +46,14 @@ class Questions:
 
 
 def choose_questions(
-    opened: OpenedModel, exam: str | None, exam_tokens: int | None, held_out: HeldOutRows | None, max_questions: int
+    opened: OpenedModel,
+    exam: str | None,
+    exam_tokens: int | None,
+    validation: ValidationRows | None,
+    max_questions: int,
 ) -> Questions:
     """The exam that was asked for, else the recipe's, else the sample's for a model that was trained on the sample or
-    has no recipe, else one made of held-out rows with short answers.
+    has no recipe, else one made of validation rows with short answers.
 
     Raises:
         ValueError: no such exam, or no held-out row has a short answer.
@@ -62,14 +66,14 @@ def choose_questions(
         rows = draw_rows(load_exam(exam), max_questions)
         description = "the embedded sample's exam" if exam == SAMPLE else f"exam {Path(exam).name}"
     else:
-        rows, description = _short_answers(opened, held_out, max_questions)
+        rows, description = _short_answers(opened, validation, max_questions)
     if exam_tokens is None:
         recipes = trained_on.exam_tokens if is_recipes else None
         exam_tokens = recipes or min(MOST_EXAM_TOKENS, opened.context // 2)
     citation_tokens = max(exam_tokens, min(MOST_CITATION_TOKENS, opened.context // 2))
     citation_rows: list[Row] = []
-    if held_out is not None and not any(expects_citations(row) for row in rows):
-        citation_rows = _citation_rows(opened, held_out.found, opened.context - citation_tokens)
+    if validation is not None and not any(expects_citations(row) for row in rows):
+        citation_rows = _citation_rows(opened, validation.found, opened.context - citation_tokens)
     known, note = _tell_known(opened, rows)
     return Questions(rows, known, exam_tokens, citation_rows, citation_tokens, description, [note])
 
@@ -81,18 +85,18 @@ def _citation_rows(opened: OpenedModel, found: list[Row], most_tokens: int) -> l
     return draw_rows([row for row, n in zip(rows, lengths, strict=True) if n <= most_tokens], MOST_CITATION_QUESTIONS)
 
 
-def _short_answers(opened: OpenedModel, held_out: HeldOutRows | None, max_questions: int) -> tuple[list[Row], str]:
-    if held_out is None:
-        raise ValueError("The model's recipe names no exam, and without held-out rows none can be made: give --exam.")
-    answers = [row["synthetic_answer"].strip() for row in held_out.found]
+def _short_answers(opened: OpenedModel, validation: ValidationRows | None, max_questions: int) -> tuple[list[Row], str]:
+    if validation is None:
+        raise ValueError("The model's recipe names no exam, and without validation rows none can be made: give --exam.")
+    answers = [row["synthetic_answer"].strip() for row in validation.found]
     lengths = [len(ids) for ids in opened.tokenizer(answers, split_special_tokens=True, verbose=False)["input_ids"]]
-    short = [row for row, length in zip(held_out.found, lengths, strict=True) if length <= SHORT_ANSWER_TOKENS]
+    short = [row for row, length in zip(validation.found, lengths, strict=True) if length <= SHORT_ANSWER_TOKENS]
     if not short:
         raise ValueError(
-            f"None of the {len(held_out.found):,} held-out rows has an answer of at most {SHORT_ANSWER_TOKENS} tokens, "
-            "so no exam can be made of them: give --exam, or --no_exam."
+            f"None of the {len(validation.found):,} validation rows has an answer of at most {SHORT_ANSWER_TOKENS} "
+            "tokens, so no exam can be made of them: give --exam, or --no_exam."
         )
-    return draw_rows(short, max_questions), f"{held_out.description}, answers of at most {SHORT_ANSWER_TOKENS} tokens"
+    return draw_rows(short, max_questions), f"{validation.description}, answers of at most {SHORT_ANSWER_TOKENS} tokens"
 
 
 def _tell_known(opened: OpenedModel, rows: list[Row]) -> tuple[list[bool] | None, str]:
@@ -115,7 +119,7 @@ def _trained_on_article(opened: OpenedModel, trained_on: TrainedOn, rows: list[R
     source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
     folder = cache_folder(data, source, opened.tokenizer)
     if is_prepared(folder):
-        return load_prepared(folder, source, data.block_size).trained_on_article(rows)
+        return load_prepared(folder, source, data.sequence_length).trained_on_article(rows)
     if source.revision is None and sum(shard.bytes for shard in source.shards) <= BYTES_TO_PREPARE:
         return prepare_data(data, opened.tokenizer, PartialState().is_local_main_process).trained_on_article(rows)
     return None

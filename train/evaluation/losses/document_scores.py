@@ -151,7 +151,7 @@ def _score_share(
     tokens = [[0, 0] for _ in documents]
     if windows:
         _check_head(model, windows[-1].inputs)
-    with tqdm(total=len(windows), desc="Held-out loss", unit=" windows", disable=not show, leave=False) as progress:
+    with tqdm(total=len(windows), desc="Validation loss", unit=" windows", disable=not show, leave=False) as progress:
         for batch in _batches(windows, model.device):
             for window, losses in zip(batch, _token_losses(model, batch), strict=True):
                 scored = [n for n, target in enumerate(window.targets) if target != -100]
@@ -211,6 +211,6 @@ def _check_head(model: PreTrainedModel, input_ids: list[int]) -> None:
         by_parts, model(input_ids=some, use_cache=False).logits.float(), rtol=1e-2, atol=1e-2, equal_nan=True
     ):
         raise ValueError(
-            f"{type(model).__name__} computes its logits in another way than head(body(tokens)), so its held-out loss "
-            "cannot be computed piece by piece: leave it out with --no_loss."
+            f"{type(model).__name__} computes its logits in another way than head(body(tokens)), so its validation "
+            "loss cannot be computed piece by piece: leave it out with --no_loss."
         )

@@ -1,4 +1,4 @@
-"""Held-out loss, perplexity and bits a byte, of all rows and of each exercise and language."""
+"""Validation loss, perplexity and bits per byte, of all rows and of each exercise and language."""
 
 import math
 from collections import defaultdict

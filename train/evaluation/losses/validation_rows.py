@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.files.shard_access import rows_of
 from train.data.files.sources import SAMPLE, find_source
-from train.data.rows.row_filter import Choice
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import Row, article_key, reason_to_drop, row_to_text, seed_article
 from train.evaluation.opened_model import TrainedOn, to_trained_on
 from train.settings.arguments import RECIPES_FOLDER, DataArguments
@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class HeldOutRows:
+class ValidationRows:
     """
     Args:
         rows: those to score, drawn from the found ones.
@@ -42,14 +42,14 @@ def demo_recipe() -> TrainedOn:
     return to_trained_on(yaml.safe_load((RECIPES_FOLDER / "demo.yaml").read_text(encoding="utf-8")))
 
 
-def read_held_out(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> HeldOutRows:
+def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> ValidationRows:
     """The rows that training with these settings leaves out.
 
     Raises:
         ValueError: the rows cannot be read again, or none is held out.
     """
     name = "the embedded sample" if data.dataset == SAMPLE else _short(data.dataset)
-    description = f"held-out rows of {name} ({data.validation_fraction:.1%} of its seed articles)"
+    description = f"validation rows of {name} ({data.validation_fraction:.1%} of its seed articles)"
     try:
         source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
         return _draw(_left_out(rows_of(source), data, tokenizer), max_rows, description, "none is held out")
@@ -62,7 +62,7 @@ def read_held_out(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_r
 
 def _left_out(rows: Iterator[Row], data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Iterator[Row]:
     # Evaluation sets are compared with training rows only, and take long to read.
-    choice = Choice.from_arguments(replace(data, decontaminate=None))
+    choice = RowFilter.from_arguments(replace(data, decontaminate=None))
     by_length = data.min_row_tokens is not None or data.max_row_tokens is not None
     while some := list(islice(rows, ROWS_AT_ONCE)):
         kept = [row for row in some if choice.judge(row)[:2] == (None, "validation")]
@@ -75,7 +75,7 @@ def _left_out(rows: Iterator[Row], data: DataArguments, tokenizer: PreTrainedTok
         yield from kept
 
 
-def read_given(rows: str, max_rows: int) -> HeldOutRows:
+def read_given(rows: str, max_rows: int) -> ValidationRows:
     """All usable rows of what `--rows` names.
 
     Raises:
@@ -99,12 +99,12 @@ def draw_rows(rows: list[Row], count: int) -> list[Row]:
     return [rows[place] for place in sorted(sorted(range(len(rows)), key=key)[:count])]
 
 
-def _draw(usable: Iterable[Row], max_rows: int, description: str, if_none: str) -> HeldOutRows:
+def _draw(usable: Iterable[Row], max_rows: int, description: str, if_none: str) -> ValidationRows:
     rest = iter(usable)
     found = list(islice(rest, FOUND_PER_USED * max_rows))
     if not found:
         raise ValueError(if_none)
-    return HeldOutRows(draw_rows(found, max_rows), found, next(rest, None) is None, description)
+    return ValidationRows(draw_rows(found, max_rows), found, next(rest, None) is None, description)
 
 
 def _short(name: str) -> str:

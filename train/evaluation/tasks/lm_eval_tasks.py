@@ -153,7 +153,7 @@ def _figures(results: Any) -> list[dict]:
 
 
 def _interval_of_texts(metric: str, samples: list[dict]) -> Interval | None:
-    """Over documents, as that of the held-out loss."""
+    """Over documents, as that of the validation loss."""
     pairs = [sample[metric] for sample in samples]
     nats = mean_per_unit([-log_likelihood for log_likelihood, _ in pairs], [units for _, units in pairs])
     if nats.interval is None or nats.interval[1] > LARGEST_EXPONENT:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from train.data.files.sources import Source
-from train.data.rows.statistics import SPLITS, Ledger
+from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import Row
 
 
 @dataclass
-class RowLedger(Ledger):
-    """A `Ledger` of rows that are not run together in blocks.
+class RowStatistics(DatasetStatistics):
+    """A `DatasetStatistics` of rows that are not run together in blocks.
 
     Args:
         answer_tokens: by split, those that the loss is on.
@@ -60,7 +60,7 @@ class PostTrainingData:
     """Args:
     train, validation: under sft, `datasets.Dataset`s of `input_ids` and `labels` (-100 where no loss is wanted). Under
         dpo and grpo, lists of rows as the source has them (SYNTH's columns, or `prompt`, `chosen`, `rejected`), which
-        their builders judge and convert; they count in the ledger what they drop and keep.
+        their builders judge and convert; they count in the statistics what they drop and keep.
     name: the SHA-256 of the training rows; a run goes on only with the same.
     is_known: for each question of an exam, whether training rows came from its seed article; `None` where rows have no
         such articles.
@@ -69,6 +69,6 @@ class PostTrainingData:
     train: Any
     validation: Any
     name: str
-    ledger: RowLedger
+    statistics: RowStatistics
     source: Source
     is_known: Callable[[list[Row]], list[bool] | None]

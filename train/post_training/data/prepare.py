@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from train.data.files.sources import Source, find_source
 from train.data.rows.statistics import SPLITS
 from train.errors import RunRefusedError
-from train.post_training.data.data import PostTrainingData, RowLedger
+from train.post_training.data.data import PostTrainingData, RowStatistics
 from train.post_training.data.encoding import ConversationEncoder
 from train.post_training.data.row_filter import Chosen, choose_rows, keys_of, seed_keys
 from train.post_training.settings.recipe import PostTrainingRecipe
@@ -27,7 +27,7 @@ from train.post_training.settings.recipe import PostTrainingRecipe
 # Part of the fingerprint: raise it when the same rows and settings would give other tokens.
 FORMAT_VERSION = 1
 SECONDS_BETWEEN_LOOKS = 1.0
-LEDGER_FILE = "ledger.json"
+STATISTICS_FILE = "statistics.json"
 ARTICLES_FILE = "articles.npy"
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 
@@ -55,15 +55,15 @@ def _load_tokens(recipe: PostTrainingRecipe, source: Source, tokenizer: PreTrain
                 _write_tokens(folder, recipe, source, tokenizer)
     while not folder.exists():  # another process of this machine is writing it
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    ledger = RowLedger.from_dict(json.loads((folder / LEDGER_FILE).read_text(encoding="utf-8")))
-    assert isinstance(ledger, RowLedger)
+    statistics = RowStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8")))
+    assert isinstance(statistics, RowStatistics)
     train, validation = (datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS)
     keys = np.load(folder / ARTICLES_FILE)
     return PostTrainingData(
         train=train,
         validation=validation.select(range(min(recipe.rows.max_eval_samples or len(validation), len(validation)))),
-        name=ledger.sha256["train"],
-        ledger=ledger,
+        name=statistics.sha256["train"],
+        statistics=statistics,
         source=source,
         is_known=lambda questions: np.isin(seed_keys(questions), keys).tolist() if len(keys) else None,
     )
@@ -74,40 +74,40 @@ def _write_tokens(folder: Path, recipe: PostTrainingRecipe, source: Source, toke
     unfinished = folder.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    ledger, keys, digest = RowLedger(), set(), hashlib.sha256()
+    statistics, keys, digest = RowStatistics(), set(), hashlib.sha256()
     writers = {split: pa.ipc.new_stream(unfinished / f"{split}.arrow", SCHEMA) for split in SPLITS}
     encoder = ConversationEncoder(tokenizer)
-    for chosen in choose_rows(source, recipe.method, recipe.rows, ledger):
+    for chosen in choose_rows(source, recipe.method, recipe.rows, statistics):
         for split, writer in writers.items():
             mine = [one for one in chosen if one.split == split]
-            examples = list(_encode(mine, encoder, recipe.longest_sequence_tokens, ledger))
+            examples = list(_encode(mine, encoder, recipe.longest_sequence_tokens, statistics))
             writer.write_batch(pa.RecordBatch.from_pylist(examples, SCHEMA))
             if split == "train":
                 digest.update(json.dumps(examples).encode())
         keys |= keys_of(chosen)
     for writer in writers.values():
         writer.close()
-    check_enough(ledger)
-    ledger.sha256["train"] = digest.hexdigest()
+    check_enough(statistics)
+    statistics.sha256["train"] = digest.hexdigest()
     np.save(unfinished / ARTICLES_FILE, np.array(sorted(keys), dtype=np.uint64))
-    (unfinished / LEDGER_FILE).write_text(json.dumps(ledger.to_dict(), indent=2), encoding="utf-8")
+    (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
     os.replace(unfinished, folder)
 
 
 def _encode(
-    chosen: list[Chosen], encoder: ConversationEncoder, max_tokens: int, ledger: RowLedger
+    chosen: list[Chosen], encoder: ConversationEncoder, max_tokens: int, statistics: RowStatistics
 ) -> Iterator[dict[str, list[int]]]:
     """The tokens of rows; those that are too long, in whole or in their later turns, are left out and counted."""
     conversations = encoder.encode([one.messages for one in chosen])
     for one, conversation in zip(chosen, conversations, strict=True):
         fitted = conversation.fitted(max_tokens)
         if fitted is None:
-            ledger.drop("longer than --max_length")
+            statistics.drop("longer than --max_length")
             continue
         changes = [*one.changes, "turns beyond --max_length left off"] if fitted != conversation else one.changes
-        ledger.repaired_rows.update(changes)
-        ledger.keep(one.row, one.split, len(fitted.input_ids))
-        ledger.answer_tokens[one.split] += sum(end - begin for begin, end in fitted.turns)
+        statistics.repaired_rows.update(changes)
+        statistics.keep(one.row, one.split, len(fitted.input_ids))
+        statistics.answer_tokens[one.split] += sum(end - begin for begin, end in fitted.turns)
         yield {"input_ids": fitted.input_ids, "labels": fitted.labels}
 
 
@@ -131,35 +131,35 @@ def _cache_folder(recipe: PostTrainingRecipe, source: Source, tokenizer: PreTrai
 
 def _load_lists(recipe: PostTrainingRecipe, source: Source) -> PostTrainingData:
     """The rows themselves, in memory."""
-    ledger, keys, digest = RowLedger(), set(), hashlib.sha256()
+    statistics, keys, digest = RowStatistics(), set(), hashlib.sha256()
     parts: dict[str, list] = {split: [] for split in SPLITS}
-    for chosen in choose_rows(source, recipe.method, recipe.rows, ledger):
+    for chosen in choose_rows(source, recipe.method, recipe.rows, statistics):
         for one in chosen:
             parts[one.split].append(one.row)
-            ledger.repaired_rows.update(one.changes)
-            ledger.keep(one.row, one.split)
+            statistics.repaired_rows.update(one.changes)
+            statistics.keep(one.row, one.split)
             if one.split == "train":
                 digest.update(json.dumps(one.row, sort_keys=True).encode())
         keys |= keys_of(chosen)
-    check_enough(ledger)
-    ledger.sha256["train"] = digest.hexdigest()
+    check_enough(statistics)
+    statistics.sha256["train"] = digest.hexdigest()
     known = np.array(sorted(keys), dtype=np.uint64)
     return PostTrainingData(
         train=parts["train"],
         validation=parts["validation"][: recipe.rows.max_eval_samples],
-        name=ledger.sha256["train"],
-        ledger=ledger,
+        name=statistics.sha256["train"],
+        statistics=statistics,
         source=source,
         is_known=lambda questions: np.isin(seed_keys(questions), known).tolist() if keys else None,
     )
 
 
-def check_enough(ledger: RowLedger) -> None:
+def check_enough(statistics: RowStatistics) -> None:
     """Refuse a run without rows in one of the two parts.
 
     Raises:
         RunRefusedError: with what became of the rows.
     """
     for split, remedy in (("train", "give more rows"), ("validation", "raise --validation_fraction")):
-        if not ledger.kept_rows[split]:
-            raise RunRefusedError(f"No row is left for {split}: {remedy}.\n{ledger.render()}")
+        if not statistics.kept_rows[split]:
+            raise RunRefusedError(f"No row is left for {split}: {remedy}.\n{statistics.render()}")

@@ -9,7 +9,7 @@ import numpy as np
 from train.data.files.sources import Source
 from train.data.rows.synth import COLUMNS, Row, Split, article_key, articles, seed_article, split_of
 from train.post_training.data.conversations import Message, UnusableRowError, first_question, is_synth, row_to_messages
-from train.post_training.data.data import RowLedger
+from train.post_training.data.data import RowStatistics
 from train.post_training.data.rows import read_rows
 from train.post_training.settings.arguments import RowsArguments
 
@@ -32,26 +32,28 @@ class Chosen:
     changes: list[str]
 
 
-def choose_rows(source: Source, method: str, settings: RowsArguments, ledger: RowLedger) -> Iterator[list[Chosen]]:
+def choose_rows(
+    source: Source, method: str, settings: RowsArguments, statistics: RowStatistics
+) -> Iterator[list[Chosen]]:
     """The usable rows of a source in order, many at a time, until `max_samples` are kept.
 
     Args:
-        ledger: counts the rows read and dropped; who is given the rows counts what is kept of them.
+        statistics: counts the rows read and dropped; who is given the rows counts what is kept of them.
     """
     rows = read_rows(source, method)
     while True:
         # Never more than are still wanted, so that none is read in vain.
         wanted = ROWS_AT_ONCE
         if settings.max_samples is not None:
-            wanted = min(wanted, settings.max_samples - sum(ledger.kept_rows.values()))
+            wanted = min(wanted, settings.max_samples - sum(statistics.kept_rows.values()))
         some = list(islice(rows, wanted))
         if not some:
             return
-        yield [chosen for row in some if (chosen := _judge(row, settings, ledger)) is not None]
+        yield [chosen for row in some if (chosen := _judge(row, settings, statistics)) is not None]
 
 
-def _judge(row: Row, settings: RowsArguments, ledger: RowLedger) -> Chosen | None:
-    ledger.rows_read += 1
+def _judge(row: Row, settings: RowsArguments, statistics: RowStatistics) -> Chosen | None:
+    statistics.rows_read += 1
     if is_synth(row):
         row = {**dict.fromkeys(COLUMNS), **row}  # those beside question and answer may be absent
     try:
@@ -63,7 +65,7 @@ def _judge(row: Row, settings: RowsArguments, ledger: RowLedger) -> Chosen | Non
             messages, changes = row_to_messages(row, settings.languages, settings.exercises)
             split = _split_of_conversation(row, messages, settings)
     except UnusableRowError as error:
-        ledger.drop(str(error))
+        statistics.drop(str(error))
         return None
     return Chosen(row, split, messages, changes)
 

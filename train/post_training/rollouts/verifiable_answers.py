@@ -36,7 +36,7 @@ Options = dict[str, str]
 Reward = Callable[..., list[float]]
 
 
-def why_not_checkable(row: Row) -> str | None:
+def why_not_verifiable(row: Row) -> str | None:
     """Why no machine can tell whether an answer to this row is right, in words that can be counted; `None` if one can.
 
     Args:
@@ -107,7 +107,7 @@ def _date(text: str) -> str | None:
     return None
 
 
-def answer_is_right(
+def accuracy_reward(
     completions: list[str], exercise: list[str | None], query: list[str], synthetic_answer: list[str], **kwargs
 ) -> list[float]:
     """TRL's form of `is_right`: 1 for a text that ends in the expected answer, else 0."""
@@ -120,10 +120,10 @@ def answer_is_right(
 def build_form_reward(end_of_text: int) -> Reward:
     """A reward for the form: 1 for a text that is reasoning or none, one answer, and then the end; else 0."""
 
-    def form_is_right(completions: list[str], completion_ids: list[list[int]], **kwargs) -> list[float]:
+    def format_reward(completions: list[str], completion_ids: list[list[int]], **kwargs) -> list[float]:
         return [
             float(Answer(text, ids[-1:] == [end_of_text]).well_formed)
             for text, ids in zip(completions, completion_ids, strict=True)
         ]
 
-    return form_is_right
+    return format_reward

@@ -6,16 +6,16 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row, question_to_ids, repair, row_to_question
 from train.errors import RunRefusedError
-from train.post_training.data.data import RowLedger
+from train.post_training.data.data import RowStatistics
 from train.post_training.rollouts.answer_sampling import SampledAnswer
-from train.post_training.rollouts.verifiable_answers import is_right, why_not_checkable
+from train.post_training.rollouts.verifiable_answers import is_right, why_not_verifiable
 
 
 logger = logging.getLogger(__name__)
 
 
-def checkable_rows(
-    rows: list[Row], split: str, tokenizer: PreTrainedTokenizerBase, room: int, ledger: RowLedger
+def verifiable_rows(
+    rows: list[Row], split: str, tokenizer: PreTrainedTokenizerBase, room: int, statistics: RowStatistics
 ) -> list[Row]:
     """The rows whose answer can be checked and whose question has `room` tokens at most, their texts repaired;
     the others are counted.
@@ -27,17 +27,17 @@ def checkable_rows(
     for given in rows:
         row = dict(given)
         repair(row)  # what it changes was counted when the row was chosen
-        reason = why_not_checkable(row)
+        reason = why_not_verifiable(row)
         if reason is None and len(question_to_ids(row_to_question(row), tokenizer)) > room:
             reason = "question leaves no room in the context for an answer"
         if reason is None:
             kept.append(row)
         else:
-            ledger.drop_after_all(given, split, reason)
+            statistics.drop_after_all(given, split, reason)
     if not kept:
         raise RunRefusedError(
             f"No question of the {split} rows has an answer that can be checked: see "
-            f"train/post_training/rollouts/verifiable_answers.py for which have.\n{ledger.render()}"
+            f"train/post_training/rollouts/verifiable_answers.py for which have.\n{statistics.render()}"
         )
     return kept
 

@@ -50,7 +50,7 @@ class RowsArguments:
         0.02,
     )
     split_seed: int = setting("Chooses which are held out.", 0)
-    max_eval_samples: int | None = setting("Evaluate on the first so many held-out rows; on all where unset.")
+    max_eval_samples: int | None = setting("Evaluate on the first so many validation rows; on all where unset.")
     data_cache_dir: str | None = setting(
         "Where tokenised rows are kept; beside the datasets library's cache where unset."
     )
@@ -93,7 +93,7 @@ class PostTrainingRunArguments(RunArguments):
 
     config: str = setting("The recipe: a YAML file of settings.", str(POST_TRAINING_RECIPES / "demo_sft.yaml"))
     method: str = setting("sft (supervised fine-tuning), dpo (preference) or grpo (reinforcement).", "sft")
-    forgetting_blocks: int = setting(
+    forgetting_sequences: int = setting(
         "Held-out blocks of the pre-training (by the recipe beside the model in --init_from) whose loss is measured "
         "before and after, to see what is forgotten; 0 for none.",
         64,

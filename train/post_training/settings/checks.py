@@ -9,7 +9,7 @@ def check_rows(rows: RowsArguments, run: PostTrainingRunArguments) -> None:
     for name, value, least in (
         ("max_samples", rows.max_samples, 1),
         ("max_eval_samples", rows.max_eval_samples, 1),
-        ("forgetting_blocks", run.forgetting_blocks, 0),
+        ("forgetting_sequences", run.forgetting_sequences, 0),
     ):
         if value is not None and value < least:
             raise ValueError(f"--{name} {value} must be at least {least}.")
@@ -58,7 +58,7 @@ def _check_sft(settings: dict) -> None:
         ("model_init_kwargs", None, "set --init_from and --attn_implementation"),
         ("trust_remote_code", False, "the model's code is this project's. Leave it out"),
         ("router_aux_loss_coef", None, "there are no experts. Leave it out"),
-        ("eval_packing", None, "held-out rows are not packed, which the loss does not see. Leave it out"),
+        ("eval_packing", None, "validation rows are not packed, which the loss does not see. Leave it out"),
         ("padding_free", False, "--packing true leaves out padding, too"),
         ("use_liger_kernel", False, "its kernels know other models only. Leave it out"),
         ("shuffle_dataset", False, "rows are shuffled anew for each pass. Leave it out"),

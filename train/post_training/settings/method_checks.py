@@ -25,7 +25,7 @@ GRPO = (
     ("sync_ref_model", False, "a checkpoint does not hold the reference, so it could not be resumed. Leave it out"),
     ("log_completions_hub_repo", None, "publish the finished run with `python -m hub_card.publish`"),
 )
-REWARDS = 2  # answer_is_right, form_is_right
+REWARDS = 2  # accuracy_reward, format_reward
 
 
 def check_dpo(settings: dict, pairs: PairArguments) -> None:

@@ -31,10 +31,10 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.settings.arguments import DataArguments
 from train.data.sequences.prepare import prepare_data
 
-arguments = DataArguments(dataset="someone/synth", max_samples=200, block_size=16, validation_fraction=0.1)
+arguments = DataArguments(dataset="someone/synth", max_samples=200, sequence_length=16, validation_fraction=0.1)
 arguments.data_cache_dir = sys.argv[1]
 data = prepare_data(arguments, AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))
-print(json.dumps({**data.source.describe(), **data.ledger.to_dict()}))
+print(json.dumps({**data.source.describe(), **data.statistics.to_dict()}))
 """
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from train.data.files import shard_reading
 from train.data.files.shard_reading import INVALID_UTF8, PAST_THE_END, BadShardError, Piece, pieces_of, read_piece
-from train.data.rows.row_filter import Choice
-from train.data.rows.statistics import Ledger
+from train.data.rows.row_filter import RowFilter
+from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import COLUMNS, repair
 from train.data.sequences.documents import documents_of
 
@@ -406,20 +406,20 @@ def test_every_row_that_is_read_is_counted_with_what_became_of_it(tmp_path, row,
     file = write(tmp_path / f"rows.{kind}", rows)
     if kind == "jsonl":
         file.write_bytes(file.read_bytes() + json.dumps(row(7)).encode().replace(b"follows", b"\xff"))
-    ledger, kept = Ledger(), []
+    statistics, kept = DatasetStatistics(), []
     batches = read_piece(file, file.name, WHOLE)
-    for _, documents, counts in documents_of(batches, Choice(validation_fraction=0), tokenizer):
-        ledger.add(counts)
+    for _, documents, counts in documents_of(batches, RowFilter(validation_fraction=0), tokenizer):
+        statistics.add(counts)
         kept += documents
-    assert ledger.rows_read == len(rows) + (kind == "jsonl")
-    assert ledger.dropped_rows == {
+    assert statistics.rows_read == len(rows) + (kind == "jsonl")
+    assert statistics.dropped_rows == {
         "no question": 2,
         "no answer": 2,
         "question or answer is a written null": 1,
         **({INVALID_UTF8: 1} if kind == "jsonl" else {}),
     }
-    assert ledger.kept_rows == {"train": 2}
-    assert ledger.repaired_rows == {"CR line ends": 1}
+    assert statistics.kept_rows == {"train": 2}
+    assert statistics.repaired_rows == {"CR line ends": 1}
     end = tokenizer.eos_token_id
     assert [list(document.token_ids).index(end) for document in kept] == [len(one.token_ids) - 1 for one in kept]
     assert tokenizer.decode(kept[0].token_ids[:-1]).startswith("Q: Why <|endoftext|>?\n\nReasoning:")

@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from train.data.rows.decontamination import Contamination
-from train.data.rows.row_filter import Choice, parse_weights
+from train.data.rows.row_filter import RowFilter, parse_weights
 from train.data.rows.synth import split_of
 from train.settings.arguments import DataArguments
 
@@ -29,7 +29,7 @@ def rows_of_part(row):
 
 
 def test_a_usable_row_is_kept_once(rows_of_part):
-    choice = Choice(validation_fraction=0.5)
+    choice = RowFilter(validation_fraction=0.5)
     for split in ("train", "validation"):
         for one in rows_of_part(split, 3):
             assert choice.judge(one) == (None, split, 1)
@@ -38,19 +38,19 @@ def test_a_usable_row_is_kept_once(rows_of_part):
 @pytest.mark.parametrize("reasoning", [None, "", " \n\u200b", "None", "nan"])
 def test_rows_without_reasoning_are_only_dropped_where_it_is_wanted(row, reasoning):
     one = row(0, synthetic_reasoning=reasoning)
-    assert Choice().judge(one)[0] is None
-    assert Choice(require_reasoning=True).judge(one)[0] == "no reasoning"
-    assert Choice(require_reasoning=True).judge(row(0))[0] is None
+    assert RowFilter().judge(one)[0] is None
+    assert RowFilter(require_reasoning=True).judge(one)[0] == "no reasoning"
+    assert RowFilter(require_reasoning=True).judge(row(0))[0] is None
 
 
 def test_rows_that_link_to_both_parts_are_dropped(rows_of_part):
-    (training,), (held_out,) = rows_of_part("train", 1), rows_of_part("validation", 1)
+    (training,), (validation,) = rows_of_part("train", 1), rows_of_part("validation", 1)
     links = (f"https://article/{number}" for number in itertools.count())
-    choice = Choice(validation_fraction=0.5)
+    choice = RowFilter(validation_fraction=0.5)
     seen = set()
     for link in itertools.islice(links, 20):
         side = split_of({**training, "query_seed_url": link}, 0.5, 0)
-        for one, own in ((training, "train"), (held_out, "validation")):
+        for one, own in ((training, "train"), (validation, "validation")):
             reason, split, _ = choice.judge({**one, "additional_seed_url": link})
             assert (reason, split) == ((None, own) if side == own else ("links to articles of both parts", "train"))
             seen.add(reason)
@@ -58,7 +58,7 @@ def test_rows_that_link_to_both_parts_are_dropped(rows_of_part):
 
 
 def test_the_first_reason_counts(rows_of_part, contamination):
-    choice = Choice(
+    choice = RowFilter(
         languages=["en"],
         exercises=["memorization"],
         require_reasoning=True,
@@ -67,12 +67,12 @@ def test_the_first_reason_counts(rows_of_part, contamination):
         contamination=contamination,
     )
     (one,) = rows_of_part("train", 1)
-    (held_out,) = rows_of_part("validation", 1)
+    (validation,) = rows_of_part("validation", 1)
     links = (f"https://article/{number}" for number in itertools.count())
     held_out_link = next(link for link in links if split_of({**one, "query_seed_url": link}, 0.5, 0) == "validation")
     # From the last reason to the first: each row is worse than the one before.
     one["synthetic_answer"] = PASSAGE
-    weighted = Choice(validation_fraction=0.5, contamination=contamination)
+    weighted = RowFilter(validation_fraction=0.5, contamination=contamination)
     assert weighted.judge(one) == ("contaminated", "train", 0)
     assert choice.judge(one) == ("weight", "train", 0)
     for changes, reason in (
@@ -85,24 +85,24 @@ def test_the_first_reason_counts(rows_of_part, contamination):
     ):
         one.update(changes)
         assert choice.judge(one)[0] == reason
-    held_out["synthetic_answer"] = PASSAGE
-    assert choice.judge(held_out) == (None, "validation", 1)
+    validation["synthetic_answer"] = PASSAGE
+    assert choice.judge(validation) == (None, "validation", 1)
 
 
 def test_contamination_is_looked_for_in_the_whole_text_of_training_rows(rows_of_part, contamination):
-    choice = Choice(validation_fraction=0.5, contamination=contamination)
+    choice = RowFilter(validation_fraction=0.5, contamination=contamination)
     for column in ("query", "synthetic_reasoning", "synthetic_answer"):
         (one,) = rows_of_part("train", 1, **{column: PASSAGE})
         assert choice.judge(one) == ("contaminated", "train", 0)
-        (held_out,) = rows_of_part("validation", 1, **{column: PASSAGE})
-        assert choice.judge(held_out) == (None, "validation", 1)
+        (validation,) = rows_of_part("validation", 1, **{column: PASSAGE})
+        assert choice.judge(validation) == (None, "validation", 1)
     (one,) = rows_of_part("train", 1, constraints=PASSAGE)  # which is not trained on
     assert choice.judge(one) == (None, "train", 1)
 
 
 @pytest.mark.parametrize("weight", [0, 0.1, 0.5, 1, 1.75, 2, 3.4])
 def test_rows_are_used_as_often_as_their_weight_says_on_average(row, weight):
-    choice = Choice(exercise_weights={"memorization": weight})
+    choice = RowFilter(exercise_weights={"memorization": weight})
     times = [choice.times(row(number)) for number in range(4000)]
     assert set(times) == {int(weight), int(weight) + (weight % 1 > 0)}
     # The share of those that are used once more is that of 4000 coins: five standard deviations are 0.04 at most.
@@ -113,13 +113,13 @@ def test_rows_are_used_as_often_as_their_weight_says_on_average(row, weight):
 
 def test_the_rows_of_a_smaller_weight_are_among_those_of_a_larger(row):
     rows = [row(number) for number in range(300)]
-    few, many = ([Choice(language_weights={"en": weight}).times(one) for one in rows] for weight in (0.3, 0.6))
+    few, many = ([RowFilter(language_weights={"en": weight}).times(one) for one in rows] for weight in (0.3, 0.6))
     assert 0 < sum(few) < sum(many) < 300
     assert all(one <= other for one, other in zip(few, many, strict=True))
 
 
 def test_weights_of_exercise_and_language_multiply(row):
-    choice = Choice(exercise_weights={"mcq": 3, "rag": 0}, language_weights={"fr": 2})
+    choice = RowFilter(exercise_weights={"mcq": 3, "rag": 0}, language_weights={"fr": 2})
     for exercise, language, times in (
         ("mcq", "fr", 6),
         ("mcq", "en", 3),
@@ -130,20 +130,20 @@ def test_weights_of_exercise_and_language_multiply(row):
     ):
         assert choice.times(row(0, exercise=exercise, language=language)) == times
     assert choice.most_times == 6
-    assert Choice(exercise_weights={"mcq": 0.2}).most_times == 1
+    assert RowFilter(exercise_weights={"mcq": 0.2}).most_times == 1
 
 
 def test_rows_of_one_article_are_chosen_one_by_one(row):
-    choice = Choice(exercise_weights={"memorization": 0.5})
+    choice = RowFilter(exercise_weights={"memorization": 0.5})
     times = {choice.times(row(0, query=f"Question {number}?")) for number in range(30)}
     assert times == {0, 1}
 
 
 def test_rows_are_chosen_by_their_number_of_tokens():
-    choice = Choice(min_row_tokens=5, max_row_tokens=7)
+    choice = RowFilter(min_row_tokens=5, max_row_tokens=7)
     reasons = [choice.reason_by_length(tokens) for tokens in (4, 5, 7, 8)]
     assert reasons == ["too short", None, None, "too long"]
-    assert [Choice().reason_by_length(tokens) for tokens in (1, 10**6)] == [None, None]
+    assert [RowFilter().reason_by_length(tokens) for tokens in (1, 10**6)] == [None, None]
 
 
 def test_weights_are_parsed():
@@ -164,7 +164,7 @@ def test_what_is_no_weight_is_refused(word):
 
 
 def test_the_settings_are_read_from_the_arguments(tmp_path, contamination):
-    choice = Choice.from_arguments(
+    choice = RowFilter.from_arguments(
         DataArguments(
             languages=["en", "fr"],
             exercises=["mcq"],
@@ -179,10 +179,10 @@ def test_the_settings_are_read_from_the_arguments(tmp_path, contamination):
         )
     )
     assert choice.contamination.fingerprint == contamination.fingerprint
-    expected = Choice(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, choice.contamination)
+    expected = RowFilter(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, choice.contamination)
     assert choice == expected
-    assert Choice.from_arguments(DataArguments()) == Choice()
+    assert RowFilter.from_arguments(DataArguments()) == RowFilter()
     with pytest.raises(ValueError, match=r"--language_weights fr"):
-        Choice.from_arguments(DataArguments(language_weights=["fr"]))
+        RowFilter.from_arguments(DataArguments(language_weights=["fr"]))
     with pytest.raises(ValueError, match=r"--decontaminate .*nowhere\.txt"):
-        Choice.from_arguments(DataArguments(decontaminate=[str(tmp_path / "nowhere.txt")]))
+        RowFilter.from_arguments(DataArguments(decontaminate=[str(tmp_path / "nowhere.txt")]))

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from train.data.files.shard_reading import RowBatch
 from train.data.rows.row_limit import Limit, up_to
-from train.data.rows.statistics import Ledger
+from train.data.rows.statistics import DatasetStatistics
 
 
 def make_batches(sizes, row):
@@ -26,20 +26,20 @@ def consume(limit, batches, fates, most_times):
     Returns:
         The numbers of the rows that were handed out, the batches, and the counts.
     """
-    ledger, waiting, handed_out, taken = Ledger(), [], [], []
-    for batch in up_to(limit, batches, ledger, most_times):
+    statistics, waiting, handed_out, taken = DatasetStatistics(), [], [], []
+    for batch in up_to(limit, batches, statistics, most_times):
         handed_out += [int(row["synth_id"].removeprefix("test-")) for row in batch.rows]
         taken.append(batch)
         waiting.append(batch)
         if len(waiting) > 1:
-            ledger.add(counts_of(waiting.pop(0), fates))
+            statistics.add(counts_of(waiting.pop(0), fates))
     for batch in waiting:
-        ledger.add(counts_of(batch, fates))
-    return handed_out, taken, ledger
+        statistics.add(counts_of(batch, fates))
+    return handed_out, taken, statistics
 
 
 def counts_of(batch, fates):
-    counts = Ledger(rows_read=len(batch.rows) + sum(batch.unreadable.values()))
+    counts = DatasetStatistics(rows_read=len(batch.rows) + sum(batch.unreadable.values()))
     for row in batch.rows:
         split, tokens, times = fates[int(row["synth_id"].removeprefix("test-"))]
         if split is not None:
@@ -50,13 +50,13 @@ def counts_of(batch, fates):
 
 def rows_up_to(limit, fates):
     """The numbers of the rows up to the one that reaches the limit, row by row."""
-    ledger = Ledger()
+    statistics = DatasetStatistics()
     for number, (split, tokens, times) in enumerate(fates):
-        if limit.reached_by(ledger):
+        if limit.reached_by(statistics):
             return list(range(number))
         if split is not None:
-            ledger.kept_rows[split] += 1
-            ledger.tokens[split] += tokens * times
+            statistics.kept_rows[split] += 1
+            statistics.tokens[split] += tokens * times
     return list(range(len(fates)))
 
 
@@ -70,12 +70,12 @@ LIMITS = st.builds(Limit, st.none() | st.integers(1, 25), st.none() | st.integer
 def test_rows_end_with_the_one_that_reaches_the_limit(row, limit, sizes, data):
     fates = data.draw(st.lists(FATES, min_size=sum(sizes), max_size=sum(sizes)))
     batches = make_batches(sizes, row)
-    handed_out, taken, ledger = consume(limit, batches, fates, most_times=3)
+    handed_out, taken, statistics = consume(limit, batches, fates, most_times=3)
     assert handed_out == rows_up_to(limit, fates)
     assert sum(batch.bytes for batch in taken) <= 10 * len(batches)
-    if not limit.reached_by(ledger):
+    if not limit.reached_by(statistics):
         assert sum(batch.bytes for batch in taken) == 10 * len(batches)
-        assert ledger.rows_read == sum(sizes) + len(sizes)
+        assert statistics.rows_read == sum(sizes) + len(sizes)
 
 
 @pytest.mark.parametrize("sizes", [[2, 2], [1, 1, 1, 1], [4], [3, 1]])
@@ -88,7 +88,7 @@ def test_rows_in_flight_may_be_as_long_as_rows_can_be(row, sizes):
 
 def test_no_limit_hands_on_the_batches_as_they_are(row):
     batches = make_batches([3, 0, 2], row)
-    assert list(up_to(Limit(), batches, Ledger(), 1)) == batches
+    assert list(up_to(Limit(), batches, DatasetStatistics(), 1)) == batches
 
 
 def test_far_from_the_limit_batches_stay_whole(row):
@@ -99,21 +99,21 @@ def test_far_from_the_limit_batches_stay_whole(row):
 
 def test_what_a_batch_says_of_its_file_is_handed_on(row):
     batch = RowBatch([row(number) for number in range(5)], {"invalid UTF-8": 2}, 7, 10, ["the rest"])
-    _, taken, ledger = consume(Limit(rows=9), [batch], [("train", 50, 1)] * 5, most_times=1)
-    assert ledger.rows_read == 7
+    _, taken, statistics = consume(Limit(rows=9), [batch], [("train", 50, 1)] * 5, most_times=1)
+    assert statistics.rows_read == 7
     assert [one.next_place for one in taken] == [7] * len(taken)
     assert [skipped for one in taken for skipped in one.skipped] == ["the rest"]
 
 
 def test_a_limit_that_is_reached_hands_out_nothing(row):
-    assert list(up_to(Limit(rows=0), make_batches([3], row), Ledger(), 1)) == []
+    assert list(up_to(Limit(rows=0), make_batches([3], row), DatasetStatistics(), 1)) == []
     assert list(up_to(Limit(tokens=5), make_batches([3], row), counts_of_tokens(5), 1)) == []
 
 
 def counts_of_tokens(tokens):
-    ledger = Ledger()
-    ledger.tokens["train"] = tokens
-    return ledger
+    statistics = DatasetStatistics()
+    statistics.tokens["train"] = tokens
+    return statistics
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def counts_of_tokens(tokens):
     ],
 )
 def test_rows_of_both_parts_and_training_tokens_are_counted(limit, is_reached):
-    ledger = Ledger()
-    ledger.kept_rows.update(train=5, validation=2)
-    ledger.tokens.update(train=100, validation=1000)
-    assert limit.reached_by(ledger) is is_reached
-    left = limit.less(ledger)
+    statistics = DatasetStatistics()
+    statistics.kept_rows.update(train=5, validation=2)
+    statistics.tokens.update(train=100, validation=1000)
+    assert limit.reached_by(statistics) is is_reached
+    left = limit.less(statistics)
     assert (left.rows, left.tokens) == (
         None if limit.rows is None else limit.rows - 7,
         None if limit.tokens is None else limit.tokens - 100,

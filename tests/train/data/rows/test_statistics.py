@@ -5,10 +5,10 @@ from dataclasses import fields
 
 import pytest
 
-from train.data.rows.statistics import Ledger
+from train.data.rows.statistics import DatasetStatistics
 
 
-def make_ledger(factor=1):
+def make_statistics(factor=1):
     """Counts that are all different and add up; `factor` multiplies each."""
     values = {
         "rows_read": 1100,
@@ -38,42 +38,46 @@ def make_ledger(factor=1):
         for name, value in values.items()
     }
     shards = [f"part {number}.parquet: torn" for number in range(factor)]
-    return Ledger.from_dict({**multiplied, "skipped_shards": shards, "sha256": {"train": "ab", "validation": "cd"}})
+    return DatasetStatistics.from_dict(
+        {**multiplied, "skipped_shards": shards, "sha256": {"train": "ab", "validation": "cd"}}
+    )
 
 
 def test_the_example_fills_every_field():
-    assert all(getattr(make_ledger(), one.name) for one in fields(Ledger))
+    assert all(getattr(make_statistics(), one.name) for one in fields(DatasetStatistics))
 
 
-def test_json_gives_the_same_ledger_back():
-    for ledger in (make_ledger(), Ledger()):
-        copy = Ledger.from_dict(json.loads(json.dumps(ledger.to_dict())))
-        assert copy == ledger
-        assert [type(value) for value in vars(copy).values()] == [type(value) for value in vars(ledger).values()]
+def test_json_gives_the_same_statistics_back():
+    for statistics in (make_statistics(), DatasetStatistics()):
+        copy = DatasetStatistics.from_dict(json.loads(json.dumps(statistics.to_dict())))
+        assert copy == statistics
+        assert [type(value) for value in vars(copy).values()] == [type(value) for value in vars(statistics).values()]
         assert copy.dropped_rows["never seen"] == 0  # counters, not dictionaries
 
 
 def test_adding_adds_every_count():
-    ledger = make_ledger()
-    ledger.add(make_ledger(2))
-    expected = make_ledger(3)
-    expected.shared_articles = make_ledger().shared_articles  # pieces may share the same ones: no sum
+    statistics = make_statistics()
+    statistics.add(make_statistics(2))
+    expected = make_statistics(3)
+    expected.shared_articles = make_statistics().shared_articles  # pieces may share the same ones: no sum
     expected.skipped_shards = ["part 0.parquet: torn", "part 0.parquet: torn", "part 1.parquet: torn"]
-    assert ledger == expected
+    assert statistics == expected
 
 
-def test_adding_takes_names_that_are_new_and_leaves_the_other_ledger_alone():
-    ledger, other = Ledger(dropped_rows=Counter({"too long": 2})), make_ledger()
-    ledger.add(other)
-    ledger.add(Ledger(dropped_rows=Counter({"no answer": 5}), skipped_shards=["z"], sha256={"train": "ef"}))
-    assert ledger.dropped_rows == {"too long": 2, "no answer": 75, "other language": 30}
-    assert ledger.skipped_shards == ["part 0.parquet: torn", "z"]
-    assert ledger.sha256 == {}
-    assert other == make_ledger()
+def test_adding_takes_names_that_are_new_and_leaves_the_other_statistics_alone():
+    statistics, other = DatasetStatistics(dropped_rows=Counter({"too long": 2})), make_statistics()
+    statistics.add(other)
+    statistics.add(
+        DatasetStatistics(dropped_rows=Counter({"no answer": 5}), skipped_shards=["z"], sha256={"train": "ef"})
+    )
+    assert statistics.dropped_rows == {"too long": 2, "no answer": 75, "other language": 30}
+    assert statistics.skipped_shards == ["part 0.parquet: torn", "z"]
+    assert statistics.sha256 == {}
+    assert other == make_statistics()
 
 
 def cells_of(text, label):
-    """The numbers of the one line of a rendered ledger that begins with a label."""
+    """The numbers of the one line of a rendered statistics that begins with a label."""
     (line,) = (line for line in text.splitlines() if re.match(rf" *{re.escape(label)}(  |$)", line))
     return line.replace(label, "", 1).split()
 
@@ -98,31 +102,33 @@ def cells_of(text, label):
     ],
 )
 def test_the_tables_show_the_counts(label, cells):
-    assert cells_of(make_ledger().render(), label) == cells
+    assert cells_of(make_statistics().render(), label) == cells
 
 
 def test_shares_of_cut_documents_and_padding_are_shown():
-    lines = make_ledger().render().splitlines()
-    # 125 of 750 + 250 repeated ones; 5,000 of 20,000. Held-out rows are not repeated: 10 of 250; 900 of 5,000.
+    lines = make_statistics().render().splitlines()
+    # 125 of 750 + 250 repeated ones; 5,000 of 20,000. Validation rows are not repeated: 10 of 250; 900 of 5,000.
     train = "train: 31 blocks; 12.5% of the documents are cut, 25.00% of the tokens are padding, 211 are left over"
-    held_out = "validation: 9 blocks; 4.0% of the documents are cut, 18.00% of the tokens are padding, 44 are left over"
+    validation = (
+        "validation: 9 blocks; 4.0% of the documents are cut, 18.00% of the tokens are padding, 44 are left over"
+    )
     assert lines[-3:] == [
         train,
-        held_out,
+        validation,
         "articles (seeds and links) that training and validation share: 17",
     ]
 
 
 def test_reasons_stand_in_order_of_their_rows():
-    text = make_ledger().render()
+    text = make_statistics().render()
     assert text.index("dropped: no answer") < text.index("dropped: other language")
     assert text.index("repaired: NUL characters") < text.index("repaired: CR line ends")
     assert text.index("\n  en ") < text.index("\n  fr ")
 
 
 def test_a_part_without_tokens_has_no_blocks_to_show():
-    text = Ledger().render()
+    text = DatasetStatistics().render()
     assert cells_of(text, "read") == ["0", "0.0"]
     assert "used again" not in text
     assert "blocks" not in text
-    assert "train: 0 blocks; 0.0% of the documents are cut" in Ledger(tokens=Counter(train=5)).render()
+    assert "train: 0 blocks; 0.0% of the documents are cut" in DatasetStatistics(tokens=Counter(train=5)).render()

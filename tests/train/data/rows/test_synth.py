@@ -88,12 +88,12 @@ def test_rows_of_one_article_fall_on_the_same_side(row):
     assert all(len(side) == 1 for side in sides)
 
 
-def test_the_held_out_share_is_as_asked_and_another_seed_holds_out_others(row):
+def test_the_validation_share_is_as_asked_and_another_seed_holds_out_others(row):
     rows = [row(number) for number in range(4000)]
-    held_out = [(split_of(one, 0.1, split_seed=0) == "validation") for one in rows]
+    validation = [(split_of(one, 0.1, split_seed=0) == "validation") for one in rows]
     others = [(split_of(one, 0.1, split_seed=1) == "validation") for one in rows]
-    assert 0.08 < sum(held_out) / len(rows) < 0.12
-    assert held_out != others
+    assert 0.08 < sum(validation) / len(rows) < 0.12
+    assert validation != others
 
 
 def test_rows_without_an_article_are_split_by_question(row):
@@ -144,17 +144,17 @@ def test_an_absent_column_of_links_is_none(row):
 
 def test_a_row_that_links_to_both_parts_belongs_to_neither(row):
     rows = [row(number) for number in range(200)]
-    held_out = next(one["query_seed_url"] for one in rows if split_of(one, 0.5, 0) == "validation")
+    validation = next(one["query_seed_url"] for one in rows if split_of(one, 0.5, 0) == "validation")
     trained = next(one["query_seed_url"] for one in rows if split_of(one, 0.5, 0) == "train")
     linked = {
         (seed, link): split_of(row(0, query_seed_url=seed, additional_seed_url=link), 0.5, 0)
-        for seed in (held_out, trained)
-        for link in (held_out, trained)
+        for seed in (validation, trained)
+        for link in (validation, trained)
     }
     assert linked == {
-        (held_out, held_out): "validation",
-        (held_out, trained): None,
-        (trained, held_out): None,
+        (validation, validation): "validation",
+        (validation, trained): None,
+        (trained, validation): None,
         (trained, trained): "train",
     }
 
@@ -166,7 +166,7 @@ def test_a_linked_article_falls_on_the_side_that_it_has_as_a_seed(row):
         assert split_of(row(0, query_seed_url=url, additional_seed_url=f"['{url}']"), 0.5, 0) == side
 
 
-def test_nothing_or_all_is_held_out_at_the_ends_of_the_range(row):
+def test_nothing_or_all_is_validation_at_the_ends_of_the_range(row):
     rows = [row(number) for number in range(100)]
     assert {split_of(one, 0.0, 0) for one in rows} == {"train"}
     assert {split_of(one, 1.0, 0) for one in rows} == {"validation"}

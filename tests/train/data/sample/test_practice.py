@@ -1,4 +1,4 @@
-"""The practice of post-training: deterministic, checkable, and in neither the sample nor its own exam."""
+"""The practice of post-training: deterministic, verifiable, and in neither the sample nor its own exam."""
 
 import pyarrow.parquet as pq
 import pytest
@@ -7,7 +7,7 @@ from train.data.files.sources import SAMPLE_FOLDER
 from train.data.rows.synth import reason_to_drop
 from train.data.sample.generate import build_sample
 from train.data.sample.practice import EXAM_ROWS, PRACTICE_ROWS, build_practice, sources_of
-from train.post_training.rollouts.verifiable_answers import why_not_checkable
+from train.post_training.rollouts.verifiable_answers import why_not_verifiable
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_every_practice_row_can_be_checked_and_says_nothing_but_the_answer(pract
     assert len(rows) == PRACTICE_ROWS
     for row in rows:
         assert reason_to_drop(row) is None
-        assert why_not_checkable(row) is None
+        assert why_not_verifiable(row) is None
         assert row["synthetic_reasoning"] == ""
         assert f"{row['synthetic_answer']}</source_" in row["constraints"]
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.data.sequences.packing import TOKEN_DTYPE, CollateDocuments, collate_blocks, count_cut, pack_best_fit
+from train.data.sequences.packing import TOKEN_DTYPE, CollateDocuments, collate_sequences, count_cut, pack_best_fit
 
 
 END = 50256
@@ -29,7 +29,7 @@ def documents_in(block):
 
 def test_collate_gives_ids_and_the_same_labels():
     examples = [{"input_ids": np.array([1, END], np.uint16)}, {"input_ids": np.array([3, 4], np.uint16)}]
-    batch = collate_blocks(examples)
+    batch = collate_sequences(examples)
     assert batch["input_ids"].dtype == torch.int64
     assert batch["input_ids"].tolist() == batch["labels"].tolist() == [[1, END], [3, 4]]
 
@@ -69,18 +69,18 @@ LENGTHS = st.lists(st.integers(2, 40), max_size=40)
 
 
 @settings(deadline=None, max_examples=300)
-@given(lengths=LENGTHS, block_size=st.integers(4, 32))
-def test_every_document_stands_whole_in_one_block(lengths, block_size):
+@given(lengths=LENGTHS, sequence_length=st.integers(4, 32))
+def test_every_document_stands_whole_in_one_block(lengths, sequence_length):
     documents = [make_document(length, seed) for seed, length in enumerate(lengths)]
-    blocks, cut = pack_best_fit(documents, block_size, END)
-    assert blocks.shape == (len(blocks), block_size)
+    blocks, cut = pack_best_fit(documents, sequence_length, END)
+    assert blocks.shape == (len(blocks), sequence_length)
     assert blocks.dtype == TOKEN_DTYPE
-    assert cut == sum(length > block_size for length in lengths)
+    assert cut == sum(length > sequence_length for length in lengths)
 
     expected = Counter(
-        tuple(document[at : at + block_size].tolist())
+        tuple(document[at : at + sequence_length].tolist())
         for document in documents
-        for at in range(0, len(document), block_size)
+        for at in range(0, len(document), sequence_length)
     )
     # The rest of a cut document may be a lone end of text, which looks like padding: it is counted apart.
     lone_ends = expected.pop((END,), 0)
@@ -89,14 +89,14 @@ def test_every_document_stands_whole_in_one_block(lengths, block_size):
         content, padding = documents_in(block)
         assert padding == 0 or (block[-padding:] == END).all()
         found.update(map(tuple, content))
-        used.append(block_size - padding)
+        used.append(sequence_length - padding)
     assert found == expected
     assert lone_ends <= blocks.size - sum(used)
     # As few blocks as any packing that leaves no two to be merged; lone ends of text only add to what is used.
     if not lone_ends:
-        assert all(one + other > block_size for i, one in enumerate(used) for other in used[:i])
+        assert all(one + other > sequence_length for i, one in enumerate(used) for other in used[:i])
 
-    again, _ = pack_best_fit(documents, block_size, END)
+    again, _ = pack_best_fit(documents, sequence_length, END)
     assert (again == blocks).all()
 
 
@@ -104,14 +104,14 @@ def test_every_document_stands_whole_in_one_block(lengths, block_size):
 @given(
     lengths=st.lists(st.integers(1, 50), min_size=1, max_size=30),
     offset=st.integers(0, 100),
-    block_size=st.integers(1, 30),
+    sequence_length=st.integers(1, 30),
 )
-def test_cut_documents_are_those_with_tokens_in_two_blocks(lengths, offset, block_size):
+def test_cut_documents_are_those_with_tokens_in_two_blocks(lengths, offset, sequence_length):
     place, expected = offset, 0
     for length in lengths:
-        expected += len({token // block_size for token in range(place, place + length)}) > 1
+        expected += len({token // sequence_length for token in range(place, place + length)}) > 1
         place += length
-    assert count_cut(np.array(lengths, "<u4"), offset, block_size) == expected
+    assert count_cut(np.array(lengths, "<u4"), offset, sequence_length) == expected
 
 
 def test_cut_documents_are_counted_far_beyond_32_bits():

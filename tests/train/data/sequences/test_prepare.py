@@ -28,7 +28,7 @@ PASSAGE = "The river rises in the hills north of the old town and runs through f
 @pytest.fixture
 def arguments(tmp_path, rows_file):
     def make(**changes) -> DataArguments:
-        settings = {"dataset": str(rows_file), "block_size": 16, "validation_fraction": 0.2}
+        settings = {"dataset": str(rows_file), "sequence_length": 16, "validation_fraction": 0.2}
         return DataArguments(**{**settings, "data_cache_dir": str(tmp_path / "cache"), **changes})
 
     return make
@@ -88,7 +88,7 @@ def in_part(rows, split):
 def test_each_split_is_its_rows_texts_in_order_with_ends(arguments, tokenizer, row, encode, request, pieces):
     if pieces == "small pieces":
         request.getfixturevalue("small_pieces")
-    data = prepare_data(arguments(block_size=64), tokenizer)
+    data = prepare_data(arguments(sequence_length=64), tokenizer)
     assert (len(data.train.files) > 1) == (pieces == "small pieces")
     for split in ("train", "validation"):
         documents = [encode(one) for one in in_part(map(row, range(200)), split)]
@@ -96,12 +96,12 @@ def test_each_split_is_its_rows_texts_in_order_with_ends(arguments, tokenizer, r
         assert read_stream(getattr(data, split)) == expected[: len(expected) // 64 * 64]
         ends = np.cumsum([len(document) for document in documents])
         starts = ends - [len(document) for document in documents]
-        assert data.ledger.cut_documents[split] == sum(starts // 64 != (ends - 1) // 64)
-        assert data.ledger.padding_tokens[split] == 0
+        assert data.statistics.cut_documents[split] == sum(starts // 64 != (ends - 1) // 64)
+        assert data.statistics.padding_tokens[split] == 0
 
 
 def test_whole_documents_stand_side_by_side_where_that_is_asked_for(arguments, tokenizer, row, encode, small_pieces):
-    data = prepare_data(arguments(packing="best_fit", block_size=64), tokenizer)
+    data = prepare_data(arguments(packing="best_fit", sequence_length=64), tokenizer)
     assert len(data.train.files) > 1
     for split in ("train", "validation"):
         found, padding = [], 0
@@ -111,76 +111,85 @@ def test_whole_documents_stand_side_by_side_where_that_is_asked_for(arguments, t
             padding += documents.count([END_OF_TEXT])
             found += [document for document in documents if document != [END_OF_TEXT]]
         assert sorted(found) == sorted(encode(one) for one in in_part(map(row, range(200)), split))
-        assert data.ledger.padding_tokens[split] == padding > 0
-        assert data.ledger.cut_documents[split] == data.ledger.left_over_tokens[split] == 0
-        assert data.ledger.blocks[split] * 64 == data.ledger.tokens[split] + padding
+        assert data.statistics.padding_tokens[split] == padding > 0
+        assert data.statistics.cut_documents[split] == data.statistics.left_over_tokens[split] == 0
+        assert data.statistics.blocks[split] * 64 == data.statistics.tokens[split] + padding
 
 
-def test_the_ledger_adds_up(arguments, tokenizer, write_rows, row):
+def test_the_statistics_adds_up(arguments, tokenizer, write_rows, row):
     rows = [row(number) for number in range(100)]
     rows += [row(200, query=None), row(201, synthetic_answer=" "), row(202, language="fr"), row(203, language="fr")]
     rows += [row(204, query="What\r\nnow?"), row(205, exercise=None), row(206, synthetic_answer="long " * 90)]
     settings = {"languages": ["en"], "max_row_tokens": 80, "exercise_weights": ["memorization=1.5"]}
     data = prepare_data(arguments(dataset=write_rows(rows), **settings), tokenizer)
-    ledger = data.ledger
-    assert ledger.rows_read == 107
-    assert ledger.dropped_rows == {"no question": 1, "no answer": 1, "other language": 2, "too long": 1}
-    assert sum(ledger.kept_rows.values()) == ledger.rows_by_language["en"] == 102
-    assert ledger.rows_by_exercise == {"memorization": 101, "(none)": 1}
-    assert ledger.rows_read_by_language == {"en": 105, "fr": 2}
-    assert ledger.rows_read_by_exercise == {"memorization": 106, "(none)": 1}
-    assert ledger.repaired_rows == {"CR line ends": 1}
-    assert ledger.repeated_rows > 0
+    statistics = data.statistics
+    assert statistics.rows_read == 107
+    assert statistics.dropped_rows == {"no question": 1, "no answer": 1, "other language": 2, "too long": 1}
+    assert sum(statistics.kept_rows.values()) == statistics.rows_by_language["en"] == 102
+    assert statistics.rows_by_exercise == {"memorization": 101, "(none)": 1}
+    assert statistics.rows_read_by_language == {"en": 105, "fr": 2}
+    assert statistics.rows_read_by_exercise == {"memorization": 106, "(none)": 1}
+    assert statistics.repaired_rows == {"CR line ends": 1}
+    assert statistics.repeated_rows > 0
 
     def characters(some):
         columns = ("query", "synthetic_reasoning", "synthetic_answer", "constraints")
         return sum(len((one[column] or "").replace("\r", "")) for one in some for column in columns)
 
-    assert ledger.characters_read == characters(rows)
-    assert ledger.dropped_characters["other language"] == characters(rows[102:104])
-    assert sum(ledger.kept_characters.values()) + sum(ledger.dropped_characters.values()) == ledger.characters_read
+    assert statistics.characters_read == characters(rows)
+    assert statistics.dropped_characters["other language"] == characters(rows[102:104])
+    assert (
+        sum(statistics.kept_characters.values()) + sum(statistics.dropped_characters.values())
+        == statistics.characters_read
+    )
     for kind in ("language", "exercise"):
-        assert sum(getattr(ledger, f"rows_read_by_{kind}").values()) == ledger.rows_read
-        assert sum(getattr(ledger, f"rows_by_{kind}").values()) == sum(ledger.kept_rows.values())
-        assert sum(getattr(ledger, f"tokens_by_{kind}").values()) == sum(ledger.tokens.values())
+        assert sum(getattr(statistics, f"rows_read_by_{kind}").values()) == statistics.rows_read
+        assert sum(getattr(statistics, f"rows_by_{kind}").values()) == sum(statistics.kept_rows.values())
+        assert sum(getattr(statistics, f"tokens_by_{kind}").values()) == sum(statistics.tokens.values())
     for split in ("train", "validation"):
-        assert ledger.tokens[split] == ledger.blocks[split] * 16 + ledger.left_over_tokens[split]
-        assert ledger.tokens[split] == len(read_all(data, split))
-        assert ledger.documents(split) == len(documents_of(data, split))
-        assert ledger.articles[split] == ledger.kept_rows[split]
-    assert ledger == data.ledger.from_dict(json.loads((data.folder / "ledger.json").read_text()))
-    assert "dropped: other language" in ledger.render()
+        assert statistics.tokens[split] == statistics.blocks[split] * 16 + statistics.left_over_tokens[split]
+        assert statistics.tokens[split] == len(read_all(data, split))
+        assert statistics.documents(split) == len(documents_of(data, split))
+        assert statistics.articles[split] == statistics.kept_rows[split]
+    assert statistics == data.statistics.from_dict(json.loads((data.folder / "statistics.json").read_text()))
+    assert "dropped: other language" in statistics.render()
 
 
 def test_the_hashes_name_the_tokens(arguments, tokenizer, write_rows, row, rows_file):
-    first = prepare_data(arguments(), tokenizer).ledger
+    first = prepare_data(arguments(), tokenizer).statistics
     copied = write_rows([row(number) for number in range(200)])
-    assert prepare_data(arguments(dataset=copied), tokenizer).ledger.sha256 == first.sha256
+    assert prepare_data(arguments(dataset=copied), tokenizer).statistics.sha256 == first.sha256
     # Row 0 is for training, as the next line shows, and only that part's hash follows it.
     changed = write_rows([row(0, synthetic_answer="2"), *(row(number) for number in range(1, 200))], name="changed")
     assert split_of(row(0), 0.2, 0) == "train"
-    other = prepare_data(arguments(dataset=changed), tokenizer).ledger
+    other = prepare_data(arguments(dataset=changed), tokenizer).statistics
     assert other.sha256["validation"] == first.sha256["validation"]
     assert other.sha256["train"] != first.sha256["train"]
 
 
 def test_max_samples_counts_usable_rows(arguments, tokenizer):
-    ledger = prepare_data(arguments(max_samples=50), tokenizer).ledger
-    assert sum(ledger.kept_rows.values()) == ledger.rows_read == 50
+    statistics = prepare_data(arguments(max_samples=50), tokenizer).statistics
+    assert sum(statistics.kept_rows.values()) == statistics.rows_read == 50
 
 
 @pytest.mark.parametrize("weights", [None, ["memorization=2.5"]])
 def test_max_tokens_ends_with_the_row_that_reaches_it(arguments, tokenizer, weights, small_pieces):
-    ledger = prepare_data(arguments(exercise_weights=weights), tokenizer).ledger
-    for asked in (1000, 1001, ledger.tokens["train"] - 1, ledger.tokens["train"], ledger.tokens["train"] + 1):
+    statistics = prepare_data(arguments(exercise_weights=weights), tokenizer).statistics
+    for asked in (
+        1000,
+        1001,
+        statistics.tokens["train"] - 1,
+        statistics.tokens["train"],
+        statistics.tokens["train"] + 1,
+    ):
         some = prepare_data(arguments(exercise_weights=weights, max_tokens=asked), tokenizer)
-        if asked > ledger.tokens["train"]:
-            assert some.ledger == ledger
+        if asked > statistics.tokens["train"]:
+            assert some.statistics == statistics
             continue
-        rows = sum(some.ledger.kept_rows.values())
+        rows = sum(some.statistics.kept_rows.values())
         one_less = prepare_data(arguments(exercise_weights=weights, max_samples=rows - 1), tokenizer)
-        assert one_less.ledger.tokens["train"] < asked <= some.ledger.tokens["train"]
-        assert some.ledger.rows_read == rows
+        assert one_less.statistics.tokens["train"] < asked <= some.statistics.tokens["train"]
+        assert some.statistics.rows_read == rows
 
 
 @pytest.fixture
@@ -199,17 +208,17 @@ def test_a_limit_gives_the_first_rows_whatever_the_number_of_processes(
     for processes in (1, 2):
         settings = {"dataset": four_files, "data_cache_dir": f"{whole.folder.parent}-{processes}", **limit}
         data = prepare_data(arguments(dataset_num_proc=processes, **settings), tokenizer)
-        found.append((data.ledger, read_all(data, "train"), read_all(data, "validation")))
+        found.append((data.statistics, read_all(data, "train"), read_all(data, "validation")))
         assert {path.name for path in (data.folder / "pieces").iterdir()} == {
             file.parent.name for file in data.train.files
         }
     assert found[0] == found[1]
-    ledger, *tokens = found[0]
+    statistics, *tokens = found[0]
     if "max_samples" in limit:
-        assert sum(ledger.kept_rows.values()) == 130
+        assert sum(statistics.kept_rows.values()) == 130
     else:
-        assert 0 <= ledger.tokens["train"] - 2700 < 100
-    assert 120 < ledger.rows_read < 180  # it ends in the third of the four files
+        assert 0 <= statistics.tokens["train"] - 2700 < 100
+    assert 120 < statistics.rows_read < 180  # it ends in the third of the four files
     for split, some in zip(("train", "validation"), tokens, strict=True):
         assert some == read_all(whole, split)[: len(some)]
 
@@ -217,7 +226,7 @@ def test_a_limit_gives_the_first_rows_whatever_the_number_of_processes(
 def test_end_of_text_in_a_row_stays_text(arguments, tokenizer, write_rows, row):
     rows = [row(number, synthetic_answer="stop <|endoftext|> go") for number in range(40)]
     data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
-    assert read_all(data, "train").count(END_OF_TEXT) == data.ledger.kept_rows["train"]
+    assert read_all(data, "train").count(END_OF_TEXT) == data.statistics.kept_rows["train"]
     assert "stop <|endoftext|> go" in tokenizer.decode(read_stream(data.train))
 
 
@@ -225,17 +234,17 @@ def test_prepared_data_is_found_again(arguments, tokenizer, monkeypatch):
     first = prepare_data(arguments(), tokenizer)
     monkeypatch.setattr(prepare, "prepare_pieces", lambda *_: pytest.fail("prepared twice"))
     # How the work is done or shown is not part of what comes out.
-    for changes in ({}, {"dataset_num_proc": 3}, {"max_eval_blocks": 2}, {"shuffle_buffer": 7}):
+    for changes in ({}, {"dataset_num_proc": 3}, {"max_eval_sequences": 2}, {"shuffle_buffer": 7}):
         second = prepare_data(arguments(**changes), tokenizer)
         assert second.folder == first.folder
-        assert second.ledger == first.ledger
+        assert second.statistics == first.statistics
         assert read_stream(second.train) == read_stream(first.train)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"block_size": 8},
+        {"sequence_length": 8},
         {"languages": ["en"]},
         {"exercises": ["memorization"]},
         {"require_reasoning": True},
@@ -279,7 +288,7 @@ def test_an_evaluation_set_that_changed_is_prepared_anew(arguments, tokenizer, t
     settings = arguments(dataset=dataset, decontaminate=[str(evaluation)], min_row_tokens=1)
     evaluation.write_text("words that stand in no row of this data set at all here")
     first = prepare_data(settings, tokenizer)
-    assert first.ledger.dropped_rows == {}
+    assert first.statistics.dropped_rows == {}
     evaluation.write_text(PASSAGE)
     with pytest.raises(ValueError, match=r"The train split holds 0 tokens"):
         prepare_data(settings, tokenizer)
@@ -290,7 +299,7 @@ def test_other_rows_are_prepared_anew(arguments, tokenizer, rows_file, row):
     with open(rows_file, "a") as file:
         file.write(json.dumps(row(500)) + "\n")
     second = prepare_data(arguments(), tokenizer)
-    assert second.ledger.rows_read == first.ledger.rows_read + 1
+    assert second.statistics.rows_read == first.statistics.rows_read + 1
 
 
 def test_a_process_that_does_not_write_waits_for_the_one_that_does(arguments, tokenizer):
@@ -319,8 +328,8 @@ def test_two_runs_may_prepare_the_same_data_at_once(arguments, tokenizer, small_
     with ThreadPoolExecutor() as threads:
         first, second = threads.map(lambda _: prepare_data(arguments(), tokenizer), range(2))
     assert first.folder == second.folder
-    assert first.ledger == second.ledger
-    assert first.ledger.rows_read == 200
+    assert first.statistics == second.statistics
+    assert first.statistics.rows_read == 200
     assert len(written) == len(set(written)) == len(first.train.files) > 1
     assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
 
@@ -329,7 +338,7 @@ def test_runs_whose_limits_differ_may_prepare_a_piece_at_once(arguments, tokeniz
     """As two runs of several processes do: what room is left when a piece is begun depends on who was quick."""
     settings = PieceSettings(tmp_path / "folder", 16, "concat")
     source = find_source(arguments().dataset)
-    choice = prepare.Choice.from_arguments(arguments())
+    choice = prepare.RowFilter.from_arguments(arguments())
     write, begun = chunks._write, threading.Barrier(2)
 
     def wait_for_the_other(*args):
@@ -344,7 +353,7 @@ def test_runs_whose_limits_differ_may_prepare_a_piece_at_once(arguments, tokeniz
     with ThreadPoolExecutor() as threads:
         first, second = threads.map(prepare_up_to, (1000, 2000))
     assert first == second
-    assert first[0].ledger.rows_read == 200
+    assert first[0].statistics.rows_read == 200
 
 
 def test_two_runs_may_seal_the_same_data_at_once(arguments, tokenizer, monkeypatch):
@@ -353,7 +362,7 @@ def test_two_runs_may_seal_the_same_data_at_once(arguments, tokenizer, monkeypat
     replace, both_ready = os.replace, threading.Barrier(2)
 
     def replace_together(old, new):
-        if Path(new).name == "ledger.json":
+        if Path(new).name == "statistics.json":
             with suppress(threading.BrokenBarrierError):  # as it should be: only one of them seals
                 both_ready.wait(0.5)
         replace(old, new)
@@ -361,8 +370,8 @@ def test_two_runs_may_seal_the_same_data_at_once(arguments, tokenizer, monkeypat
     monkeypatch.setattr(prepare.os, "replace", replace_together)
     with ThreadPoolExecutor() as threads:
         first, second = threads.map(lambda _: prepare_data(arguments(), tokenizer), range(2))
-    assert first.ledger == second.ledger
-    assert first.ledger.rows_read == 200
+    assert first.statistics == second.statistics
+    assert first.statistics.rows_read == 200
 
 
 def test_sealing_leaves_alone_what_another_run_is_writing(arguments, tokenizer, tmp_path):
@@ -379,9 +388,9 @@ def test_sealing_leaves_alone_what_another_run_is_writing(arguments, tokenizer, 
 
 def test_too_few_rows_for_a_block_is_refused_with_the_counts(arguments, tokenizer):
     with pytest.raises(ValueError, match=r"split holds .* tokens, less than one block of 4096") as error:
-        prepare_data(arguments(block_size=4096, languages=["fr"]), tokenizer)
+        prepare_data(arguments(sequence_length=4096, languages=["fr"]), tokenizer)
     assert "dropped: other language" in str(error.value)
-    settings = arguments(block_size=4096, languages=["fr"])
+    settings = arguments(sequence_length=4096, languages=["fr"])
     assert not is_prepared(prepare.cache_folder(settings, find_source(settings.dataset), tokenizer))
 
 
@@ -426,43 +435,43 @@ def test_weights_give_about_their_share_of_the_rows(arguments, tokenizer, row, e
     assert set(weighted) == {0, 1}
     # About 320 coins: five standard deviations are 0.13.
     assert abs(sum(weighted) / len(weighted) - 0.3) < 0.13
-    assert data.ledger.dropped_rows == {"weight": weighted.count(0)}
+    assert data.statistics.dropped_rows == {"weight": weighted.count(0)}
     assert set(counts_by_row(data, in_part(rows, "validation"), encode, "validation")) == {1}
     again = prepare_data(arguments(**settings, data_cache_dir=f"{data.folder.parent}-again"), tokenizer)
     assert read_all(again, "train") == read_all(data, "train")
 
 
-def test_a_weight_of_0_drops_all_training_rows_of_a_kind_and_no_held_out_one(
+def test_a_weight_of_0_drops_all_training_rows_of_a_kind_and_no_validation_one(
     arguments, tokenizer, row, encode, write_rows
 ):
     rows = [row(number, language="fr" if number % 2 else "en") for number in range(200)]
     data = prepare_data(arguments(dataset=write_rows(rows), language_weights=["fr=0"]), tokenizer)
     training = in_part(rows, "train")
     assert counts_by_row(data, training, encode) == [int(one["language"] == "en") for one in training]
-    assert data.ledger.dropped_rows == {"weight": sum(one["language"] == "fr" for one in training)}
-    held_out = in_part(rows, "validation")
-    assert {one["language"] for one in held_out} == {"en", "fr"}
-    assert counts_by_row(data, held_out, encode, "validation") == [1] * len(held_out)
+    assert data.statistics.dropped_rows == {"weight": sum(one["language"] == "fr" for one in training)}
+    validation = in_part(rows, "validation")
+    assert {one["language"] for one in validation} == {"en", "fr"}
+    assert counts_by_row(data, validation, encode, "validation") == [1] * len(validation)
 
 
 @pytest.mark.parametrize("packing", ["concat", "best_fit"])
 def test_a_weight_of_2_has_each_row_twice_but_not_side_by_side(arguments, tokenizer, row, encode, packing):
-    settings = {"exercise_weights": ["memorization=2"], "packing": packing, "block_size": 128}
+    settings = {"exercise_weights": ["memorization=2"], "packing": packing, "sequence_length": 128}
     data = prepare_data(arguments(**settings), tokenizer)
     rows = [row(number) for number in range(200)]
-    training, held_out = ([encode(one) for one in in_part(rows, split)] for split in ("train", "validation"))
-    ledger = data.ledger
-    assert ledger.kept_rows == {"train": len(training), "validation": len(held_out)}
-    assert ledger.repeated_rows == len(training)
+    training, validation = ([encode(one) for one in in_part(rows, split)] for split in ("train", "validation"))
+    statistics = data.statistics
+    assert statistics.kept_rows == {"train": len(training), "validation": len(validation)}
+    assert statistics.repeated_rows == len(training)
     # Repeated rows are in `tokens`.
-    assert ledger.tokens["train"] == 2 * sum(map(len, training))
-    assert ledger.tokens["validation"] == sum(map(len, held_out))
-    assert sum(ledger.tokens_by_exercise.values()) == sum(ledger.tokens.values())
+    assert statistics.tokens["train"] == 2 * sum(map(len, training))
+    assert statistics.tokens["validation"] == sum(map(len, validation))
+    assert sum(statistics.tokens_by_exercise.values()) == sum(statistics.tokens.values())
     if packing == "concat":
         assert documents_of(data) == [*training, *training]
-        assert documents_of(data, "validation") == held_out
+        assert documents_of(data, "validation") == validation
     else:
-        assert ledger.blocks["train"] * 128 == ledger.tokens["train"] + ledger.padding_tokens["train"]
+        assert statistics.blocks["train"] * 128 == statistics.tokens["train"] + statistics.padding_tokens["train"]
     for block in data.train:
         text = block["input_ids"].tolist()
         whole = [tuple(part) for part in np.split(text, np.flatnonzero(np.array(text) == END_OF_TEXT) + 1)]
@@ -476,7 +485,7 @@ def test_a_weight_of_2_has_each_row_twice_but_not_side_by_side(arguments, tokeni
 def test_only_rows_with_reasoning_where_that_is_asked_for(arguments, tokenizer, row, encode, write_rows):
     rows = [row(number, synthetic_reasoning=None if number % 3 else "So.") for number in range(300)]
     data = prepare_data(arguments(dataset=write_rows(rows), require_reasoning=True), tokenizer)
-    assert data.ledger.dropped_rows == {"no reasoning": 200}
+    assert data.statistics.dropped_rows == {"no reasoning": 200}
     for split in ("train", "validation"):
         expected = [encode(one) for one in in_part(rows[::3], split)]
         assert documents_of(data, split) == expected
@@ -493,7 +502,7 @@ def test_rows_of_other_lengths_are_dropped(arguments, tokenizer, row, encode, wr
         for one, length in zip(rows, lengths, strict=True)
         if limits["min_row_tokens"] <= length <= limits["max_row_tokens"]
     ]
-    assert data.ledger.dropped_rows == {
+    assert data.statistics.dropped_rows == {
         "too short": sum(length < limits["min_row_tokens"] for length in lengths),
         "too long": sum(length > limits["max_row_tokens"] for length in lengths),
     }
@@ -522,24 +531,24 @@ def test_training_rows_that_overlap_with_an_evaluation_set_are_dropped(
     )
     training = in_part(rows, "train")
     kept = [one for one in training if overlap not in one["synthetic_answer"]]
-    assert data.ledger.dropped_rows == {"contaminated": len(training) - len(kept)}
+    assert data.statistics.dropped_rows == {"contaminated": len(training) - len(kept)}
     assert 0 < len(kept) < len(training)
     assert documents_of(data) == [encode(one) for one in kept]
-    held_out = in_part(rows, "validation")
-    assert any(overlap in one["synthetic_answer"] for one in held_out)
-    assert documents_of(data, "validation") == [encode(one) for one in held_out]
+    validation = in_part(rows, "validation")
+    assert any(overlap in one["synthetic_answer"] for one in validation)
+    assert documents_of(data, "validation") == [encode(one) for one in validation]
 
 
 def test_rows_that_link_to_articles_of_both_parts_are_dropped(arguments, tokenizer, row, encode, write_rows):
     rows = [row(number, additional_seed_url=f"https://article/{number}") for number in range(300)]
     sides = [split_of(one, 0.2, 0) for one in rows]
     data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
-    assert data.ledger.dropped_rows == {"links to articles of both parts": sides.count(None)}
+    assert data.statistics.dropped_rows == {"links to articles of both parts": sides.count(None)}
     assert min(sides.count(side) for side in (None, "train", "validation")) > 3
     for split in ("train", "validation"):
         assert documents_of(data, split) == [encode(one) for one in in_part(rows, split)]
-        assert data.ledger.articles[split] == 2 * data.ledger.kept_rows[split]
-    assert data.ledger.shared_articles == 0
+        assert data.statistics.articles[split] == 2 * data.statistics.kept_rows[split]
+    assert data.statistics.shared_articles == 0
 
 
 def test_parts_share_no_article_however_often_rows_touch_it(arguments, tokenizer, row, write_rows):
@@ -549,19 +558,19 @@ def test_parts_share_no_article_however_often_rows_touch_it(arguments, tokenizer
         for link in [number * 7 % 60]
     ]
     data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
-    assert data.ledger.shared_articles == 0
-    assert data.ledger.articles["train"] == 2 * data.ledger.kept_rows["train"]
-    assert data.ledger.articles["validation"] == 2 * data.ledger.kept_rows["validation"] > 20
-    assert "training and validation share: 0" in data.ledger.render()
+    assert data.statistics.shared_articles == 0
+    assert data.statistics.articles["train"] == 2 * data.statistics.kept_rows["train"]
+    assert data.statistics.articles["validation"] == 2 * data.statistics.kept_rows["validation"] > 20
+    assert "training and validation share: 0" in data.statistics.render()
 
 
 def test_shared_articles_would_be_counted(tmp_path):
     """The other way round: the count of 0 above is no accident."""
     folders = []
-    for name, training, held_out in (("0", "abca", "x"), ("1", "d", "bbye"), ("2", "", "ad"), ("3", "e", "")):
+    for name, training, validation in (("0", "abca", "x"), ("1", "d", "bbye"), ("2", "", "ad"), ("3", "e", "")):
         folders.append(tmp_path / name)
         folders[-1].mkdir()
-        for split, articles in (("train", training), ("validation", held_out)):
+        for split, articles in (("train", training), ("validation", validation)):
             keys = b"".join(article_key(article) for article in articles)
             np.frombuffer(keys, ARTICLE_DTYPE).tofile(folders[-1] / articles_file(split))
     assert prepare._count_shared_articles(folders) == len("abde")
@@ -596,11 +605,11 @@ def test_a_file_that_cannot_be_read_is_skipped_and_counted_where_that_is_asked_f
 ):
     settings = {"broken_shards": "skip", "dataset_num_proc": processes}
     data = prepare_data(arguments(dataset=one_broken_of_three, **settings), tokenizer)
-    assert len(data.ledger.skipped_shards) == 1
-    assert "part 1 of 1: " in data.ledger.skipped_shards[0]
-    assert "own/1.jsonl, line 61 is no JSON" in data.ledger.skipped_shards[0]
-    assert data.ledger.skipped_shards[0] in data.ledger.render()
-    assert data.ledger.rows_read == 120
+    assert len(data.statistics.skipped_shards) == 1
+    assert "part 1 of 1: " in data.statistics.skipped_shards[0]
+    assert "own/1.jsonl, line 61 is no JSON" in data.statistics.skipped_shards[0]
+    assert data.statistics.skipped_shards[0] in data.statistics.render()
+    assert data.statistics.rows_read == 120
     others = [row(number) for number in (*range(60), *range(120, 180))]
     for split in ("train", "validation"):
         assert documents_of(data, split) == [encode(one) for one in in_part(others, split)]
@@ -609,8 +618,8 @@ def test_a_file_that_cannot_be_read_is_skipped_and_counted_where_that_is_asked_f
 def test_only_the_piece_with_the_unreadable_line_is_skipped(arguments, tokenizer, one_broken_of_three, small_pieces):
     """A file has several; its others are used."""
     data = prepare_data(arguments(dataset=one_broken_of_three, broken_shards="skip"), tokenizer)
-    assert len(data.ledger.skipped_shards) == 1
-    assert 120 < data.ledger.rows_read < 180
+    assert len(data.statistics.skipped_shards) == 1
+    assert 120 < data.statistics.rows_read < 180
 
 
 def test_a_file_that_is_not_what_its_checksum_says_is_skipped_again_under_a_limit(
@@ -624,18 +633,18 @@ def test_a_file_that_is_not_what_its_checksum_says_is_skipped_again_under_a_limi
         patch.setattr(prepare, "seal", lambda *_: pytest.fail("interrupted"))
         with pytest.raises(pytest.fail.Exception, match="interrupted"):
             prepare_data(settings, tokenizer)
-    ledger = prepare_data(settings, tokenizer).ledger
-    assert sum(ledger.kept_rows.values()) == 100
-    assert len(ledger.skipped_shards) == 1
+    statistics = prepare_data(settings, tokenizer).statistics
+    assert sum(statistics.kept_rows.values()) == 100
+    assert len(statistics.skipped_shards) == 1
 
 
 def test_rows_that_are_no_utf8_are_counted(arguments, tokenizer, write_rows, row):
     dataset = write_rows([row(number) for number in range(60)])
     with open(dataset, "ab") as file:
         file.write(b'{"query": "caf\xe9"}\n')
-    ledger = prepare_data(arguments(dataset=dataset), tokenizer).ledger
-    assert ledger.rows_read == 61
-    assert ledger.dropped_rows == {"invalid UTF-8": 1}
+    statistics = prepare_data(arguments(dataset=dataset), tokenizer).statistics
+    assert statistics.rows_read == 61
+    assert statistics.dropped_rows == {"invalid UTF-8": 1}
 
 
 # Pieces
@@ -646,15 +655,15 @@ def test_pieces_that_another_limit_left_are_not_taken_for_this_one(arguments, to
     settings = arguments(dataset=four_files)
     source = find_source(four_files)
     own = PieceSettings(tmp_path / "folder", 16, "concat")
-    choice = prepare.Choice.from_arguments(settings)
+    choice = prepare.RowFilter.from_arguments(settings)
 
     def prepare_up_to(rows):
         limit = Limit(rows=rows)
         finished = chunk_pool.prepare_pieces(own, source, choice, tokenizer, 1, limit)
-        return [sum(piece.ledger.kept_rows.values()) for piece in finished]
+        return [sum(piece.statistics.kept_rows.values()) for piece in finished]
 
     sizes = [
-        sum(piece.ledger.kept_rows.values())
+        sum(piece.statistics.kept_rows.values())
         for piece in chunk_pool.prepare_pieces(
             PieceSettings(tmp_path / "whole", 16, "concat"), source, choice, tokenizer, 1, Limit()
         )

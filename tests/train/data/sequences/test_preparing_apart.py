@@ -80,13 +80,13 @@ def the_folder(cache: Path) -> Path:
 
 
 def content(cache: Path, dataset: str) -> tuple:
-    """What a preparation came to: its tokens, in order, and its ledger with the hashes."""
-    data = load_prepared(the_folder(cache), find_source(dataset), block_size=32)
+    """What a preparation came to: its tokens, in order, and its statistics with the hashes."""
+    data = load_prepared(the_folder(cache), find_source(dataset), sequence_length=32)
     tokens = [
         np.concatenate([np.fromfile(file, "<u2") for file in blocks.files]).tolist()
         for blocks in (data.train, data.validation)
     ]
-    return tokens, data.ledger
+    return tokens, data.statistics
 
 
 def piece_times(folder: Path) -> dict[str, int]:
@@ -223,11 +223,11 @@ def last_of_bar(output: str) -> dict[str, int]:
 def test_a_bar_shows_rows_tokens_and_tokens_a_second(dataset, command, tmp_path, capsys, small_pieces):
     files = dataset(60, 60)
     assert main(command(files)) == 0
-    _, ledger = content(tmp_path / "cache", files)
+    _, statistics = content(tmp_path / "cache", files)
     output = capsys.readouterr().err
     assert f"Tokenising {files}: 100%" in output
     bar = last_of_bar(output)
-    assert (bar["rows"], bar["tokens"]) == (ledger.rows_read, sum(ledger.tokens.values()))
+    assert (bar["rows"], bar["tokens"]) == (statistics.rows_read, sum(statistics.tokens.values()))
     assert bar["tokens/s"] > 0
 
 
@@ -236,11 +236,11 @@ def test_the_bar_counts_what_is_found(dataset, command, tmp_path, capsys):
     assert main(command(files, "--shards", "0/2")) == 0
     capsys.readouterr()
     assert main(command(files)) == 0
-    _, ledger = content(tmp_path / "cache", files)
+    _, statistics = content(tmp_path / "cache", files)
     output = capsys.readouterr().err
     assert f"Tokenising {files}: 100%" in output
-    assert last_of_bar(output)["rows"] == ledger.rows_read
-    assert last_of_bar(output)["tokens"] == sum(ledger.tokens.values())
+    assert last_of_bar(output)["rows"] == statistics.rows_read
+    assert last_of_bar(output)["tokens"] == sum(statistics.tokens.values())
 
 
 @pytest.mark.slow
@@ -280,8 +280,8 @@ def test_a_preparation_that_was_killed_goes_on(
 
     assert main(command(files, cache="undisturbed")) == 0
     assert content(tmp_path / "killed", files) == content(tmp_path / "undisturbed", files)
-    _, ledger = content(tmp_path / "killed", files)
-    assert (bar["rows"], bar["tokens"]) == (24_000, sum(ledger.tokens.values()))
+    _, statistics = content(tmp_path / "killed", files)
+    assert (bar["rows"], bar["tokens"]) == (24_000, sum(statistics.tokens.values()))
 
 
 PREPARE_AND_MEASURE = """
@@ -313,8 +313,8 @@ def test_memory_does_not_grow_with_the_number_of_files(dataset, command, tmp_pat
         )
         assert finished.returncode == 0, finished.stderr
         peaks.append(int(finished.stdout.splitlines()[-1]))
-        _, ledger = content(tmp_path / f"cache-{files}", rows)
-        tokens.append(sum(ledger.tokens.values()))
+        _, statistics = content(tmp_path / f"cache-{files}", rows)
+        tokens.append(sum(statistics.tokens.values()))
     held = 2 * (tokens[1] - tokens[0])  # bytes, if all tokens were kept in the smallest form
     assert held > 15e6
     assert peaks[1] - peaks[0] < held / 2  # the one is 1 MB above the other

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 from train.data.files import shard_reading
 from train.data.files.shard_reading import BadShardError
 from train.data.files.sources import find_source
-from train.data.rows.row_filter import Choice
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import row_to_text, split_of
 from train.data.sequences import streamed_sequences
-from train.data.sequences.packing import collate_blocks
-from train.data.sequences.streamed_sequences import StreamedBlocks, StreamSettings
+from train.data.sequences.packing import collate_sequences
+from train.data.sequences.streamed_sequences import StreamedSequences, StreamSettings
 from train.trainer.streaming import NOTES, CollateStream
 
 
@@ -40,11 +40,11 @@ def folder(tmp_path, row):
 
 @pytest.fixture
 def stream(folder, tokenizer, tmp_path):
-    def make(process=0, processes=1, workers=1, places=None, batches_before=0, **changes) -> StreamedBlocks:
+    def make(process=0, processes=1, workers=1, places=None, batches_before=0, **changes) -> StreamedSequences:
         settings = {
             "source": find_source(str(folder)),
-            "choice": Choice(validation_fraction=0.1),
-            "block_size": BLOCK,
+            "choice": RowFilter(validation_fraction=0.1),
+            "sequence_length": BLOCK,
             "packing": "concat",
             "shuffle_buffer": 20,
             "skip_broken": False,
@@ -52,7 +52,7 @@ def stream(folder, tokenizer, tmp_path):
             "streams": processes * workers,
             "folder": tmp_path / "fetched",
         }
-        return StreamedBlocks(
+        return StreamedSequences(
             StreamSettings(**{**settings, **changes}), tokenizer, process, processes, batches_before, places
         )
 
@@ -65,7 +65,7 @@ def training_texts(row):
     return sorted(row_to_text(one) for one in rows if split_of(one, 0.1, 0) == "train")
 
 
-def one_pass(blocks: StreamedBlocks, stream: int = 0) -> list[dict]:
+def one_pass(blocks: StreamedSequences, stream: int = 0) -> list[dict]:
     items = []
     for item in blocks.blocks_of(stream):
         if item["place"].passes:
@@ -84,8 +84,8 @@ def test_a_pass_of_all_streams_has_every_training_row_once(stream, tokenizer, tr
     found = []
     for number in range(streams):
         blocks = stream(processes=streams, process=number)
-        ledgers = [item["ledger"] for item in one_pass(blocks, number) if item["ledger"] is not None]
-        documents = sum(ledger.kept_rows["train"] for ledger in ledgers)
+        statistics_parts = [item["statistics"] for item in one_pass(blocks, number) if item["statistics"] is not None]
+        documents = sum(statistics.kept_rows["train"] for statistics in statistics_parts)
         # The last document of a pass ends in a block of the next one.
         found += texts_in(list(islice(blocks.blocks_of(number), len(one_pass(blocks, number)) + 3)), tokenizer)[
             :documents
@@ -122,8 +122,8 @@ def test_it_goes_on_from_any_place(stream, packing):
         for expected, found in zip(items[stopped + 1 :], again, strict=False):
             assert np.array_equal(found["input_ids"], expected["input_ids"])
             assert found["place"] == expected["place"]
-            assert (found["ledger"] is None) == (expected["ledger"] is None)
-            assert found["ledger"] is None or found["ledger"] == expected["ledger"]
+            assert (found["statistics"] is None) == (expected["statistics"] is None)
+            assert found["statistics"] is None or found["statistics"] == expected["statistics"]
 
 
 def test_going_on_reads_no_more_than_a_window_again(stream, monkeypatch):
@@ -141,12 +141,12 @@ def test_going_on_reads_no_more_than_a_window_again(stream, monkeypatch):
     assert sum(read) <= 20 + 3 * 7  # the buffer, and the batches that are ahead
 
 
-def test_the_ledger_counts_each_row_once(stream):
+def test_the_statistics_counts_each_row_once(stream):
     items = one_pass(stream())
-    total = items[0]["ledger"]
+    total = items[0]["statistics"]
     for item in items[1:]:
-        if item["ledger"] is not None:
-            total.add(item["ledger"])
+        if item["statistics"] is not None:
+            total.add(item["statistics"])
     assert total.rows_read == ROWS
     assert total.kept_rows["train"] + total.dropped_rows["held out"] == ROWS
     assert total.cut_documents["train"] == total.kept_rows["train"]  # each is longer than a block
@@ -159,7 +159,7 @@ def test_workers_and_processes_give_the_same_batches(stream, before):
     def batches(process, processes, workers, places, batches_before, count):
         blocks = stream(process, processes, workers, places, batches_before)
         loader = DataLoader(
-            blocks, batch_size=2, collate_fn=CollateStream(collate_blocks), num_workers=workers if workers > 1 else 0
+            blocks, batch_size=2, collate_fn=CollateStream(collate_sequences), num_workers=workers if workers > 1 else 0
         )
         return list(islice(loader, count))
 
@@ -177,7 +177,7 @@ def test_workers_and_processes_give_the_same_batches(stream, before):
 
 
 def test_weights_repeat_rows(stream, tokenizer, training_texts):
-    choice = Choice(validation_fraction=0.1, exercise_weights={"memorization": 2.0})
+    choice = RowFilter(validation_fraction=0.1, exercise_weights={"memorization": 2.0})
     texts = texts_in(one_pass(stream(choice=choice)), tokenizer)
     whole = [text for text in texts if text in training_texts]
     assert len(whole) >= 2 * len(training_texts) - 2
@@ -189,13 +189,15 @@ def test_a_broken_file_stops_the_stream_by_name_or_is_skipped_and_counted(stream
     torn.write_text("\n".join([*content[:10], "{torn", *content[10:]]))
     with pytest.raises(BadShardError, match=r"3\.jsonl, line 11"):
         one_pass(stream())
-    ledgers = [item["ledger"] for item in one_pass(stream(skip_broken=True)) if item["ledger"] is not None]
-    (skipped,) = [reason for ledger in ledgers for reason in ledger.skipped_shards]
+    statistics_parts = [
+        item["statistics"] for item in one_pass(stream(skip_broken=True)) if item["statistics"] is not None
+    ]
+    (skipped,) = [reason for statistics in statistics_parts for reason in statistics.skipped_shards]
     assert "3.jsonl, line 11" in skipped
-    read = sum(ledger.rows_read for ledger in ledgers)
+    read = sum(statistics.rows_read for statistics in statistics_parts)
     assert ROWS - ROWS // FILES <= read < ROWS
 
 
 def test_rows_that_give_no_block_are_an_error_and_no_endless_loop(stream):
     with pytest.raises(ValueError, match="gives no block of training tokens"):
-        next(stream(choice=Choice(languages=["xx"])).blocks_of(0))
+        next(stream(choice=RowFilter(languages=["xx"])).blocks_of(0))

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from train.evaluation.exam.questions import MOST_CITATION_QUESTIONS, SHORT_ANSWER_TOKENS, choose_questions
-from train.evaluation.losses.validation_rows import read_given, read_held_out
+from train.evaluation.losses.validation_rows import read_given, read_validation
 from train.evaluation.opened_model import open_model
 
 
@@ -14,43 +14,43 @@ def opened(run_folder):
 
 
 @pytest.fixture
-def held_out(opened):
-    return read_held_out(opened.trained_on.data, opened.tokenizer, 100)
+def validation(opened):
+    return read_validation(opened.trained_on.data, opened.tokenizer, 100)
 
 
 def with_recipe(opened, **changes):
     return replace(opened, trained_on=replace(opened.trained_on, **changes))
 
 
-def test_without_an_exam_held_out_rows_with_short_answers_make_one(opened, held_out, row):
+def test_without_an_exam_validation_rows_with_short_answers_make_one(opened, validation, row):
     long_answer = row(0, synthetic_answer="word " * (SHORT_ANSWER_TOKENS + 1))
-    questions = choose_questions(opened, None, None, replace(held_out, found=[long_answer, *held_out.found]), 1000)
-    assert questions.rows == held_out.found
+    questions = choose_questions(opened, None, None, replace(validation, found=[long_answer, *validation.found]), 1000)
+    assert questions.rows == validation.found
     assert str(SHORT_ANSWER_TOKENS) in questions.description
     assert questions.known == [False] * len(questions.rows)  # held out
-    assert choose_questions(opened, None, None, held_out, 4).rows != held_out.found[:4]  # drawn
+    assert choose_questions(opened, None, None, validation, 4).rows != validation.found[:4]  # drawn
     with pytest.raises(ValueError, match="--exam, or --no_exam"):
-        choose_questions(opened, None, None, replace(held_out, found=[long_answer]), 10)
+        choose_questions(opened, None, None, replace(validation, found=[long_answer]), 10)
     with pytest.raises(ValueError, match="give --exam"):
         choose_questions(opened, None, None, None, 10)
 
 
-def test_the_recipes_exam_comes_first_and_the_command_lines_before_it(opened, held_out, tmp_path, rows_in_groups):
+def test_the_recipes_exam_comes_first_and_the_command_lines_before_it(opened, validation, tmp_path, rows_in_groups):
     exam = tmp_path / "exam.jsonl"
     exam.write_text("".join(json.dumps(row) + "\n" for row in rows_in_groups))
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps(rows_in_groups[0]) + "\n")
     has_exam = with_recipe(opened, exam=str(exam))
-    questions = choose_questions(has_exam, None, None, held_out, 1000)
+    questions = choose_questions(has_exam, None, None, validation, 1000)
     assert len(questions.rows) == len(rows_in_groups)
     assert questions.max_new_tokens == 8  # the recipe's
     # known and new are told apart by the training rows, which are prepared for that
-    held_out_queries = {row["query"] for row in held_out.found}
+    held_out_queries = {row["query"] for row in validation.found}
     assert questions.known == [row["query"] not in held_out_queries for row in questions.rows]
-    questions = choose_questions(has_exam, str(other), None, held_out, 1000)
+    questions = choose_questions(has_exam, str(other), None, validation, 1000)
     assert len(questions.rows) == 1
     assert questions.max_new_tokens == 32  # not the recipe's exam: half of the context
-    assert choose_questions(has_exam, str(other), 5, held_out, 1000).max_new_tokens == 5
+    assert choose_questions(has_exam, str(other), 5, validation, 1000).max_new_tokens == 5
 
 
 def test_models_of_the_sample_and_without_a_recipe_take_the_samples_exam(opened, tiny_folder):
@@ -62,18 +62,18 @@ def test_models_of_the_sample_and_without_a_recipe_take_the_samples_exam(opened,
     assert len(choose_questions(sample, None, None, None, 1000).rows) == 290
 
 
-def test_known_and_new_are_not_told_apart_where_that_is_not_known(opened, held_out, monkeypatch):
+def test_known_and_new_are_not_told_apart_where_that_is_not_known(opened, validation, monkeypatch):
     streamed = with_recipe(opened, data=replace(opened.trained_on.data, streaming=True))
-    assert choose_questions(streamed, None, None, held_out, 10).known is None
+    assert choose_questions(streamed, None, None, validation, 10).known is None
     gone = with_recipe(opened, data=replace(opened.trained_on.data, dataset="gone.parquet"))
-    questions = choose_questions(gone, None, None, held_out, 10)
+    questions = choose_questions(gone, None, None, validation, 10)
     assert questions.known is None
     assert "cannot be read" in questions.notes[0]
     monkeypatch.setattr("train.evaluation.exam.questions.BYTES_TO_PREPARE", 10)
-    assert choose_questions(opened, None, None, held_out, 10).known is None
+    assert choose_questions(opened, None, None, validation, 10).known is None
 
 
-def test_long_rag_answers_are_asked_for_their_citations(opened, held_out, row, tmp_path):
+def test_long_rag_answers_are_asked_for_their_citations(opened, validation, row, tmp_path):
     rag = [
         row(
             number,
@@ -84,7 +84,7 @@ def test_long_rag_answers_are_asked_for_their_citations(opened, held_out, row, t
         for number in range(MOST_CITATION_QUESTIONS + 5)
     ]
     file = tmp_path / "rag.jsonl"
-    file.write_text("".join(json.dumps(one) + "\n" for one in [*rag, *held_out.rows]))
+    file.write_text("".join(json.dumps(one) + "\n" for one in [*rag, *validation.rows]))
     given = read_given(str(file), 1000)
     questions = choose_questions(opened, None, None, given, 1000)
     assert len(questions.citation_rows) == MOST_CITATION_QUESTIONS

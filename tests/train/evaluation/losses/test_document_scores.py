@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import GPT2LMHeadModel
 
-from modeling_gpt2scratch import to_stock_gpt2
+from modeling_gpt2scratch import to_hf_gpt2
 from train.data.rows.synth import row_to_text
 from train.evaluation.losses.document_scores import LOGIT_ROWS, Reading, cut_windows, score_documents, to_documents
 
@@ -32,7 +32,7 @@ def stock_losses(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
 
 
 def test_sums_equal_those_of_stock_gpt2_from_all_logits(tiny_model, tokenizer, rows):
-    stock = to_stock_gpt2(tiny_model).eval()
+    stock = to_hf_gpt2(tiny_model).eval()
     rows = [rows[0], rows[1], rows[3]]
     end = tokenizer.eos_token_id
     for model in (tiny_model, stock):
@@ -51,7 +51,7 @@ def test_sums_equal_those_of_stock_gpt2_from_all_logits(tiny_model, tokenizer, r
 
 
 def test_long_documents_are_read_in_windows(tiny_model, tokenizer, rows):
-    stock = to_stock_gpt2(tiny_model).eval()
+    stock = to_hf_gpt2(tiny_model).eval()
     end = tokenizer.eos_token_id
     (document,) = to_documents(rows[2:3], tokenizer)
     (score,) = score_documents(tiny_model, [document], Reading(16), end)
@@ -82,7 +82,7 @@ def test_a_model_of_separate_documents_reads_without_an_end_of_text_before(tiny_
     end = tokenizer.eos_token_id
     alone = score_documents(tiny_model, documents, Reading(64, after_end_of_text=False, score_first=False), end)
     after = score_documents(tiny_model, documents, Reading(64, score_first=False), end)
-    stock = to_stock_gpt2(tiny_model).eval()
+    stock = to_hf_gpt2(tiny_model).eval()
     for document, score, other in zip(documents, alone, after, strict=True):
         assert score.nats == pytest.approx(stock_losses(stock, document.token_ids).sum().item(), rel=1e-5)
         with_end = stock_losses(stock, [end, *document.token_ids])
@@ -125,7 +125,7 @@ class SoftCapped(GPT2LMHeadModel):
 
 
 def test_a_model_with_another_kind_of_head_is_refused(tiny_model, tokenizer, row):
-    stock = to_stock_gpt2(tiny_model)
+    stock = to_hf_gpt2(tiny_model)
     capped = SoftCapped(stock.config)
     capped.load_state_dict(stock.state_dict())
     assert isinstance(capped, nn.Module)

@@ -5,7 +5,7 @@ import pytest
 
 from train.data.rows.synth import split_of
 from train.data.sequences.prepare import prepare_data
-from train.evaluation.losses.validation_rows import draw_rows, read_given, read_held_out
+from train.evaluation.losses.validation_rows import draw_rows, read_given, read_validation
 from train.settings.arguments import DataArguments
 
 
@@ -16,20 +16,20 @@ def data(rows_file, tmp_path) -> DataArguments:
         dataset=str(rows_file),
         validation_fraction=0.3,
         split_seed=3,
-        block_size=32,
+        sequence_length=32,
         data_cache_dir=str(tmp_path / "cache"),
     )
 
 
 def test_they_are_those_that_training_leaves_out(data, tokenizer):
-    held_out = read_held_out(data, tokenizer, max_rows=1000)
+    validation = read_validation(data, tokenizer, max_rows=1000)
     prepared = prepare_data(data, tokenizer)
-    assert len(held_out.rows) == len(held_out.found) == prepared.ledger.kept_rows["validation"]
-    assert held_out.all_read
-    assert all(split_of(row, 0.3, 3) == "validation" for row in held_out.rows)
-    assert not any(prepared.trained_on_article(held_out.rows))
-    assert "30.0%" in held_out.description
-    assert "/" not in held_out.description
+    assert len(validation.rows) == len(validation.found) == prepared.statistics.kept_rows["validation"]
+    assert validation.all_read
+    assert all(split_of(row, 0.3, 3) == "validation" for row in validation.rows)
+    assert not any(prepared.trained_on_article(validation.rows))
+    assert "30.0%" in validation.description
+    assert "/" not in validation.description
 
 
 def test_choices_of_the_recipe_count(data, tokenizer, row, rows_file):
@@ -37,23 +37,23 @@ def test_choices_of_the_recipe_count(data, tokenizer, row, rows_file):
     mixed.append(row(1000, language="en", synthetic_reasoning="Very long. " * 100))
     rows_file.write_text("".join(json.dumps(one) + "\n" for one in mixed))
     everything = replace(data, validation_fraction=0.99)
-    english = read_held_out(replace(everything, languages=["en"]), tokenizer, 1000).rows
+    english = read_validation(replace(everything, languages=["en"]), tokenizer, 1000).rows
     assert {row["language"] for row in english} == {"en"}
-    short = read_held_out(replace(everything, languages=["en"], max_row_tokens=100), tokenizer, 1000).rows
+    short = read_validation(replace(everything, languages=["en"], max_row_tokens=100), tokenizer, 1000).rows
     assert 0 < len(short) == len([row for row in english if len(row["synthetic_reasoning"]) < 100])
     # evaluation sets are for training rows, and need not be at hand
-    assert read_held_out(replace(everything, decontaminate=["no_such_task"]), tokenizer, 1000).found
+    assert read_validation(replace(everything, decontaminate=["no_such_task"]), tokenizer, 1000).found
 
 
 def test_fewer_are_drawn_from_all_over_and_the_same_ones_each_time(data, tokenizer):
-    everything = read_held_out(data, tokenizer, 1000).rows
-    drawn = read_held_out(data, tokenizer, 15)
+    everything = read_validation(data, tokenizer, 1000).rows
+    drawn = read_validation(data, tokenizer, 15)
     assert len(drawn.rows) == 15
-    assert drawn.rows == read_held_out(data, tokenizer, 15).rows
+    assert drawn.rows == read_validation(data, tokenizer, 15).rows
     places = [everything.index(row) for row in drawn.rows]
     assert places == sorted(places)
     assert max(places) > len(everything) / 2
-    assert not read_held_out(data, tokenizer, 5).all_read
+    assert not read_validation(data, tokenizer, 5).all_read
 
 
 def test_all_usable_rows_of_another_file(rows_file, row, tmp_path):
@@ -66,15 +66,15 @@ def test_all_usable_rows_of_another_file(rows_file, row, tmp_path):
 
 def test_rows_that_cannot_be_had_are_refused_with_the_way_out(data, tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"none is held out.*--rows"):
-        read_held_out(replace(data, validation_fraction=1e-9), tokenizer, 10)
+        read_validation(replace(data, validation_fraction=1e-9), tokenizer, 10)
     with pytest.raises(ValueError, match=r"gone\.parquet.*--rows"):
-        read_held_out(replace(data, dataset="gone.parquet"), tokenizer, 10)
+        read_validation(replace(data, dataset="gone.parquet"), tokenizer, 10)
     with pytest.raises(ValueError, match=r"--rows gone\.parquet"):
         read_given("gone.parquet", 10)
     chat = tmp_path / "chat.jsonl"
     chat.write_text('{"messages": []}\n')
     with pytest.raises(ValueError, match=r"no column.*--rows"):
-        read_held_out(replace(data, dataset=str(chat)), tokenizer, 10)
+        read_validation(replace(data, dataset=str(chat)), tokenizer, 10)
 
 
 def test_drawing_depends_on_the_rows_alone(row):

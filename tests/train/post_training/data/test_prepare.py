@@ -48,22 +48,24 @@ def test_everything_that_is_read_is_counted_once(load, tokenizer):
     cut = [chat(number, "So.", "So. " * 500) for number in range(100, 104)]
     rows = [chat(number) for number in range(40)] + bad + long + cut
     data = load(rows, "--max_length", "64")
-    ledger = data.ledger
-    assert ledger.rows_read == len(rows) == sum(ledger.kept_rows.values()) + sum(ledger.dropped_rows.values())
-    assert ledger.dropped_rows == {
+    statistics = data.statistics
+    assert (
+        statistics.rows_read == len(rows) == sum(statistics.kept_rows.values()) + sum(statistics.dropped_rows.values())
+    )
+    assert statistics.dropped_rows == {
         "no assistant turn": 1,
         "empty message of the assistant": 1,
         "unknown role 'tool'": 1,
         "longer than --max_length": 3,
     }
-    assert ledger.repaired_rows == {"turns beyond --max_length left off": 4}
-    assert ledger.kept_rows == {"train": len(data.train), "validation": len(data.validation)}
+    assert statistics.repaired_rows == {"turns beyond --max_length left off": 4}
+    assert statistics.kept_rows == {"train": len(data.train), "validation": len(data.validation)}
     for split, dataset in (("train", data.train), ("validation", data.validation)):
-        assert ledger.tokens[split] == sum(len(example["input_ids"]) for example in dataset)
+        assert statistics.tokens[split] == sum(len(example["input_ids"]) for example in dataset)
         learnt = [label for example in dataset for label in example["labels"] if label != -100]
-        assert ledger.answer_tokens[split] == len(learnt)
-        assert learnt.count(tokenizer.eos_token_id) == ledger.kept_rows[split]
-    assert "dropped: no assistant turn" in ledger.render()
+        assert statistics.answer_tokens[split] == len(learnt)
+        assert learnt.count(tokenizer.eos_token_id) == statistics.kept_rows[split]
+    assert "dropped: no assistant turn" in statistics.render()
 
 
 def test_conversations_that_begin_alike_fall_on_the_same_side(load, tokenizer):
@@ -77,18 +79,18 @@ def test_conversations_that_begin_alike_fall_on_the_same_side(load, tokenizer):
 def test_synth_rows_are_parted_by_their_articles_as_in_pre_training(load, row, tokenizer):
     rows = [row(number, query_seed_url=f"test://{number % 20}") for number in range(100)]
     data = load([*rows, row(200, additional_seed_url=" ".join(f"http://x/{n}" for n in range(40)))])
-    assert data.ledger.dropped_rows == {"links to articles of both parts": 1}
+    assert data.statistics.dropped_rows == {"links to articles of both parts": 1}
     known = data.is_known(rows)
     texts = {tokenizer.decode(example["input_ids"]) for example in data.train}
     for one, is_known in zip(rows, known, strict=True):
         assert any(f"Q: {one['query']}\n" in text for text in texts) == is_known
-    assert data.ledger.rows_by_exercise == {"memorization": 100}
+    assert data.statistics.rows_by_exercise == {"memorization": 100}
 
 
 @pytest.mark.parametrize("method", ["sft", "grpo"])
 def test_no_more_rows_are_read_than_wanted(load, row, method):
     data = load([row(number) for number in range(60)], "--max_samples", "20", method=method)
-    assert data.ledger.rows_read == 20 == sum(data.ledger.kept_rows.values())
+    assert data.statistics.rows_read == 20 == sum(data.statistics.kept_rows.values())
     assert len(data.train) + len(data.validation) == 20
 
 

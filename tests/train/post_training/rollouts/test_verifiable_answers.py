@@ -7,12 +7,12 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.sample.generate import build_sample
 from train.post_training.rollouts.verifiable_answers import (
     MOST_WORDS,
-    answer_is_right,
+    accuracy_reward,
     build_form_reward,
     is_right,
     options_of,
     value_of,
-    why_not_checkable,
+    why_not_verifiable,
 )
 
 
@@ -110,21 +110,21 @@ def test_which_rows_can_be_checked():
     train, exam = build_sample()
     reasons = {}
     for row in (*train, *exam):
-        reasons.setdefault(row["exercise"], set()).add(why_not_checkable(row))
+        reasons.setdefault(row["exercise"], set()).add(why_not_verifiable(row))
     unchecked = "answer cannot be checked: exercise without a single one"
     assert reasons == {
         **{exercise: {None} for exercise in ("math exercise", "mcq", "rag", "memorization")},
         "editing": {unchecked},
     }
     long = {"exercise": "memorization", "query": "?", "synthetic_answer": "word " * (MOST_WORDS + 1)}
-    assert why_not_checkable(long) == "answer cannot be checked: over 6 words"
-    assert why_not_checkable({**long, "synthetic_answer": f"The answer is 7. {'It is so. ' * 5}"}) is None
-    assert why_not_checkable({"query": "1 + 1?", "synthetic_answer": "2"}) is None  # of no exercise
+    assert why_not_verifiable(long) == "answer cannot be checked: over 6 words"
+    assert why_not_verifiable({**long, "synthetic_answer": f"The answer is 7. {'It is so. ' * 5}"}) is None
+    assert why_not_verifiable({"query": "1 + 1?", "synthetic_answer": "2"}) is None  # of no exercise
 
 
 def test_every_answer_of_the_sample_is_right_and_another_is_not():
     for row in build_sample()[0]:
-        if why_not_checkable(row) is None:
+        if why_not_verifiable(row) is None:
             assert is_right(row["synthetic_answer"], row)
             assert not is_right(row["synthetic_answer"] + "x", row)
 
@@ -144,7 +144,7 @@ def test_rewards():
     completions = [text.removesuffix("<|endoftext|>") for text in texts]
     columns = {"exercise": ["math exercise"], "query": ["What is 2 + 3?"], "synthetic_answer": ["5"]}
     columns = {name: values * len(texts) for name, values in columns.items()}
-    assert answer_is_right(completions=completions, completion_ids=ids, **columns) == [1, 1, 0, 0, 1, 1, 0]
+    assert accuracy_reward(completions=completions, completion_ids=ids, **columns) == [1, 1, 0, 0, 1, 1, 0]
     form = build_form_reward(tokenizer.eos_token_id)
-    assert form.__name__ == "form_is_right"
+    assert form.__name__ == "format_reward"
     assert form(completions=completions, completion_ids=ids, **columns) == [1, 1, 1, 0, 0, 0, 0]

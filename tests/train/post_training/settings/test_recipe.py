@@ -83,7 +83,7 @@ def test_the_resolved_recipe_reads_back_to_the_same_settings(parse, tmp_path):
         ("max_length: 1", "--max_length 1 must be at least 2"),
         ("max_samples: 0", "--max_samples 0 must be at least 1"),
         ("validation_fraction: 0", "must be between 0 and 1"),
-        ("forgetting_blocks: -1", "--forgetting_blocks -1 must be at least 0"),
+        ("forgetting_sequences: -1", "--forgetting_sequences -1 must be at least 0"),
         ("lora_r: 8", "--use_peft true is not"),
         ("use_peft: true\nlora_r: 0", "--lora_r 0 must be at least 1"),
         ("use_peft: true\nlora_dropout: 1", "--lora_dropout 1.0 must be in"),
