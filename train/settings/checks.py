@@ -33,8 +33,8 @@ def check_settings(model: ModelArguments, data: DataArguments, run: RunArguments
     # With --init_from the model brings its own context, checked when it is loaded.
     if model.init_from is None and data.sequence_length > model.n_positions:
         raise ValueError(
-            f"--sequence_length {data.sequence_length} is longer than the context, --n_positions {model.n_positions}: the "
-            "model has no position embeddings beyond it. Lower the one or raise the other."
+            f"--sequence_length {data.sequence_length} is longer than the context, --n_positions {model.n_positions}: "
+            "the model has no position embeddings beyond it. Lower the one or raise the other."
         )
 
 
