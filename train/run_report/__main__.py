@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from train.run_report.page import REPORT_FILE, write_page
-from train.run_report.run_files import find_run, read_run
+from train.run_report.run_record import find_run, read_run
 
 
 logger = logging.getLogger("train.run_report")

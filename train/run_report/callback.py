@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from train.data.training_data import TrainingData
 from train.run_report.environment import describe_environment, shorten_paths_in
 from train.run_report.page import REPORT_FILE, write_page
-from train.run_report.run_files import RECORD_FILE, read_run, replace_file
+from train.run_report.run_record import RECORD_FILE, read_run, replace_file
 from train.settings.recipe import Recipe
 
 

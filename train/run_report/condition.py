@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from train.run_report.run_files import RunFiles, last_step
+from train.run_report.run_record import RunFiles, last_step
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 
 from train.callbacks.progress import show_seconds
-from train.run_report.run_files import RunFiles, last_step
+from train.run_report.run_record import RunFiles, last_step
 
 
 NOT_RECORDED = "not recorded"

@@ -12,7 +12,7 @@ from train.run_report.condition import find_condition
 from train.run_report.environment import shorten_paths_in
 from train.run_report.evaluation_tables import evaluation_sections
 from train.run_report.figures import charts_as_data, describe_progress, make_tiles
-from train.run_report.run_files import RunFiles, replace_file
+from train.run_report.run_record import RunFiles, replace_file
 from train.run_report.statistics_tables import statistics_sections
 from train.run_report.tables import environment_rows, exam_table, recipe_settings, samples_grid
 

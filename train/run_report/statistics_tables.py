@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.run_report.run_files import RunFiles
+from train.run_report.run_record import RunFiles
 from train.run_report.tables import Table, show, show_share
 
 

@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from train.run_report.environment import HIDDEN, is_secret, shorten_path
 from train.run_report.figures import NOT_RECORDED
-from train.run_report.run_files import RunFiles
+from train.run_report.run_record import RunFiles
 from train.settings.recipe import OWN_GROUPS, TRAINING_DEFAULTS
 
 

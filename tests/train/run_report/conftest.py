@@ -12,7 +12,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from train.pretrain import main
 from train.run_report.callback import RunReport
 from train.run_report.page import render_page
-from train.run_report.run_files import RunFiles
+from train.run_report.run_record import RunFiles
 
 
 STEPS, TOKENS_PER_STEP = 12, 128

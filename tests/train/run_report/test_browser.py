@@ -8,7 +8,7 @@ from playwright.sync_api import sync_playwright
 
 from train.run_report import page as page_module
 from train.run_report.page import write_page
-from train.run_report.run_files import read_run
+from train.run_report.run_record import read_run
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

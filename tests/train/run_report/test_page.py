@@ -6,7 +6,7 @@ import re
 import pytest
 
 from train.run_report.page import render_page
-from train.run_report.run_files import read_run
+from train.run_report.run_record import read_run
 
 
 HOSTILE = (

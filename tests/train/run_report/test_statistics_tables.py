@@ -1,7 +1,7 @@
 import json
 
 from train.data.rows.statistics import DatasetStatistics
-from train.run_report.run_files import read_run
+from train.run_report.run_record import read_run
 from train.run_report.statistics_tables import statistics_sections
 
 

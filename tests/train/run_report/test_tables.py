@@ -1,6 +1,6 @@
 import pytest
 
-from train.run_report.run_files import read_run
+from train.run_report.run_record import read_run
 from train.run_report.tables import (
     Sample,
     environment_rows,

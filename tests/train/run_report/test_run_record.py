@@ -3,7 +3,7 @@ import json
 import pytest
 from filelock import FileLock
 
-from train.run_report.run_files import find_run, read_run, replace_file
+from train.run_report.run_record import find_run, read_run, replace_file
 
 
 def log_to(step):
