@@ -10,16 +10,20 @@ from typing import Any
 
 import yaml
 
-from train.evaluation.record import EVALUATION_FILE, PICTURE_FILE, fits_weights, read_evaluation
+from train.evaluation.record import fits_weights, read_evaluation
+from train.run_files import (
+    CONFIG_FILE,
+    CURVE_FILE,
+    EVALUATION_FILE,
+    EVALUATION_PICTURE_FILE,
+    RECIPE_FILE,
+    RESULTS_FILE,
+    TRAINER_STATE_FILE,
+    read_samples,
+)
 
 
 logger = logging.getLogger(__name__)
-
-RESULTS_FILE = "results.json"
-RECIPE_FILE = "recipe.yaml"
-SAMPLES_FILE = "samples.jsonl"
-CURVE_FILE = "loss_curve.png"
-TRAINER_STATE_FILE = "trainer_state.json"
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,13 @@ def read_run(run: Path) -> RunRecord:
             name=run.resolve().name,
             results=json.loads((run / RESULTS_FILE).read_text(encoding="utf-8")),
             recipe=yaml.safe_load((run / RECIPE_FILE).read_text(encoding="utf-8")),
-            config=json.loads((run / "config.json").read_text(encoding="utf-8")),
-            samples=_read_last_samples(run / SAMPLES_FILE),
+            config=json.loads((run / CONFIG_FILE).read_text(encoding="utf-8")),
+            samples=_read_last_samples(run),
             tokens_per_second=median(speeds) if speeds else None,
             training_seconds=elapsed[-1] if elapsed else None,
             has_curve=(run / CURVE_FILE).is_file(),
             evaluation=evaluation,
-            has_picture=bool(evaluation) and (run / PICTURE_FILE).is_file(),
+            has_picture=bool(evaluation) and (run / EVALUATION_PICTURE_FILE).is_file(),
         )
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"A file in {run} is damaged ({error}): copy the run again, or let it end again.") from error
@@ -143,10 +147,7 @@ def is_local_path(text: str) -> bool:
     return text.startswith(("/", "~/"))
 
 
-def _read_last_samples(file: Path) -> list[dict]:
-    if not file.exists():
-        return []
-    # Not splitlines(): models also write characters that it takes for line ends, and JSON leaves them as they are.
-    samples = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+def _read_last_samples(run: Path) -> list[dict]:
+    samples = read_samples(run)
     last_step = max((sample["step"] for sample in samples), default=0)
     return [sample for sample in samples if sample["step"] == last_step]

@@ -19,17 +19,24 @@ from transformers import AutoTokenizer
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from hub_card.card import CARD_FILE, render_card, render_stock_card
-from hub_card.run_record import CURVE_FILE, RECIPE_FILE, RESULTS_FILE, SAMPLES_FILE, is_local_path, read_run
+from hub_card.run_record import is_local_path, read_run
 from hub_card.upload import staged_files
 from modeling_gpt2scratch import GPT2ScratchForCausalLM, save_as_hf_gpt2
-from train.evaluation.record import EVALUATION_FILE, PICTURE_FILE
+from train.run_files import (
+    CONFIG_FILE,
+    CURVE_FILE,
+    EVALUATION_FILE,
+    EVALUATION_PICTURE_FILE,
+    LOCK_FILE,
+    RECIPE_FILE,
+    RESULTS_FILE,
+    SAMPLES_FILE,
+)
 
 
 MAIN_BRANCH = "main"
 STOCK_BRANCH = "gpt2"
-CONFIG_FILE = "config.json"
 LICENSE_FILE = "LICENSE"
-LOCK_FILE = "run.lock"  # held by a run while it writes into its folder
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 REQUIRED = (CONFIG_FILE, "generation_config.json", "tokenizer.json", "tokenizer_config.json", RESULTS_FILE, RECIPE_FILE)
 # There with some tokenizers and recipes only.
@@ -94,7 +101,7 @@ def stage(run: Path, place: Path, repo_id: str, with_stock: bool = True) -> dict
     for file in [*list_files(run), *([run / EVALUATION_FILE] if record.evaluation else [])]:
         copyfile(file, main / file.name)
     if record.has_picture:
-        copyfile(run / PICTURE_FILE, main / PICTURE_FILE)
+        copyfile(run / EVALUATION_PICTURE_FILE, main / EVALUATION_PICTURE_FILE)
     (main / LICENSE_FILE).write_text(read_license(), encoding="utf-8")
     (main / CARD_FILE).write_text(render_card(record, repo_id, with_stock), encoding="utf-8")
     if not with_stock:

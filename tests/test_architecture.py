@@ -11,7 +11,7 @@ import pytest
 ROOMS = {
     "modeling_gpt2scratch": {"modeling_gpt2scratch"},
     "train": {"modeling_gpt2scratch", "train"},
-    "hub_card": {"modeling_gpt2scratch", "hub_card", "train.evaluation"},
+    "hub_card": {"modeling_gpt2scratch", "hub_card", "train.evaluation", "train.run_files"},
 }
 ENTRY_SCRIPTS = {"train.pretrain", "train.finetune"}
 MODEL_LIBRARIES = {"torch", "transformers", "huggingface_hub"}

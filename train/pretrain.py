@@ -32,6 +32,7 @@ from train.dry_run import describe_plan
 from train.errors import RunRefusedError
 from train.evaluation.exam.exam import ExamResult, load_exam, render_exam, take_exam
 from train.hardware import set_up_hardware
+from train.run_files import BEFORE_FILE, write_whole
 from train.run_report.callback import build_report
 from train.run_report.results import draw_loss_curve, write_results
 from train.settings.recipe import Recipe, RecipeParser
@@ -40,8 +41,6 @@ from train.trainer.trainer import PretrainingTrainer, build_trainer
 
 
 logger = logging.getLogger("train.pretrain")
-
-EXAM_BEFORE_FILE = "exam_before.json"  # kept for the runs that resume this one
 
 
 def main(words: list[str]) -> int:
@@ -133,12 +132,12 @@ def ask_before_training(
     trainer: PretrainingTrainer, recipe: Recipe, questions: list, known: list[bool] | None
 ) -> list[ExamResult]:
     """The exam's marks before the first step; a resumed run reads what its first start noted."""
-    noted = recipe.run_folder / EXAM_BEFORE_FILE
+    noted = recipe.run_folder / BEFORE_FILE
     if recipe.resume_from is not None and noted.exists():
-        return [ExamResult(**result) for result in json.loads(noted.read_text())]
+        return [ExamResult(**result) for result in json.loads(noted.read_text(encoding="utf-8"))["exam"]]
     results = take_exam(trainer.model, trainer.processing_class, questions, recipe.run.exam_tokens, known)
     if recipe.training.should_save:
-        noted.write_text(json.dumps([dataclasses.asdict(result) for result in results]))
+        write_whole(noted, json.dumps({"exam": [dataclasses.asdict(result) for result in results]}))
     return results
 
 

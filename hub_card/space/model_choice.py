@@ -15,10 +15,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from hub_card.run_record import RECIPE_FILE
 from hub_card.space.chat.settings import Settings
-from hub_card.staging import CONFIG_FILE, STOCK_BRANCH
+from hub_card.staging import STOCK_BRANCH
 from hub_card.upload import UploadError
+from train.run_files import CONFIG_FILE, RECIPE_FILE
 
 
 GENERAL_EXAMPLES = ["What is the capital of France?", "Why is the sky blue?", "Who wrote Hamlet?"]

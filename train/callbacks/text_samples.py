@@ -17,15 +17,7 @@ from transformers import (
 
 from train.callbacks.sample_tables import send_to_tensorboard, send_to_trackers
 from train.data.rows.synth import question_to_ids
-
-
-SAMPLES_FILE = "samples.jsonl"
-
-
-def read_samples(file: Path) -> list[dict]:
-    """The samples in a run's file; a last line that was cut off, which is later than any checkpoint, is left out."""
-    # Not splitlines(): models also write characters that it takes for line ends, and JSON leaves them as they are.
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+from train.run_files import SAMPLES_FILE, read_samples, write_whole
 
 
 def _to_line(sample: dict) -> str:
@@ -64,10 +56,8 @@ class TextSamples(TrainerCallback):
         self._in_training = True
         file = Path(args.output_dir) / SAMPLES_FILE
         if state.is_world_process_zero and file.exists():
-            kept = [sample for sample in read_samples(file) if sample["step"] <= state.global_step]
-            partial = file.with_suffix(".partial")
-            partial.write_text("".join(map(_to_line, kept)), encoding="utf-8")
-            partial.replace(file)
+            kept = [sample for sample in read_samples(file.parent) if sample["step"] <= state.global_step]
+            write_whole(file, "".join(map(_to_line, kept)))
 
     def on_evaluate(
         self,
@@ -90,7 +80,7 @@ class TextSamples(TrainerCallback):
                 file.write(_to_line(sample))
                 tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
 
-        samples = read_samples(samples_file)
+        samples = read_samples(samples_file.parent)
         if self._tensorboard is not None and samples:
             send_to_tensorboard(self._tensorboard, samples, state.global_step)
         if self._in_training and samples:  # the Trainer's callbacks close their trackers' runs after it

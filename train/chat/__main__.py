@@ -33,6 +33,7 @@ from transformers.utils import logging as transformers_logging
 import modeling_gpt2scratch  # noqa: F401  registers the model with AutoModelForCausalLM
 from train.chat.history import ChatHistory, trained_context
 from train.chat.stream import AnswerStream, is_blank, say
+from train.run_files import CONFIG_FILE
 
 
 COMMANDS = {
@@ -191,7 +192,7 @@ def load_config(model: str) -> PretrainedConfig:
         OSError, ValueError: there is no such model, in words that say where it was looked for.
     """
     folder = Path(model)
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
         raise ValueError(
             f"{model} holds no model (no config.json). A run has one when it is finished; before that, give one of its "
             "checkpoint-* folders."

@@ -7,9 +7,9 @@ import yaml
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from train.data.rows.synth import question_to_ids
+from train.run_files import RECIPE_FILE
 
 
-RECIPE_FILE = "recipe.yaml"  # as in train.settings.recipe, which takes longer to import than the rest of a chat
 # Settings of a recipe that bound the positions that a run has trained.
 LENGTH_SETTINGS = ("sequence_length", "max_length")
 

@@ -13,10 +13,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from train.run_files import DAMAGED_PREFIX, MANIFEST_FILE, UNFINISHED_FOLDER, write_whole
 
-MANIFEST_FILE = "manifest.json"
-UNFINISHED_FOLDER = "unfinished"
-DAMAGED_PREFIX = "damaged-"
+
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -49,13 +48,7 @@ def write_manifest(folder: Path, facts: dict) -> None:
             os.fsync(file.fileno())
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256}
-    text = json.dumps({**facts, "files": files}, indent=2) + "\n"
-    partial = folder / f"{MANIFEST_FILE}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(folder / MANIFEST_FILE)
+    write_whole(folder / MANIFEST_FILE, json.dumps({**facts, "files": files}, indent=2) + "\n")
     for directory in {path.parent for path in _files(folder)}:
         _flush_folder(directory)
 

@@ -4,8 +4,6 @@ import json
 import logging
 from pathlib import Path
 
-from transformers.trainer import TRAINER_STATE_NAME
-
 from train.checkpointing.checkpoints import (
     DamagedCheckpointError,
     checkpoints_in,
@@ -16,6 +14,7 @@ from train.checkpointing.checkpoints import (
 )
 from train.checkpointing.compatible_settings import accumulation_for, changed_schedule, changed_settings, render_changes
 from train.errors import RunRefusedError
+from train.run_files import TRAINER_STATE_FILE
 
 
 logger = logging.getLogger(__name__)
@@ -55,8 +54,8 @@ def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
 
 
 def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
-    if not (checkpoint / TRAINER_STATE_NAME).is_file():
-        raise ValueError(f"--resume_from_checkpoint {checkpoint}: no checkpoint there (no {TRAINER_STATE_NAME}).")
+    if not (checkpoint / TRAINER_STATE_FILE).is_file():
+        raise ValueError(f"--resume_from_checkpoint {checkpoint}: no checkpoint there (no {TRAINER_STATE_FILE}).")
     try:
         verify(checkpoint)
     except DamagedCheckpointError as error:
@@ -86,7 +85,7 @@ def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per
     unknown = sorted(meant - now.keys())
     if unknown:
         raise ValueError(f"--resume_with_changes {' '.join(unknown)}: there are no such settings.")
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    state = json.loads((checkpoint / TRAINER_STATE_FILE).read_text(encoding="utf-8"))
     changes = changed_settings(before, now)
     changes |= changed_schedule(before, now, state["max_steps"], state["global_step"])
     refused = {name: values for name, values in changes.items() if name not in meant}

@@ -7,9 +7,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from train.errors import RunRefusedError
+from train.run_files import LOCK_FILE
 
 
-LOCK_FILE = "run.lock"
 # The workers of a killed run hold its lock until they notice, which takes them up to five seconds.
 SECONDS_TO_WAIT = 10.0
 

@@ -28,9 +28,10 @@ from train.evaluation.findings import Findings, Plan, compare, comparison_notes,
 from train.evaluation.losses.validation_rows import ValidationRows, demo_recipe, read_given, read_validation
 from train.evaluation.opened_model import OpenedModel, open_model
 from train.evaluation.picture import draw_evaluation
-from train.evaluation.record import EVALUATION_FILE, FORMAT, keep_earlier, read_evaluation, write_evaluation
+from train.evaluation.record import FORMAT, keep_earlier, read_evaluation, write_evaluation
 from train.evaluation.tables import render_evaluation
 from train.evaluation.tasks.lm_eval_tasks import TaskSettings, find_tasks
+from train.run_files import EVALUATION_FILE
 from train.run_report.results import describe_hardware, git_commit
 
 

@@ -12,11 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 import modeling_gpt2scratch  # noqa: F401  registers the model with the Auto classes
 from train.checkpointing.checkpoints import complete_checkpoints
 from train.evaluation.record import hash_weights
+from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
 from train.settings.arguments import DataArguments
-
-
-RECIPE_FILE = "recipe.yaml"
-WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def _check_folder(folder: Path) -> None:
     """Refuse what holds no model, with the reason that is likely."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: name the folder that a model was saved in, or a Hub id.")
-    if (folder / "config.json").is_file():
+    if (folder / CONFIG_FILE).is_file():
         return
     checkpoints = complete_checkpoints(folder)
     if checkpoints:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.evaluation.record import PICTURE_FILE
 from train.evaluation.tasks.lm_eval_tasks import SHARES
+from train.run_files import EVALUATION_PICTURE_FILE
 
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
@@ -48,7 +48,7 @@ def draw_evaluation(folder: Path, evaluation: dict) -> Path | None:
     figure = Figure(figsize=(PICTURE_INCHES, sum(heights)), layout="constrained")
     for row, panel in zip(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights), panels, strict=True):
         _draw_panel(row[0], panel)
-    file = folder / PICTURE_FILE
+    file = folder / EVALUATION_PICTURE_FILE
     figure.savefig(file, dpi=120)
     return file
 

@@ -42,12 +42,11 @@ All intervals are [low, high] with 95% confidence, null where they are not known
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
+from train.run_files import EVALUATION_FILE, write_whole
 
-EVALUATION_FILE = "evaluation.json"
-PICTURE_FILE = "evaluation.png"
+
 FORMAT = 1
 PARTS = ("validation", "exam", "tasks")
 
@@ -56,9 +55,7 @@ def write_evaluation(folder: Path, evaluation: dict) -> Path:
     """Write it into a folder, at once and whole; returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / EVALUATION_FILE
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(evaluation, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    write_whole(file, json.dumps(evaluation, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return file
 
 

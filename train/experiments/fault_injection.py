@@ -28,15 +28,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm.auto import tqdm
 
-from train.callbacks.text_samples import SAMPLES_FILE
-from train.checkpointing.checkpoints import (
-    UNFINISHED_FOLDER,
-    DamagedCheckpointError,
-    checkpoints_in,
-    newest_complete,
-    step_of,
-    verify,
-)
+from train.checkpointing.checkpoints import DamagedCheckpointError, checkpoints_in, newest_complete, step_of, verify
+from train.run_files import SAMPLES_FILE, TENSORBOARD_FOLDER, TRAINER_STATE_FILE, UNFINISHED_FOLDER
 from train.settings.arguments import RECIPES_FOLDER
 
 
@@ -198,9 +191,9 @@ def newest_step(run_folder: Path) -> int:
 
 def record(run_folder: Path) -> dict[str, dict]:
     """All that a finished run leaves and that a kill must not change, as {what: {key: value}}."""
-    history = json.loads((run_folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    history = json.loads((run_folder / TRAINER_STATE_FILE).read_text(encoding="utf-8"))["log_history"]
     logged = ("loss", "grad_norm", "learning_rate", "tokens_seen", "eval_loss")
-    board = EventAccumulator(str(run_folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    board = EventAccumulator(str(run_folder / TENSORBOARD_FOLDER), size_guidance={"scalars": 0}).Reload()
     shown = [tag for tag in board.Tags()["scalars"] if tag.rpartition("/")[2] in ("loss", "grad_norm", "learning_rate")]
     samples = (run_folder / SAMPLES_FILE).read_text(encoding="utf-8") if (run_folder / SAMPLES_FILE).exists() else ""
     return {

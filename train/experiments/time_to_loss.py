@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from train.run_files import TRAINER_STATE_FILE
 from train.settings.arguments import RECIPES_FOLDER
 
 
@@ -51,7 +52,7 @@ def train_arm(arm: str, seed: int, dataset: str, folder: Path) -> Curve:
         command = [sys.executable, "-m", "train.pretrain", "--config", str(RECIPES_FOLDER / "small_cpu.yaml"), *words]
         if subprocess.run(command, stdout=file, stderr=file).returncode != 0:
             raise RuntimeError(f"{arm}, seed {seed} failed: see {log}")
-    return read_curve(json.loads((folder / "run" / "trainer_state.json").read_text())["log_history"])
+    return read_curve(json.loads((folder / "run" / TRAINER_STATE_FILE).read_text())["log_history"])
 
 
 def read_curve(log_history: list[dict]) -> Curve:

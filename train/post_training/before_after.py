@@ -11,11 +11,10 @@ from train.data.rows.synth import Row
 from train.evaluation.exam.exam import ExamResult, take_exam
 from train.post_training.forgetting import ValidationSequences
 from train.post_training.settings.recipe import PostTrainingRecipe
+from train.run_files import BEFORE_FILE, write_whole
 
 
 logger = logging.getLogger(__name__)
-
-BEFORE_FILE = "before.json"  # kept for the runs that resume this one
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ def take_stock(
 
 
 def note_before(recipe: PostTrainingRecipe, before: Standing) -> None:
-    text = json.dumps(dataclasses.asdict(before))
-    (recipe.run_folder / BEFORE_FILE).write_text(text, encoding="utf-8")
+    write_whole(recipe.run_folder / BEFORE_FILE, json.dumps(dataclasses.asdict(before)))
 
 
 def read_before(recipe: PostTrainingRecipe) -> Standing | None:

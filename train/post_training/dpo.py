@@ -14,18 +14,12 @@ from train.post_training.data.conversations import UnusableRowError
 from train.post_training.data.data import PostTrainingData
 from train.post_training.data.encoding import ConversationEncoder
 from train.post_training.rollouts.answer_sampling import sample_answers
-from train.post_training.rollouts.preference_pairs import (
-    PAIRS_FILE,
-    Pair,
-    make_pairs,
-    read_pairs,
-    row_to_pair,
-    write_pairs,
-)
+from train.post_training.rollouts.preference_pairs import Pair, make_pairs, read_pairs, row_to_pair, write_pairs
 from train.post_training.rollouts.verifiable_questions import refuse_all_alike, verifiable_rows
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
+from train.run_files import PAIRS_FILE
 
 
 logger = logging.getLogger(__name__)

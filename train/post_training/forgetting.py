@@ -13,8 +13,9 @@ from train.data.files.sources import find_source
 from train.data.sequences.packing import CollateDocuments, collate_sequences
 from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared, prepare_validation
 from train.post_training.settings.recipe import PostTrainingRecipe
+from train.run_files import RECIPE_FILE
 from train.settings.arguments import DataArguments
-from train.settings.recipe import RECIPE_FILE, RecipeParser, pick
+from train.settings.recipe import RecipeParser, pick
 from train.settings.recipe_file import read_recipe_file
 
 

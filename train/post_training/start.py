@@ -10,11 +10,11 @@ from train.build_model import check_length, load_model
 from train.errors import RunRefusedError
 from train.hardware import return_freed_memory
 from train.post_training.settings.recipe import PostTrainingRecipe
+from train.run_files import CONFIG_FILE
 
 
 # Where the shipped recipes look for the demo, and what makes it.
 DEMOS = {"runs/demo": "make pretrain", "runs/demo_sft": "make finetune"}
-CONFIG_FILE = "config.json"
 
 
 def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> GPT2ScratchForCausalLM:

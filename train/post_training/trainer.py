@@ -8,12 +8,9 @@ from accelerate.utils import is_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.checkpointing import checkpoints
-from train.checkpointing.checkpoints import UNFINISHED_FOLDER
 from train.post_training.data.collating import REAL_TOKENS
+from train.run_files import ADAPTER_FOLDER, UNFINISHED_FOLDER
 from train.trainer.trainer import RunTrainer
-
-
-ADAPTER_FOLDER = "adapter"  # in the folder of a run with LoRA
 
 
 class PostTrainingTrainer(RunTrainer):

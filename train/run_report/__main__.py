@@ -8,7 +8,8 @@ import logging
 import sys
 from pathlib import Path
 
-from train.run_report.page import REPORT_FILE, write_page
+from train.run_files import REPORT_FILE
+from train.run_report.page import write_page
 from train.run_report.run_record import find_run, read_run
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from train.data.training_data import TrainingData
+from train.run_files import REPORT_DATA_FILE, REPORT_FILE, write_whole
 from train.run_report.environment import describe_environment, shorten_paths_in
-from train.run_report.page import REPORT_FILE, write_page
-from train.run_report.run_record import RECORD_FILE, read_run, replace_file
+from train.run_report.page import write_page
+from train.run_report.run_record import read_run
 from train.settings.recipe import Recipe
 
 
@@ -123,7 +124,7 @@ class RunReport(TrainerCallback):
             "total_steps": state.max_steps,
             "log": [_with_finite_values(line) for line in state.log_history],
         }
-        replace_file(self.folder / RECORD_FILE, [json.dumps(self._record).encode()])
+        write_whole(self.folder / REPORT_DATA_FILE, json.dumps(self._record))
 
 
 def _with_finite_values(line: dict) -> dict:

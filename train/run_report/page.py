@@ -2,22 +2,21 @@
 
 import importlib.resources
 import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from train.run_files import write_whole
 from train.run_report.condition import find_condition
 from train.run_report.environment import shorten_paths_in
 from train.run_report.evaluation_tables import evaluation_sections
 from train.run_report.figures import charts_as_data, describe_progress, make_tiles
-from train.run_report.run_record import RunFiles, replace_file
+from train.run_report.run_record import RunFiles
 from train.run_report.statistics_tables import statistics_sections
 from train.run_report.tables import environment_rows, exam_table, recipe_settings, samples_grid
 
 
-REPORT_FILE = "report.html"
 PAGE_FOLDER = Path(__file__).parent
 SECONDS_BETWEEN_RELOADS = 30
 # Without a word for so long, or for so many times the longest silence so far, a run may be dead.
@@ -26,11 +25,10 @@ SILENT_SECONDS, SILENT_TIMES = 300, 3
 
 def write_page(run: RunFiles, file: Path) -> None:
     """Write the page, in the place of the one before."""
-    replace_file(file, render_page(run))
+    write_whole(file, render_page(run))
 
 
-def render_page(run: RunFiles) -> Iterator[bytes]:
-    """The page in parts, as the charts' library is most of it."""
+def render_page(run: RunFiles) -> str:
     # The page runs the scripts that carry this word, and no other: not those that a text from the run could bring.
     nonce = secrets.token_hex(16)
     environment = Environment(
@@ -65,13 +63,7 @@ def render_page(run: RunFiles) -> Iterator[bytes]:
         },
     )
     library = importlib.resources.files("plotly") / "package_data" / "plotly.min.js"
-    yield _encode(page)
-    yield f'<script nonce="{nonce}">'.encode()
-    yield library.read_bytes()
-    yield f'</script>\n<script nonce="{nonce}">\n'.encode()
-    yield (PAGE_FOLDER / "page.js").read_bytes()
-    yield b"</script>\n</body>\n</html>\n"
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "replace")  # a name in the data can hold half a character
+    script = f'<script nonce="{nonce}">'
+    page += f"{script}{library.read_text(encoding='utf-8')}</script>\n"
+    page += f"{script}\n{(PAGE_FOLDER / 'page.js').read_text(encoding='utf-8')}</script>\n</body>\n</html>\n"
+    return page.encode("utf-8", "replace").decode()  # a name in the data can hold half a character

@@ -11,10 +11,7 @@ import torch
 import transformers
 
 from train.hardware import available_cores
-
-
-RESULTS_FILE = "results.json"
-CURVE_FILE = "loss_curve.png"
+from train.run_files import CURVE_FILE, RESULTS_FILE
 
 
 def write_results(folder: Path, results: dict) -> None:

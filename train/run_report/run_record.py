@@ -1,25 +1,28 @@
 """What the files of a run folder say: of a run that trains, has ended, was killed, or is older than the report."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
-from transformers.trainer import TRAINER_STATE_NAME
 
-from train.callbacks.text_samples import SAMPLES_FILE
-from train.checkpointing.checkpoints import MANIFEST_FILE, checkpoints_in
-from train.checkpointing.run_lock import LOCK_FILE
+from train.checkpointing.checkpoints import checkpoints_in
 from train.evaluation.record import fits_weights, read_evaluation
-from train.run_report.results import RESULTS_FILE
-from train.settings.recipe import RECIPE_FILE
+from train.run_files import (
+    BEFORE_FILE,
+    LOCK_FILE,
+    MANIFEST_FILE,
+    RECIPE_FILE,
+    REPORT_DATA_FILE,
+    RESULTS_FILE,
+    SAMPLES_FILE,
+    TRAINER_STATE_FILE,
+    read_samples,
+)
 
-
-RECORD_FILE = "report.json"  # what no other file of a run says before its end
-EXAM_BEFORE_FILE = "exam_before.json"
 
 Kind = TypeVar("Kind", dict, list)
 
@@ -65,7 +68,7 @@ def find_run(name: str) -> Path:
         raise ValueError(f"{folder}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
     if (folder / MANIFEST_FILE).is_file():
         raise ValueError(f"{folder} is a checkpoint: name the run's own folder, {folder.resolve().parent.name}.")
-    if not any((folder / file).is_file() for file in (RECIPE_FILE, RECORD_FILE, RESULTS_FILE)):
+    if not any((folder / file).is_file() for file in (RECIPE_FILE, REPORT_DATA_FILE, RESULTS_FILE)):
         raise ValueError(f"{folder} holds no run: there is no {RECIPE_FILE} in it. Name a run's --output_dir.")
     return folder
 
@@ -92,9 +95,9 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunFiles:
 
     nothing: dict = {}
     held = is_run_held(folder) if is_held is None else is_held
-    record = read(RECORD_FILE, json.loads, nothing)
+    record = read(REPORT_DATA_FILE, json.loads, nothing)
     newest = [checkpoint.name for checkpoint in checkpoints_in(folder)[:1]]
-    states = [read(f"{place}/{TRAINER_STATE_NAME}", json.loads, nothing) for place in [".", *newest]]
+    states = [read(f"{place}/{TRAINER_STATE_FILE}", json.loads, nothing) for place in [".", *newest]]
     logs = [record.get("log", []), *(state.get("log_history", []) for state in states)]
     evaluation = None
     try:
@@ -112,8 +115,8 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunFiles:
         # Another file may be of an earlier course of training, as long as this one goes on.
         log=logs[0] if held and record else max(logs, key=last_step),
         total_steps=next((total for total in totals if total), None),
-        samples=read(SAMPLES_FILE, _parse_lines, []),
-        exam_before=read(EXAM_BEFORE_FILE, json.loads, []),
+        samples=read(SAMPLES_FILE, lambda text: read_samples(folder), []),
+        exam_before=read(BEFORE_FILE, json.loads, nothing).get("exam", []),
         is_held=held,
         damaged=damaged,
     )
@@ -136,21 +139,3 @@ def is_run_held(folder: Path) -> bool:
 def last_step(log: list[dict]) -> int:
     """The step of the last line; 0 where there is none."""
     return log[-1]["step"] if log else 0
-
-
-def replace_file(file: Path, parts: Iterable[bytes]) -> None:
-    """Write a file as a whole: whoever reads it meanwhile reads the one before."""
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        with open(partial, "wb") as out:
-            out.writelines(parts)
-        partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _parse_lines(text: str) -> list[dict]:
-    # Not splitlines(), which also splits at characters that JSON leaves as they are. What stands after the last line
-    # end is being written, or was when the run was killed.
-    return [json.loads(line) for line in text.split("\n")[:-1]]

@@ -16,6 +16,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from train.checkpointing.resume import adapt_to_checkpoint, find_checkpoint
+from train.run_files import RECIPE_FILE
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
 from train.settings.checks import check_optimizer, check_settings, check_training
 from train.settings.recipe_file import read_recipe_words, unknown_setting
@@ -25,7 +26,6 @@ Arguments = TypeVar("Arguments")
 Training = TypeVar("Training", bound=TrainingArguments)
 
 OWN_GROUPS = (ModelArguments, DataArguments, OptimizerArguments, RunArguments)
-RECIPE_FILE = "recipe.yaml"  # the resolved recipe in a run folder
 
 
 # Below any recipe: what a pre-training run wants where TrainingArguments' own defaults serve fine-tuning.

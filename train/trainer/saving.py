@@ -10,12 +10,12 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import Trainer
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from train.callbacks.loss_guard import LossGuard
 from train.checkpointing import checkpoints, disk_space
-from train.checkpointing.checkpoints import UNFINISHED_FOLDER
-from train.settings.recipe import RECIPE_FILE, RunRecipe
+from train.run_files import RECIPE_FILE, TRAINER_STATE_FILE, UNFINISHED_FOLDER
+from train.settings.recipe import RunRecipe
 
 
 class CheckpointNotWrittenError(OSError):
@@ -84,7 +84,7 @@ class SavingTrainer(Trainer):
             best = self.run_folder / f"checkpoint-{self.state.best_global_step}"
             # Stock has looked for it beside the unfinished one.
             self.state.best_model_checkpoint = str(best) if best.exists() or best.name == unfinished.name else None
-            self.state.save_to_json(str(unfinished / TRAINER_STATE_NAME))
+            self.state.save_to_json(str(unfinished / TRAINER_STATE_FILE))
         (unfinished / RECIPE_FILE).write_text(self.recipe.to_yaml(), encoding="utf-8")
         facts = {
             "step": self.state.global_step,

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 
 from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences.streamed_sequences import Place, StreamedSequences
+from train.run_files import STREAM_FILE
 from train.trainer.saving import SavingTrainer
 
 
-STREAM_FILE = "stream.json"  # in a checkpoint
 NOTES = "stream_notes"  # a batch's stream, the place after it, and what was read for it
 
 

@@ -25,6 +25,7 @@ from train.data.training_data import TrainingData
 from train.hardware import return_freed_memory
 from train.optim.parameter_groups import build_optimizer
 from train.optim.schedules import schedule_options
+from train.run_files import TENSORBOARD_FOLDER
 from train.settings.recipe import Recipe, RunRecipe
 from train.trainer.evaluating import EvaluationTrainer
 from train.trainer.saving import SavingTrainer
@@ -210,7 +211,7 @@ def build_trainer(
 ) -> PretrainingTrainer:
     """The Trainer for a recipe."""
     # Read by the Trainer's TensorBoard callback, whose own choice is a new folder for each start of a run.
-    os.environ["TENSORBOARD_LOGGING_DIR"] = tensorboard_folder = str(recipe.run_folder / "tensorboard")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = tensorboard_folder = str(recipe.run_folder / TENSORBOARD_FOLDER)
     samples = TextSamples(
         tokenizer,
         recipe.run.sample_prompts or [],

@@ -6,7 +6,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.callbacks.text_samples import SAMPLES_FILE, TextSamples, read_samples
+from train.callbacks.text_samples import TextSamples
+from train.run_files import SAMPLES_FILE, read_samples
 
 
 @pytest.fixture
@@ -44,7 +45,10 @@ def test_a_resumed_run_forgets_what_came_after_its_step(tokenizer, tmp_path):
     samples = TextSamples(tokenizer, [], 4, 0.0)
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     samples.on_train_begin(arguments, TrainerState(global_step=10, is_world_process_zero=True), TrainerControl())
-    assert [(sample["step"], sample["text"]) for sample in read_samples(file)] == [(5, "x\u2028y"), (10, "x\u2028y")]
+    assert [(sample["step"], sample["text"]) for sample in read_samples(tmp_path)] == [
+        (5, "x\u2028y"),
+        (10, "x\u2028y"),
+    ]
 
 
 def test_looking_changes_neither_the_random_numbers_nor_the_mode_of_the_model(evaluate, tokenizer, model):

@@ -6,8 +6,6 @@ import shutil
 import pytest
 
 from train.checkpointing.checkpoints import (
-    MANIFEST_FILE,
-    UNFINISHED_FOLDER,
     DamagedCheckpointError,
     checkpoints_in,
     move_files,
@@ -18,6 +16,7 @@ from train.checkpointing.checkpoints import (
     verify,
     write_manifest,
 )
+from train.run_files import MANIFEST_FILE, UNFINISHED_FOLDER
 
 
 @pytest.fixture

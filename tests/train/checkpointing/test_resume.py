@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.checkpointing.checkpoints import MANIFEST_FILE, verify, write_manifest
+from train.checkpointing.checkpoints import verify, write_manifest
 from train.checkpointing.compatible_settings import accumulation_for
-from train.checkpointing.run_lock import LOCK_FILE, lock_run
+from train.checkpointing.run_lock import lock_run
 from train.pretrain import main
+from train.run_files import LOCK_FILE, MANIFEST_FILE
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,8 @@ import sys
 
 import pytest
 
-from train.evaluation.record import (
-    EVALUATION_FILE,
-    FORMAT,
-    fits_weights,
-    hash_weights,
-    keep_earlier,
-    read_evaluation,
-    write_evaluation,
-)
+from train.evaluation.record import FORMAT, fits_weights, hash_weights, keep_earlier, read_evaluation, write_evaluation
+from train.run_files import EVALUATION_FILE
 
 
 def evaluation(digest: str | None = "a", **parts) -> dict:

@@ -6,8 +6,8 @@ import random
 import pytest
 import torch
 
-from train.checkpointing.checkpoints import MANIFEST_FILE
 from train.experiments.fault_injection import Kill, Report, compare, drill, look, main
+from train.run_files import MANIFEST_FILE
 
 
 SHORT = (

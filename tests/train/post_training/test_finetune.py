@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM
 from hub_card.staging import find_run, stage
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.finetune import main
+from train.run_report.run_record import read_run
+from train.run_report.tables import exam_table
 
 
 PACKED = ("--packing", "true", "--sample_prompts", "What follows 3?", "--sample_tokens", "6")
@@ -34,7 +36,7 @@ def finished(shared, sft_words, rows):
 def test_the_run_folder_holds_what_a_pre_training_leaves(finished, base, tmp_path):
     folder = finished(*PACKED)
     files = {path.name for path in folder.iterdir()}
-    assert {path.name for path in base.iterdir()} - {"exam_before.json", "checkpoint-4"} <= files
+    assert {path.name for path in base.iterdir()} - {"checkpoint-4"} <= files
     assert {"checkpoint-6", "checkpoint-12", "samples.jsonl"} <= files
     results = json.loads((folder / "results.json").read_text())
     assert results["method"] == "sft"
@@ -51,6 +53,12 @@ def test_the_run_folder_holds_what_a_pre_training_leaves(finished, base, tmp_pat
     assert results["tokens_seen"] == seen[-1] <= 12 * 4 * 64
     assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() == results["parameters"]
     assert stage(find_run(str(folder)), tmp_path, "you/name")["main"].is_dir()
+
+
+def test_a_live_report_shows_the_exam_before_training(finished):
+    table = exam_table(read_run(finished(*PACKED), is_held=True))  # as while it trains
+    assert table.header == ["exact match", "questions", "chance", "before"]
+    assert sum(int(row[1]) for row in table.rows) == 200
 
 
 @pytest.mark.slow

@@ -158,7 +158,7 @@ def parse() -> Callable[[RunFiles], tuple[str, list[tuple[str, dict]]]]:
 
     def parse(run: RunFiles) -> tuple[str, list[tuple[str, dict]]]:
         parser = _Text()
-        parser.feed(next(render_page(run)).decode())
+        parser.feed(render_page(run))
         return " ".join(" ".join(parser.shown).split()), parser.elements
 
     return parse

@@ -146,11 +146,10 @@ def test_a_full_disk_is_a_warning(report, training, tmp_path, monkeypatch, caplo
     report.on_train_begin(*arguments)
     before = (tmp_path / "report.html").read_bytes()
 
-    def fill(run):
-        yield b"half a page"
+    def fill(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("train.run_report.page.render_page", fill)
+    monkeypatch.setattr("train.run_files.os.fsync", fill)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             report.on_evaluate(*arguments)

@@ -4,7 +4,8 @@ import subprocess
 
 from PIL import Image
 
-from train.run_report.results import CURVE_FILE, RESULTS_FILE, draw_loss_curve, git_commit, write_results
+from train.run_files import CURVE_FILE, RESULTS_FILE
+from train.run_report.results import draw_loss_curve, git_commit, write_results
 
 
 HISTORY = [

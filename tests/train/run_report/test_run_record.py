@@ -3,7 +3,7 @@ import json
 import pytest
 from filelock import FileLock
 
-from train.run_report.run_record import find_run, read_run, replace_file
+from train.run_report.run_record import find_run, read_run
 
 
 def log_to(step):
@@ -35,12 +35,12 @@ def test_while_a_run_trains_its_own_record_counts(tmp_path):
 
 def test_damaged_files_are_named_and_the_others_read(run_folder):
     (run_folder / "results.json").write_text('{"parameters": 1')
-    (run_folder / "exam_before.json").write_text("{}")
+    (run_folder / "before.json").write_text("[]")
     (run_folder / "recipe.yaml").write_text("a: [")
     (run_folder / "evaluation.json").write_text("[]")
     run = read_run(run_folder)
     assert [message.split()[0].rpartition("/")[2] for message in run.damaged] == [
-        *("evaluation.json", "results.json", "recipe.yaml", "exam_before.json")
+        *("evaluation.json", "results.json", "recipe.yaml", "before.json")
     ]
     assert (run.results, run.recipe, run.evaluation) == ({}, {}, {})
     assert run.log[-1]["step"] == 12
@@ -70,17 +70,3 @@ def test_what_is_no_run_folder_is_refused(tmp_path, finished_run):
         with pytest.raises(ValueError, match=message):
             find_run(str(name))
     assert find_run(str(finished_run)) == finished_run
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "page"
-    replace_file(file, [b"first ", b"page"])
-
-    def torn():
-        yield b"second"
-        raise OSError
-
-    with pytest.raises(OSError):
-        replace_file(file, torn())
-    assert file.read_bytes() == b"first page"
-    assert [path.name for path in tmp_path.iterdir()] == ["page"]

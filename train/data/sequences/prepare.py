@@ -3,7 +3,6 @@ was killed goes on where it was."""
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from train.data.sequences.chunks import (
 )
 from train.data.sequences.packing import count_cut
 from train.data.sequences.prepared_sequences import PreparedSequences
+from train.run_files import write_whole
 from train.settings.arguments import DataArguments
 
 
@@ -182,9 +182,7 @@ def seal(settings: PieceSettings, finished: list[FinishedPiece], check: Callable
     with piece_lock(settings, "whole"):  # another run may have come as far at the same time
         if not is_prepared(folder):
             (folder / PIECES_FILE).write_text(json.dumps([piece.folder.name for piece in finished]))
-            whole = folder / f"{STATISTICS_FILE}.partial"
-            whole.write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
-            os.replace(whole, folder / STATISTICS_FILE)
+            write_whole(folder / STATISTICS_FILE, json.dumps(statistics.to_dict(), indent=2))
         used = {piece.folder for piece in finished}
         for other in (folder / "pieces").iterdir():  # such as were cut at a limit that moved
             if other not in used:

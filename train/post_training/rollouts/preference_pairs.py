@@ -26,9 +26,9 @@ from train.post_training.data.conversations import Message, UnusableRowError, ro
 from train.post_training.data.encoding import ConversationEncoder
 from train.post_training.rollouts.answer_sampling import SampledAnswer
 from train.post_training.rollouts.verifiable_answers import is_right
+from train.run_files import write_whole
 
 
-PAIRS_FILE = "pairs.jsonl"  # in the run folder: those that were made
 TOO_LONG = "longer than --max_length"
 
 
@@ -113,13 +113,12 @@ def make_pairs(
 
 def write_pairs(file: Path, pairs: dict[str, list[Pair]], tokenizer: PreTrainedTokenizerBase) -> None:
     """Write the pairs of each split, with their texts for the eye; the file appears whole."""
-    partial = file.with_suffix(".partial")
-    with open(partial, "w", encoding="utf-8") as lines:
-        for split, some in pairs.items():
-            for pair in some:
-                texts = {name.removesuffix("_ids"): tokenizer.decode(ids) for name, ids in asdict(pair).items()}
-                lines.write(json.dumps({"split": split, **texts, **asdict(pair)}, ensure_ascii=False) + "\n")
-    partial.replace(file)
+    lines = []
+    for split, some in pairs.items():
+        for pair in some:
+            texts = {name.removesuffix("_ids"): tokenizer.decode(ids) for name, ids in asdict(pair).items()}
+            lines.append(json.dumps({"split": split, **texts, **asdict(pair)}, ensure_ascii=False) + "\n")
+    write_whole(file, "".join(lines))
 
 
 def read_pairs(file: Path) -> dict[str, list[Pair]]:

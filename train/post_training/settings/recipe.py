@@ -21,9 +21,10 @@ from train.post_training.settings.arguments import (
 )
 from train.post_training.settings.checks import check_lora, check_method_settings, check_rows
 from train.post_training.settings.method_checks import check_dpo, check_grpo
+from train.run_files import RECIPE_FILE
 from train.settings.arguments import OptimizerArguments
 from train.settings.checks import check_optimizer, check_run, check_trainer
-from train.settings.recipe import RECIPE_FILE, TRAINING_DEFAULTS, RunParser, RunRecipe, pick, pick_training
+from train.settings.recipe import TRAINING_DEFAULTS, RunParser, RunRecipe, pick, pick_training
 from train.settings.recipe_file import read_recipe_file
 
 

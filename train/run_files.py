@@ -1,0 +1,55 @@
+"""The names of the files and folders of a run, each of them once. Importing this module loads no heavy library."""
+
+import json
+import os
+from pathlib import Path
+
+
+# The model, as transformers writes it, and the Trainer's state
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TRAINER_STATE_FILE = "trainer_state.json"
+
+# Of the run
+RECIPE_FILE = "recipe.yaml"  # all settings
+LOCK_FILE = "run.lock"  # held while a process writes into the folder
+BEFORE_FILE = "before.json"  # the exam and losses before the first step
+SAMPLES_FILE = "samples.jsonl"  # texts that the model writes during training
+PAIRS_FILE = "pairs.jsonl"  # the preference pairs that were made
+RESULTS_FILE = "results.json"  # the last file of a finished run
+CURVE_FILE = "loss_curve.png"
+REPORT_FILE = "report.html"
+REPORT_DATA_FILE = "report.json"  # what the report needs and no other file says before the end
+EVALUATION_FILE = "evaluation.json"
+EVALUATION_PICTURE_FILE = "evaluation.png"
+EMISSIONS_FILE = "emissions.csv"  # energy, as codecarbon measures it
+TENSORBOARD_FOLDER = "tensorboard"
+ADAPTER_FOLDER = "adapter"  # LoRA's weights, beside the merged model
+UNFINISHED_FOLDER = "unfinished"  # where a checkpoint is written
+DAMAGED_PREFIX = "damaged-"  # of a checkpoint that was put aside
+
+# Of a checkpoint
+MANIFEST_FILE = "manifest.json"  # size and SHA-256 of each file; its last file
+STREAM_FILE = "stream.json"  # how far a streamed dataset was read
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that a reader, or a power cut, finds the old text or the new one, never a part."""
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_samples(run_folder: Path) -> list[dict]:
+    """The lines of `samples.jsonl`, without a last line that was cut off; empty where there is no such file."""
+    file = run_folder / SAMPLES_FILE
+    # Not splitlines(): it also splits at characters that models write and JSON leaves as they are.
+    lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else [""]
+    return [json.loads(line) for line in lines[:-1]]
