@@ -5,9 +5,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hub_card import card_tables, evaluation_tables
+from hub_card import card_tables
 from hub_card.card_metadata import build_metadata
 from hub_card.run_record import RunRecord, is_local_path
+from train.evaluation.result_rows import evaluation_tables
 
 
 CARD_FILE = "README.md"
@@ -31,8 +32,8 @@ def render_card(record: RunRecord, repo_id: str, with_stock: bool = True) -> str
         with_stock=with_stock,
         recipe_rows=card_tables.table(("setting", "value"), _recipe_rows(record.recipe)),
         statistics=card_tables.statistics_table(data),
-        exam=card_tables.exam_table(record),
-        evaluation=_evaluation_parts(record.evaluation),
+        exam=card_tables.exam_text(record),
+        evaluation=evaluation_tables(record.evaluation),
         exam_tokens=record.recipe.get("exam_tokens"),
         samples=card_tables.samples_text(record.samples),
         hardware=card_tables.hardware_text(results),
@@ -47,18 +48,6 @@ def render_stock_card(record: RunRecord, repo_id: str) -> str:
     metadata = build_metadata(record, repo_id)
     metadata.eval_results = None
     return _fill(STOCK_CARD_TEMPLATE, card_data=metadata.to_yaml(), repo_id=repo_id)
-
-
-def _evaluation_parts(evaluation: dict) -> dict[str, str]:
-    """The parts of the section on the evaluation; empty where one was not made."""
-    validation, exam, tasks = (evaluation.get(part) for part in ("validation", "exam", "tasks"))
-    return {
-        "losses": evaluation_tables.loss_table(validation) if validation else "",
-        "exam": evaluation_tables.exam_table(exam) if exam else "",
-        "citations": evaluation_tables.citations_text(exam["citations"]) if exam else "",
-        "tasks": evaluation_tables.tasks_table(tasks) if tasks else "",
-        "comparisons": evaluation_tables.comparison_text(evaluation.get("comparisons", [])),
-    }
 
 
 def _recipe_rows(recipe: dict) -> list[tuple[str, str]]:
@@ -101,5 +90,9 @@ def _fill(template: str, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"show": card_tables.show, "seconds": card_tables.show_seconds}
+    environment.filters |= {
+        "show": card_tables.show,
+        "seconds": card_tables.show_seconds,
+        "results": card_tables.results_text,
+    }
     return environment.get_template(template).render(values)

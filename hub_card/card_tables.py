@@ -4,10 +4,7 @@ import re
 from collections.abc import Iterable
 
 from hub_card.run_record import RunRecord
-from train.evaluation.intervals import share_interval
-
-
-NOT_RECORDED = "not recorded"
+from train.evaluation.result_rows import NOT_RECORDED, Table, exam_table
 
 
 def show(value: object, form: str = "") -> str:
@@ -65,27 +62,17 @@ def statistics_table(data: dict) -> str:
     return table(("", "rows", "tokens"), rows)
 
 
-def exam_table(record: RunRecord) -> str:
-    """Marks by exercise, with the interval in which the true share lies, and those from before the training."""
-    marks = record.results.get("exam") or []
-    before = {mark["exercise"]: mark for mark in record.results.get("exam_before") or []}
-    if not marks:
-        return f"Exam: {NOT_RECORDED}."
-    rows = []
-    for mark in marks:
-        low, high = share_interval(mark["correct"], mark["asked"])
-        earlier = before.get(mark["exercise"])
-        rows.append(
-            (
-                escape(mark["exercise"]),
-                f"{mark['asked']:,}",
-                show(mark.get("chance"), ".1%"),
-                NOT_RECORDED if earlier is None else f"{earlier['correct'] / earlier['asked']:.1%}",
-                f"{mark['correct'] / mark['asked']:.1%}",
-                f"{low:.1%} to {high:.1%}",
-            )
-        )
-    return table(("exercise", "questions", "chance", "before", "after", "95% interval"), rows)
+def exam_text(record: RunRecord) -> str:
+    """Marks by exercise, after the training and before it."""
+    marks = exam_table(record.results.get("exam") or [], record.results.get("exam_before") or [])
+    return f"Exam: {NOT_RECORDED}." if marks is None else results_text(marks)
+
+
+def results_text(results: Table) -> str:
+    """A table of results, and its sentences as a list."""
+    rows = [[escape(cell) for cell in row] for row in results.rows]
+    notes = "\n".join(f"- {escape(note)}" for note in results.notes)
+    return table([escape(title) for title in results.header], rows) + (f"\n\n{notes}" if notes else "")
 
 
 def hardware_text(results: dict) -> str:

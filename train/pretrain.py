@@ -122,7 +122,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         draw_loss_curve(recipe.run_folder, trainer.state.log_history)
     page.finish()
     logger.info("validation loss %.4f, perplexity %.2f", evaluation["eval_loss"], evaluation["eval_perplexity"])
-    logger.info("%s", render_exam(exam, exam_before) if exam else "")
+    logger.info("%s", render_exam(exam, exam_before))
     logger.info("Model, results and curve: %s", recipe.run_folder)
     trainer.accelerator.end_training()
     return 0

@@ -59,7 +59,7 @@ def test_figures_stand_in_the_text(record):
     assert line_of(card, "| language: fr").startswith("| language: fr | 15 |")
     known = next(mark for mark in results["exam"] if mark["exercise"] == "memorization, known")
     low, high = share_interval(known["correct"], known["asked"])
-    assert line_of(card, "| memorization, known").endswith(f"| {low:.1%} to {high:.1%} |")
+    assert line_of(card, "| memorization, known").find(f"| {low:.1%} to {high:.1%} |") > 0
     assert "`n_embd` | 16" in card
     assert "![training and validation loss over tokens](loss_curve.png)" in card
     assert f"Q: What follows 3?\n\n{record.samples[-1]['text']}\n```" in card

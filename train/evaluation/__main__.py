@@ -29,7 +29,7 @@ from train.evaluation.losses.validation_rows import ValidationRows, demo_recipe,
 from train.evaluation.opened_model import OpenedModel, open_model
 from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import FORMAT, keep_earlier, read_evaluation, write_evaluation
-from train.evaluation.tables import render_evaluation
+from train.evaluation.result_rows import describe_evaluation, evaluation_tables
 from train.evaluation.tasks.lm_eval_tasks import TaskSettings, find_tasks
 from train.run_files import EVALUATION_FILE
 from train.run_report.results import describe_hardware, git_commit
@@ -55,7 +55,8 @@ def main(words: list[str]) -> int:
         return 1
     if state.is_main_process:
         evaluation = keep_earlier(evaluation, read_earlier(folder))
-        print(render_evaluation(evaluation))
+        tables = [table.to_text() for table in evaluation_tables(evaluation)]
+        print("\n\n".join([describe_evaluation(evaluation), *tables]))
         file = write_evaluation(folder, evaluation)
         picture = draw_evaluation(folder, evaluation)
         print(f"\n{file}" + (f" and {picture}" if picture else ""))

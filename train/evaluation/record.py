@@ -84,7 +84,9 @@ def read_evaluation(folder: Path) -> dict | None:
     if not file.is_file():
         return None
     try:
-        evaluation = json.loads(file.read_text(encoding="utf-8"))
+        # "held_out" is the name that evaluations of earlier versions give to the part "validation".
+        text = file.read_text(encoding="utf-8").replace('"held_out":', '"validation":')
+        evaluation = json.loads(text)
         written = evaluation["format"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}): evaluate again.") from error

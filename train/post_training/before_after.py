@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row
-from train.evaluation.exam.exam import ExamResult, take_exam
+from train.evaluation.exam.exam import ExamResult, render_exam, take_exam
 from train.post_training.forgetting import ValidationSequences
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.run_files import BEFORE_FILE, write_whole
@@ -75,19 +75,8 @@ def describe_standings(before: Standing, after: Standing, blocks: ValidationSequ
 
 
 def render_standings(before: Standing, after: Standing) -> str:
-    """Marks by exercise, before and after, as a table: answers equal to the letter, texts in the form of the training,
-    texts that the model ended by itself; and the line on what is forgotten."""
-    lines = []
-    if after.exam:
-        lines.append(f"{'':<28}{'':>6}{'':>8}{'exact match':>18}{'well formed':>18}{'ended by itself':>18}")
-        lines.append(f"{'exercise':<28}{'n':>6}{'chance':>8}" + f"{'before':>10}{'after':>8}" * 3)
-    earlier = {result.exercise: result for result in before.exam}
-    for result in after.exam:
-        line = f"{result.exercise:<28}{result.asked:>6}{result.chance:>8.1%}"
-        for name in ("correct", "well_formed", "ended"):
-            values = [vars(one)[name] / one.asked for one in (earlier[result.exercise], result)]
-            line += "{:>10.1%}{:>8.1%}".format(*values)
-        lines.append(line)
+    """Marks by exercise, before and after, as a table; and the line on what is forgotten."""
+    lines = [render_exam(after.exam, before.exam)] if after.exam else []
     if before.pretraining_loss is not None and after.pretraining_loss is not None:
         lines.append(
             f"validation loss of the pre-training: {before.pretraining_loss:.4f} before, {after.pretraining_loss:.4f} "

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from train.evaluation.result_rows import evaluation_tables
 from train.run_files import write_whole
 from train.run_report.condition import find_condition
 from train.run_report.environment import shorten_paths_in
-from train.run_report.evaluation_tables import evaluation_sections
 from train.run_report.figures import charts_as_data, describe_progress, make_tiles
 from train.run_report.run_record import RunFiles
 from train.run_report.statistics_tables import statistics_sections
-from train.run_report.tables import environment_rows, exam_table, recipe_settings, samples_grid
+from train.run_report.tables import environment_rows, evaluation_notes, exam_marks, recipe_settings, samples_grid
 
 
 PAGE_FOLDER = Path(__file__).parent
@@ -46,8 +46,9 @@ def render_page(run: RunFiles) -> str:
         damaged=[shorten_paths_in(message) for message in run.damaged],
         progress=describe_progress(run),
         tiles=make_tiles(run),
-        exam=exam_table(run),
-        evaluations=evaluation_sections(run),
+        exam=exam_marks(run),
+        evaluation_notes=evaluation_notes(run),
+        evaluation_tables=evaluation_tables(run.evaluation),
         questions=questions,
         samples=samples,
         statistics_parts=statistics_sections(run),

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from train.evaluation.result_rows import Table
 from train.run_report.run_record import RunFiles
-from train.run_report.tables import Table, show, show_share
+from train.run_report.tables import show, show_share
 
 
 SPLITS = {"train": "training", "validation": "held out"}

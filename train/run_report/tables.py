@@ -1,30 +1,15 @@
 """The tables of the page: the exam, the samples, the recipe, and where the run was made."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
+from train.evaluation.result_rows import Table, describe_evaluation, exam_table
 from train.run_report.environment import HIDDEN, is_secret, shorten_path
 from train.run_report.figures import NOT_RECORDED
 from train.run_report.run_record import RunFiles
 from train.settings.recipe import OWN_GROUPS, TRAINING_DEFAULTS
-
-
-@dataclass(frozen=True)
-class Table:
-    """
-    Args:
-        header: titles of the columns; those after the first are aligned right.
-        rows: cells as text, as many as titles.
-        bars: columns of percentages that are also drawn.
-        note: below the table.
-    """
-
-    header: list[str]
-    rows: list[list[str]]
-    bars: list[int] = field(default_factory=list)
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,31 +29,26 @@ class Setting:
     default: str | None
 
 
-def exam_table(run: RunFiles) -> Table | None:
+def exam_marks(run: RunFiles) -> Table | None:
     """The marks by exercise, before and after training, as far as there are any."""
-    before = {mark["exercise"]: mark for mark in run.results.get("exam_before") or run.exam_before}
-    after = {mark["exercise"]: mark for mark in run.results.get("exam") or []}
-    shares: list[tuple[str, dict[str, dict], str]] = []
-    shares += [("before", before, "correct")] if before else []
-    shares += [("after", after, "correct"), ("well formed", after, "well_formed")] if after else []
-    if not shares:
-        return None
-    rows = [
-        [exercise, f"{mark['asked']:,}", show_share(mark.get("chance")), *(_mark(exercise, *share) for share in shares)]
-        for exercise, mark in sorted({**before, **after}.items(), key=lambda item: -item[1]["asked"])
-    ]
-    return Table(
-        ["exact match", "questions", "chance", *(title for title, _, _ in shares)],
-        rows,
-        bars=[number for number, (_, _, key) in enumerate(shares, 3) if key == "correct"],
-        note="Chance: always giving the commonest answer. Well formed: reasoning, answer and end. Known: training rows "
-        "say it in other words.",
-    )
+    before = run.results.get("exam_before") or run.exam_before
+    table = exam_table(run.results.get("exam") or [], before)
+    if table is not None:
+        table.notes.append(
+            "Chance: always giving the commonest answer. Well formed: reasoning, answer and end. Known: training rows "
+            "say it in other words."
+        )
+    return table
 
 
-def _mark(exercise: str, title: str, marks: dict[str, dict], key: str) -> str:
-    mark = marks.get(exercise, {})
-    return f"{mark[key] / mark['asked']:.1%}" if key in mark else NOT_RECORDED
+def evaluation_notes(run: RunFiles) -> list[str]:
+    """Sentences on the evaluation as a whole; none where there is no evaluation."""
+    if not run.evaluation:
+        return []
+    notes = [*describe_evaluation(run.evaluation).splitlines(), "All intervals have 95% confidence."]
+    if not run.evaluation_fits:
+        notes.append("It is of other weights than those that lie in the folder now: evaluate again.")
+    return notes
 
 
 def samples_grid(run: RunFiles) -> tuple[list[str], list[tuple[int, list[Sample | None]]]]:

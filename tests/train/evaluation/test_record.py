@@ -28,6 +28,16 @@ def test_what_is_written_is_read(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [EVALUATION_FILE]
 
 
+def test_an_earlier_evaluation_is_read_under_the_names_of_today(tmp_path):
+    other = {"held_out": {"rows": "other"}}
+    earlier = evaluation(held_out={"rows": 'a "held_out": row'}, comparisons=[other], kept_from={"held_out": "2026"})
+    write_evaluation(tmp_path, earlier)
+    read = read_evaluation(tmp_path)
+    assert read["validation"] == {"rows": 'a "held_out": row'}
+    assert read["comparisons"] == [{"validation": {"rows": "other"}}]
+    assert read["kept_from"] == {"validation": "2026"}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 99}'])
 def test_what_cannot_be_read_is_refused(tmp_path, text):
     (tmp_path / EVALUATION_FILE).write_text(text)

@@ -34,14 +34,9 @@ def hostile_run(run_files):
             },
         },
         evaluation={
-            "model": {"name": HOSTILE},
+            "model": {"name": HOSTILE, "parameters": 1},
             "date": HOSTILE,
-            "validation": {
-                "overall": {},
-                "by_exercise": {HOSTILE: {}},
-                "by_language": {HOSTILE: {}},
-                "notes": [HOSTILE],
-            },
+            "comparisons": [{"model": {"name": HOSTILE}, "tests": [], "notes": [HOSTILE]}],
         },
         log=[{"step": 1, "loss": 2.0}],
         samples=[{"step": 1, "question": HOSTILE, "text": HOSTILE}],
@@ -55,7 +50,11 @@ def test_hostile_words_are_shown_and_make_no_element(run_files, parse):
     assert "{{ 7 * 7 }}" in text
     tags = [tag for tag, _ in elements]
     assert "img" not in tags
-    assert [attributes.get("type") for tag, attributes in elements if tag == "script"] == ["application/json", None, None]
+    assert [attributes.get("type") for tag, attributes in elements if tag == "script"] == [
+        "application/json",
+        None,
+        None,
+    ]
     assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
 
 

@@ -4,7 +4,8 @@ from train.run_report.run_record import read_run
 from train.run_report.tables import (
     Sample,
     environment_rows,
-    exam_table,
+    evaluation_notes,
+    exam_marks,
     recipe_settings,
     samples_grid,
     show_setting,
@@ -16,21 +17,21 @@ from train.settings.recipe import RecipeParser
 MARKS = {"exercise": "mcq", "correct": 1, "asked": 4, "chance": 0.25, "well_formed": 2, "ended": 3}
 
 
-def test_the_exam_before_and_after(run_files):
-    results = {"exam": [MARKS], "exam_before": [{**MARKS, "correct": 0}, {**MARKS, "exercise": "rag", "asked": 8}]}
-    table = exam_table(run_files(results=results))
-    assert table.header == ["exact match", "questions", "chance", "before", "after", "well formed"]
-    assert table.rows == [
-        ["rag", "8", "25.0%", "12.5%", "not recorded", "not recorded"],
-        ["mcq", "4", "25.0%", "0.0%", "25.0%", "50.0%"],
-    ]
-    assert table.bars == [3, 4]
+def test_the_exam_is_that_of_the_results_or_of_the_beginning(run_files):
+    assert exam_marks(run_files()) is None
+    assert exam_marks(run_files(exam_before=[MARKS])).header[3] == "exact match\nbefore"
+    table = exam_marks(run_files(results={"exam": [MARKS]}))
+    assert table.rows[0][:4] == ["mcq", "4", "25.0%", "25.0%"]
+    assert "commonest answer" in table.notes[-1]
 
 
-def test_the_exam_as_far_as_it_was_taken(run_files):
-    assert exam_table(run_files()) is None
-    assert exam_table(run_files(exam_before=[MARKS])).header[3:] == ["before"]
-    assert exam_table(run_files(results={"exam": [MARKS]})).header[3:] == ["after", "well formed"]
+def test_an_evaluation_of_older_weights_says_so(run_files):
+    evaluation = {"model": {"name": "demo", "parameters": 5}, "date": "2026-01-02T03:04:05+00:00"}
+    assert evaluation_notes(run_files()) == []
+    assert "other weights" in evaluation_notes(run_files(evaluation=evaluation, evaluation_fits=False))[-1]
+    fitting = evaluation_notes(run_files(evaluation=evaluation, evaluation_fits=True))
+    assert fitting[0] == "demo: 5 parameters, evaluated on 2026-01-02"
+    assert "other weights" not in str(fitting)
 
 
 def test_samples_stand_by_step_and_question(run_files):

@@ -1,7 +1,8 @@
 """The exam: questions with short answers, marked by exact match, by exercise."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -9,6 +10,7 @@ from train.data.files.shard_access import rows_of
 from train.data.files.sources import SAMPLE, SAMPLE_FOLDER, find_source
 from train.data.rows.synth import Row, reason_to_drop
 from train.evaluation.exam.answers import Answer, answer_questions
+from train.evaluation.result_rows import exam_table
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,7 @@ def mark_answers(questions: list[Row], answers: list[Answer], known: list[bool] 
     ]
 
 
-def render_exam(results: list[ExamResult], before: list[ExamResult] | None = None) -> str:
-    """The marks as a table; with those of `before`, as before and after."""
-    earlier = {result.exercise: result for result in before or []}
-    title = f"{'exact match':<28}{'n':>6}{'chance':>9}"
-    lines = [title + (f"{'before':>9}{'after':>9}" if before else f"{'score':>9}")]
-    for result in results:
-        line = f"{result.exercise:<28}{result.asked:>6}{result.chance:>9.1%}"
-        if before:
-            line += f"{earlier[result.exercise].exact_match:>9.1%}"
-        lines.append(line + f"{result.exact_match:>9.1%}")
-    return "\n".join(lines)
+def render_exam(results: list[ExamResult], before: Sequence[ExamResult] = ()) -> str:
+    """The marks as a table, those of `before` beside them; empty without marks."""
+    table = exam_table([asdict(result) for result in results], [asdict(result) for result in before])
+    return "" if table is None else table.to_text()

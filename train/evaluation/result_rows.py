@@ -1,0 +1,207 @@
+"""The rows of all tables of results, as text; console, report and card only render them.
+
+They come from `evaluation.json` (README.md tells its keys) and from the exams in `results.json`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tabulate import tabulate
+
+from train.evaluation.intervals import share_interval
+
+
+NOT_RECORDED = "not recorded"
+EXAM_SHARES = {"correct": "exact match", "well_formed": "well formed", "ended": "ended by itself"}
+CITATION_SHARES = {
+    "exact": "the right sources and no others",
+    "citing": "any source",
+    "precision": "of the cited sources, those that were given",
+    "recall": "of the expected sources, those that are cited",
+    "true_quotes": "of the quotations, those that stand in their source",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    Args:
+        header: titles of the columns; those after the first are aligned right. A line end may stand in a title.
+        rows: cells, as many as titles.
+        title: above the table.
+        bars: columns of percentages that a page may also draw.
+        notes: sentences below the table.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    title: str = ""
+    bars: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_text(self) -> str:
+        """The table for a console."""
+        align = ("left", *["right"] * (len(self.header) - 1))
+        text = tabulate(self.rows, self.header, tablefmt="plain", disable_numparse=True, colalign=align)
+        return "\n".join([*([self.title] if self.title else []), text, *self.notes])
+
+
+def evaluation_tables(evaluation: dict) -> list[Table]:
+    """All parts of an evaluation that were made."""
+    tables = []
+    if "validation" in evaluation:
+        tables.append(loss_table(evaluation["validation"]))
+    if "exam" in evaluation:
+        tables += _asked_exam_tables(evaluation["exam"])
+    if "tasks" in evaluation:
+        tables.append(_tasks_table(evaluation["tasks"], evaluation.get("versions", {}).get("lm_eval", "")))
+    return tables + [_comparison_table(evaluation["model"]["name"], one) for one in evaluation.get("comparisons", [])]
+
+
+def describe_evaluation(evaluation: dict) -> str:
+    """The model, the date, and the parts that are older."""
+    model, kept_from = evaluation["model"], evaluation.get("kept_from", {})
+    kept = ", ".join(f"{part} of {date[:10]}" for part, date in kept_from.items())
+    about = f"{model['name']}: {model['parameters']:,} parameters, evaluated on {evaluation['date'][:10]}"
+    return about + (f"\nKept from an earlier evaluation of the same weights: {kept}" if kept else "")
+
+
+def loss_table(validation: dict) -> Table:
+    """Losses of all rows, by exercise and by language."""
+    groups = [("all", validation["overall"])]
+    for kind in ("exercise", "language"):
+        by_kind = validation[f"by_{kind}"]
+        groups += [(f"{kind}: {name}", figures) for name, figures in by_kind.items()] if len(by_kind) > 1 else []
+    rows = [
+        [
+            name,
+            f"{figures['rows']:,}",
+            f"{figures['tokens']:,}",
+            _with_half(figures["loss"], figures["loss_interval"], ".3f"),
+            f"{figures['perplexity']:,.2f}",
+            _with_half(figures["bits_per_byte"], figures["bits_per_byte_interval"], ".3f"),
+            _with_half(figures["answer_loss"], figures["answer_loss_interval"], ".3f"),
+        ]
+        for name, figures in groups
+    ]
+    found = f"{'' if validation['all_read'] else 'first '}{validation['rows_found']:,} {validation['rows']}"
+    header = ["", "rows", "tokens", "nats per\ntoken", "perplexity", "bits per\nbyte", "answers: nats\nper token"]
+    return Table(header, rows, f"Validation loss on {validation['rows_used']:,} of the {found}")
+
+
+def exam_table(after: list[dict], before: Sequence[dict] = (), title: str = "Exam") -> Table | None:
+    """Marks by exercise, as far as there are any.
+
+    Args:
+        after, before: marks as `train.evaluation.exam.exam.ExamResult` has them, before and after a training; without
+            `before` they are those of the model as it is.
+    """
+    marks = {"before": {mark["exercise"]: mark for mark in before}, "after": {mark["exercise"]: mark for mark in after}}
+    times = [time for time, by_exercise in marks.items() if by_exercise]
+    if not times:
+        return None
+    header, bars = ["exercise", "questions", "chance"], []
+    columns = []
+    for key, name in EXAM_SHARES.items():
+        for time in times:
+            if key == "correct":
+                bars.append(len(header))
+            header.append(f"{name}\n{time}" if before else name)
+            columns.append((time, key))
+        if key == "correct" and after:
+            header.append("95%\ninterval")
+            columns.append(("after", "interval"))
+    rows = [
+        [
+            exercise,
+            f"{mark['asked']:,}",
+            NOT_RECORDED if mark.get("chance") is None else f"{mark['chance']:.1%}",
+            *(_mark(marks[time].get(exercise, {}), key) for time, key in columns),
+        ]
+        for exercise, mark in {**marks["before"], **marks["after"]}.items()
+    ]
+    return Table(header, rows, title, bars)
+
+
+def _mark(mark: dict, key: str) -> str:
+    if key == "interval":
+        return _range(share_interval(mark["correct"], mark["asked"]), ".1%") if mark else ""
+    return f"{mark[key] / mark['asked']:.1%}" if key in mark else NOT_RECORDED
+
+
+def _asked_exam_tables(exam: dict) -> list[Table]:
+    marks = [exam["overall"], *(exam["by_exercise"] if len(exam["by_exercise"]) > 1 else [])]
+    table = exam_table(marks, title=f"Exam of {exam['asked']:,} questions: {exam['questions']}")
+    assert table is not None
+    if exam["too_long"]:
+        table.notes.append(f"{exam['too_long']:,} questions leave no room in the context for an answer: wrong.")
+    table.notes.extend(exam["notes"])
+    citations = exam["citations"]
+    if citations is None:
+        return [table]
+    rows = [
+        [
+            name,
+            "none" if citations[f"{key}_share"] is None else f"{citations[f'{key}_share']:.1%}",
+            _range(citations.get(f"{key}_interval"), ".1%"),
+        ]
+        for key, name in CITATION_SHARES.items()
+    ]
+    title = f"Citations in {citations['answers']:,} answers to rag questions"
+    return [table, Table(["", "share", "95% interval"], rows, title, bars=[1])]
+
+
+def _tasks_table(tasks: list[dict], version: str) -> Table:
+    """Of a group's tasks the group alone."""
+    rows, sources = [], []
+    for figure in [figure for figure in tasks if not figure["part_of_group"]]:
+        sources += [one for one in figure["gpt2_small"] if one not in sources]
+        published = [
+            f"{one['value']:.4g}"
+            + ("" if one["shots"] == figure["shots"] else f" ({one['shots']}-shot)")
+            + f" [{sources.index(one) + 1}]"
+            for one in figure["gpt2_small"]
+        ]
+        rows.append(
+            [
+                f"{figure['task']} {figure['metric']}",
+                "" if figure["samples"] is None else f"{figure['samples']:,}",
+                "" if figure["shots"] is None else str(figure["shots"]),
+                _with_half(figure["value"], figure["interval"], ".4f"),
+                ", ".join(published) or "none found",
+            ]
+        )
+    notes = [
+        f"[{number}] {one['source']}" + (f" ({one['note']})" if one["note"] else "")
+        for number, one in enumerate(sources, 1)
+    ]
+    header = ["task", "questions", "shots", "this model", "GPT-2 small, published"]
+    return Table(header, rows, f"Tasks of lm-evaluation-harness {version}".strip(), notes=notes)
+
+
+def _comparison_table(name: str, comparison: dict) -> Table:
+    """Every test, and below them the sentences on all rows together."""
+    other = comparison["model"]["name"]
+    rows = [
+        [
+            f"{test['measure'].replace('_', ' ')}, {test['group']}",
+            f"{test['n']:,}",
+            *(f"{test[key]:.4f}" for key in ("this", "other", "difference")),
+            _range(test["interval"], ".4f"),
+            f"{test['adjusted_p']:.3g}",
+            test["better"] or "cannot be told",
+        ]
+        for test in comparison["tests"]
+    ]
+    header = ["measure", "n", "this", "other", "difference", "95%\ninterval", "p, by\nHolm", "better"]
+    sentences = [test["sentence"] for test in comparison["tests"] if test["group"] == "overall"]
+    return Table(header, rows, f"{name} beside {other}", notes=sentences + comparison["notes"])
+
+
+def _with_half(value: float, interval: Sequence[float] | None, form: str) -> str:
+    """A value and half of its interval."""
+    return f"{value:{form}}" if interval is None else f"{value:{form}} ± {(interval[1] - interval[0]) / 2:{form}}"
+
+
+def _range(interval: Sequence[float] | None, form: str) -> str:
+    return "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
