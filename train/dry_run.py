@@ -56,8 +56,7 @@ def estimate_memory_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Re
     tokens = training.per_device_train_batch_size * recipe.data.sequence_length
     half = training.bf16 or training.fp16
     bytes_per_unit = 26 if half else 48
-    # The setting has both names: transformers 5.17 knows only the second.
-    if recipe.settings.get("activation_checkpointing") or recipe.settings.get("gradient_checkpointing"):
+    if training.activation_checkpointing:
         blocks = tokens * config.n_embd * ((2 if half else 4) * config.n_layer + bytes_per_unit)
     else:
         blocks = tokens * config.n_embd * bytes_per_unit * config.n_layer

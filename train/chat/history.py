@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from train.data.rows.synth import question_to_ids
 from train.run_files import RECIPE_FILE
+from train.settings.recipe_file import read_recipe_file
 
 
 # Settings of a recipe that bound the positions that a run has trained.
@@ -75,7 +75,7 @@ def trained_context(model: str, config: PretrainedConfig) -> int:
     beyond them are as they were drawn; else those that it has positions for. A recipe that bounds no positions (one of
     grpo) sends on to the run that it started from."""
     recipe = Path(model) / RECIPE_FILE
-    settings = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+    settings = read_recipe_file(str(recipe)) if recipe.is_file() else {}
     lengths = [settings[name] for name in LENGTH_SETTINGS if settings.get(name)]
     if not lengths and settings.get("init_from"):
         return trained_context(settings["init_from"], config)

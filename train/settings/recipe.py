@@ -19,7 +19,7 @@ from train.checkpointing.resume import adapt_to_checkpoint, find_checkpoint
 from train.run_files import RECIPE_FILE
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
 from train.settings.checks import check_optimizer, check_settings, check_training
-from train.settings.recipe_file import read_recipe_words, unknown_setting
+from train.settings.recipe_file import RENAMED, read_recipe_words, unknown_setting
 
 
 Arguments = TypeVar("Arguments")
@@ -129,7 +129,7 @@ class RunParser(HfArgumentParser):
             epilog="Recipes: " + ", ".join(sorted(path.name for path in recipes.glob("*.yaml"))),
             allow_abbrev=False,
         )
-        self.names = [action.dest for action in self._actions if action.dest != "help"]
+        self.names = [action.dest for action in self._actions if action.dest not in ("help", *RENAMED)]
         self.stock_defaults = {name: self.get_default(name) for name in self.names}
         self.set_defaults(**defaults)
         self.always_saved = defaults.keys() | {name for kind in groups for name in _field_names(kind)}
@@ -174,7 +174,8 @@ class RunParser(HfArgumentParser):
 
     def _parse_words(self, words: list[str]) -> dict:
         namespace, unknown = self.parse_known_args(words)
-        for word in unknown:
+        deprecated = [word for word in words if word.partition("=")[0].removeprefix("--").replace("-", "_") in RENAMED]
+        for word in [*deprecated, *unknown]:
             if word.startswith("--"):
                 raise ValueError(unknown_setting(word.partition("=")[0].removeprefix("--"), self.names))
         if unknown:
@@ -188,7 +189,8 @@ class RunParser(HfArgumentParser):
         return {
             name: value
             for name, value in settings.items()
-            if name not in once
+            if name in self.names
+            and name not in once
             and value is not None
             and (name in self.always_saved or value != self.stock_defaults[name])
         }

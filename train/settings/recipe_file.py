@@ -10,6 +10,16 @@ import yaml
 from train.settings.arguments import RECIPES_FOLDER
 
 
+# Older names, which recipes in old run folders and checkpoints still have.
+RENAMED = {
+    "block_size": "sequence_length",
+    "max_eval_blocks": "max_eval_sequences",
+    "forgetting_blocks": "forgetting_sequences",
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+
+
 def read_recipe_words(path: str, names: list[str]) -> list[str]:
     """A YAML recipe as command-line words.
 
@@ -28,7 +38,7 @@ def read_recipe_words(path: str, names: list[str]) -> list[str]:
 
 
 def read_recipe_file(path: str) -> dict:
-    """A YAML recipe's settings, their names as yet unchecked.
+    """A YAML recipe's settings under their present names, which are not checked yet.
 
     Raises:
         ValueError: no such file, or not a flat mapping.
@@ -44,7 +54,7 @@ def read_recipe_file(path: str) -> dict:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold settings as 'name: value' lines.")
-    return settings
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
 
 
 class _RecipeLoader(yaml.SafeLoader):
@@ -71,6 +81,8 @@ def _to_word(value: object) -> str:
 
 
 def unknown_setting(name: str, names: list[str]) -> str:
+    if RENAMED.get(name.replace("-", "_")) in names:
+        return f"--{name} is now --{RENAMED[name.replace('-', '_')]}."
     nearest = difflib.get_close_matches(name.replace("-", "_"), names, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return f"There is no setting {name!r}.{hint} `--help` lists all."

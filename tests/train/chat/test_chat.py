@@ -222,7 +222,7 @@ def test_the_end_of_text_in_a_question_ends_nothing(folder):
 def test_positions_that_a_run_has_not_trained_are_not_used(tmp_path):
     config = GPT2ScratchConfig(n_positions=128)
     assert trained_context(str(tmp_path), config) == 128
-    (tmp_path / "recipe.yaml").write_text("sequence_length: 64\nmax_length: 100\n")
+    (tmp_path / "recipe.yaml").write_text("block_size: 64\nmax_length: 100\n")  # the first is an older name
     assert trained_context(str(tmp_path), config) == 64
     (tmp_path / "next").mkdir()
     (tmp_path / "next" / "recipe.yaml").write_text(f"max_completion_length: 24\ninit_from: {tmp_path}\n")

@@ -58,6 +58,13 @@ def test_null_in_yaml_means_unset(parse, recipe_file):
     assert parse(["--config", recipe_file("max_samples: null")]).data.max_samples is None
 
 
+def test_an_old_recipe_is_read_under_the_present_names(parse, recipe_file):
+    recipe = parse(["--config", recipe_file("block_size: 32\nmax_eval_blocks: 4\ngradient_checkpointing: true\n")])
+    assert (recipe.data.sequence_length, recipe.data.max_eval_sequences) == (32, 4)
+    assert recipe.training.activation_checkpointing
+    assert "block_size" not in recipe.settings
+
+
 def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
     config = recipe_file("languages: [en, fr]\nsample_prompts:\n  - What is it?\n  - Why not?\n")
     assert parse(["--config", config]).data.languages == ["en", "fr"]
@@ -69,6 +76,8 @@ def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
     ("words", "message"),
     [
         (["--lerning_rate", "1e-3"], "'lerning_rate'.*'learning_rate'"),
+        (["--block_size", "32"], "--block_size is now --sequence_length"),
+        (["--gradient-checkpointing=true"], "--gradient-checkpointing is now --activation_checkpointing"),
         (["--n_layers=3"], "'n_layers'.*'n_layer'"),
         (["--n_layer", "three"], "n_layer.*invalid int value: 'three'"),
         (["--eval_strategy", "sometimes"], "eval_strategy.*'sometimes'"),

@@ -37,7 +37,7 @@ POST_TRAINING_DEFAULTS = {
     "num_train_epochs": 1,
     "weight_decay": 0.0,
     "bf16": False,  # TRL would switch it on by itself, also where the hardware has none
-    "gradient_checkpointing": False,  # likewise; models of this size fit without
+    "activation_checkpointing": False,  # likewise; models of this size fit without
 }
 
 
@@ -126,8 +126,6 @@ class PostTrainingParser(RunParser):
     def parse_recipe(self, words: list[str]) -> PostTrainingRecipe:
         """As `train.settings.recipe.RecipeParser.parse_recipe`."""
         settings = self.resolve(words)
-        if settings.get("activation_checkpointing", True) is None:  # the newer name of the same
-            settings["activation_checkpointing"] = settings["gradient_checkpointing"]
         start, rows = pick(settings, StartArguments), pick(settings, RowsArguments)
         lora, optimizer = pick(settings, LoraArguments), pick(settings, OptimizerArguments)
         run = pick(settings, PostTrainingRunArguments)

@@ -62,8 +62,8 @@ def test_defaults_give_way_to_yaml_and_yaml_to_the_command_line(parse):
     assert recipe.training.weight_decay == POST_TRAINING_DEFAULTS["weight_decay"]
     # What TRL would switch on by itself.
     assert not recipe.training.bf16
-    assert not recipe.training.gradient_checkpointing
-    assert parse("gradient_checkpointing: true").training.gradient_checkpointing
+    assert not recipe.training.activation_checkpointing
+    assert parse("activation_checkpointing: true").training.activation_checkpointing
 
 
 def test_the_resolved_recipe_reads_back_to_the_same_settings(parse, tmp_path):
