@@ -12,7 +12,6 @@ from train.data.rows.synth import Row
 from train.errors import RunRefusedError
 from train.post_training.data.conversations import UnusableRowError
 from train.post_training.data.data import PostTrainingData
-from train.post_training.data.encoding import ConversationEncoder
 from train.post_training.rollouts.answer_sampling import sample_answers
 from train.post_training.rollouts.preference_pairs import Pair, make_pairs, read_pairs, row_to_pair, write_pairs
 from train.post_training.rollouts.verifiable_questions import refuse_all_alike, verifiable_rows
@@ -100,11 +99,10 @@ def _pairs_of_rows(
     tokenizer: PreTrainedTokenizerBase,
     data: PostTrainingData,
 ) -> list[Pair]:
-    encoder = ConversationEncoder(tokenizer)
     pairs = []
     for row in rows:
         try:
-            pairs.append(row_to_pair(row, encoder, recipe.longest_sequence_tokens))
+            pairs.append(row_to_pair(row, tokenizer, recipe.longest_sequence_tokens))
         except UnusableRowError as error:
             data.statistics.drop_after_all(row, split, str(error))
     if not pairs:

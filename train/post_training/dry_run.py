@@ -4,7 +4,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import find_source
 from train.post_training.data.data import RowStatistics
-from train.post_training.data.encoding import ConversationEncoder
+from train.post_training.data.encoding import encode_conversations
 from train.post_training.data.row_filter import Chosen, choose_rows
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
@@ -58,7 +58,7 @@ def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBas
     text = f"{len(chosen):,} of the first {statistics.rows_read:,} are usable"
     if recipe.method != "sft" or not chosen:
         return text
-    conversations = ConversationEncoder(tokenizer).encode([one.messages for one in chosen])
+    conversations = encode_conversations([one.messages for one in chosen], tokenizer)
     lengths = sorted(len(conversation.input_ids) for conversation in conversations)
     too_long = sum(conversation.fitted(recipe.sequence_tokens) is None for conversation in conversations)
     return (

@@ -1,40 +1,55 @@
 """Supervised fine-tuning: TRL's `SFTTrainer`, with what `PostTrainingTrainer` adds."""
 
-from torch.utils.data import DataLoader
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from train.post_training.data.collating import CollatePacked
 from train.post_training.data.data import PostTrainingData
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
-from train.post_training.trainer import PostTrainingTrainer
+from train.post_training.trainer import REAL_TOKENS, PostTrainingTrainer
 from train.trainer.evaluating import EvaluationTrainer
+
+
+class CollatePacked:
+    """TRL's batches, except that packed rows stay apart: TRL lays the rows of a batch behind each other in one long row,
+    whose attention mask grows with the square of the batch.
+
+    Args:
+        padding: the token that fills rows up; it has no loss, and sees only itself.
+        in_one_row: lay packed rows behind each other all the same, for flash attention, which needs no mask then.
+    """
+
+    def __init__(self, padding: int, in_one_row: bool):
+        self.in_one_row = in_one_row
+        self.join_rows = DataCollatorForLanguageModeling(padding, padding_free=True)
+        self.pad_rows = DataCollatorForLanguageModeling(padding, return_position_ids=True)
+
+    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        """`input_ids` (B, T); `labels`, -100 where there is no loss; `position_ids`, which begin again at each
+        conversation; and `real_tokens`, or the `attention_mask` of rows that are not packed."""
+        is_packed = "seq_lengths" in examples[0]
+        batch = (self.join_rows if is_packed and self.in_one_row else self.pad_rows)(examples)
+        if is_packed and not self.in_one_row:
+            # Attention stays inside a conversation where no mask is given and positions begin again.
+            batch[REAL_TOKENS] = batch.pop("attention_mask").sum()
+            batch["labels"][batch["position_ids"] == 0] = -100  # nothing announces a conversation's first token
+        return batch
 
 
 class SupervisedTrainer(PostTrainingTrainer, EvaluationTrainer, SFTTrainer):
     """Identical to `trl.SFTTrainer`, except for what the other parents change, and that
 
     - the plain loss (`--loss_type nll`) is the model's own, which computes no logits where no loss is wanted, and so
-      none of TRL's figures that take them (entropy, share of tokens guessed right);
-    - packed rows stay apart in a batch, but for flash attention, which reads them laid behind each other;
-    - validation rows are padded, not packed.
+      none of TRL's figures that need them (entropy, share of tokens guessed right);
+    - packed rows stay apart in a batch (see `CollatePacked`), and validation rows are not packed.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._padding = self.processing_class.eos_token_id
-        packs = self.args.packing and self.args.packing_strategy != "wrapped"
-        if packs and not self.whole_model.config._attn_implementation.startswith("flash"):
-            self.data_collator = CollatePacked(self._padding)
-
-    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
-        training_collator = self.data_collator
-        self.data_collator = DataCollatorForLanguageModeling(self._padding)
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = training_collator
+        if self.args.packing and self.args.packing_strategy != "wrapped":  # TRL takes no other collator at the start
+            flash = self.whole_model.config._attn_implementation.startswith("flash")
+            self.data_collator = CollatePacked(self.processing_class.eos_token_id, in_one_row=flash)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self.args.loss_type != "nll" or self.args.label_smoothing_factor:

@@ -8,9 +8,11 @@ from accelerate.utils import is_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.checkpointing import checkpoints
-from train.post_training.data.collating import REAL_TOKENS
 from train.run_files import ADAPTER_FOLDER, UNFINISHED_FOLDER
 from train.trainer.trainer import RunTrainer
+
+
+REAL_TOKENS = "real_tokens"  # how many tokens of a batch are no padding: for the log, and not for the model
 
 
 class PostTrainingTrainer(RunTrainer):

@@ -12,7 +12,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.evaluation.exam.answers import answer_questions
 from train.post_training.data.data import PostTrainingData, RowStatistics
-from train.post_training.data.encoding import ConversationEncoder
+from train.post_training.data.encoding import encode_conversations
 from train.post_training.settings.recipe import parse_recipe
 from train.post_training.sft import build_sft_trainer
 
@@ -29,7 +29,7 @@ def conversations(tokenizer):
         ]
         for length in LENGTHS
     ]
-    return ConversationEncoder(tokenizer).encode(chats)
+    return encode_conversations(chats, tokenizer)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_the_padding_free_batch_of_trl_has_the_same_loss(build, model, conversat
     trainer = build("--packing", "true")
     rows = [trainer.train_dataset[number] for number in range(len(trainer.train_dataset))]
     ours = trainer.data_collator(rows)
-    theirs = DataCollatorForLanguageModeling(trainer._padding, padding_free=True)(rows)
+    theirs = DataCollatorForLanguageModeling(trainer.processing_class.eos_token_id, padding_free=True)(rows)
     assert ours["input_ids"].shape[0] == len(rows) > 1
     assert ours.pop("real_tokens") == theirs["input_ids"].numel()
     trainer.model.eval()

@@ -1,24 +1,24 @@
-"""Conversations to token ids, by the tokenizer's chat template; and which of them are the assistant's."""
+"""Conversations to token ids, by the tokenizer's chat template, and which of them the assistant says."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from train.post_training.data.conversations import Message
 
 
-NO_LOSS = -100  # the label that the loss passes over
-END = "\0"  # stands for the end-of-text token while a conversation is text; repaired texts hold none
+NO_LOSS = -100  # the label that the loss ignores
+# Stands for the end-of-text token while a conversation is text. Repaired texts hold none, and no token of GPT-2 has it
+# beside another character.
+END = "\0"
 
 
 @dataclass(frozen=True)
 class EncodedConversation:
     """
     Args:
-        turns: for each answer, the tokens up to its beginning and up to its end.
+        turns: for each answer, the number of tokens before it, and up to its end.
     """
 
     input_ids: list[int]
@@ -26,69 +26,51 @@ class EncodedConversation:
 
     @property
     def labels(self) -> list[int]:
-        """The ids of what the assistant says, the end of text after it included; -100 elsewhere."""
+        """The ids of what the assistant says, with the end of text after it; -100 elsewhere."""
         labels = [NO_LOSS] * len(self.input_ids)
         for begin, end in self.turns:
             labels[begin:end] = self.input_ids[begin:end]
         return labels
 
     def fitted(self, max_tokens: int) -> "EncodedConversation | None":
-        """The turns that fit, from the first on, none of them cut; `None` where not even the first does."""
+        """The first turns that fit, none of them cut; `None` where not even the first fits."""
         turns = [(begin, end) for begin, end in self.turns if end <= max_tokens]
         return EncodedConversation(self.input_ids[: turns[-1][1]], turns) if turns else None
 
 
-class ConversationEncoder:
-    """Encodes as pre-training does: the ids of one question and answer are those of its training text.
+def encode_conversations(
+    conversations: Sequence[list[Message]], tokenizer: PreTrainedTokenizerBase
+) -> list[EncodedConversation]:
+    """Encode as pre-training does: the ids of one question and answer are those of its training text.
 
-    Differs from `apply_chat_template(..., return_assistant_tokens_mask=True)`, which TRL calls, in that the text
-    `<|endoftext|>` in a message stays text and cannot end it.
+    Differs from TRL's use of the chat template in that the text `<|endoftext|>` in a message stays text.
 
     Args:
+        conversations: made by `row_to_messages`.
         tokenizer: GPT-2's, with a chat template that has `{% generation %}` around what the assistant says, the end of
             text included.
     """
+    if not conversations:
+        return []
+    encoded = tokenizer.apply_chat_template(
+        list(conversations),
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+        eos_token=END,
+        tokenizer_kwargs={"split_special_tokens": True, "verbose": False},
+    )
+    end_id = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(END))[0]
+    return [
+        _find_turns(ids, is_answer, end_id, tokenizer.eos_token_id)
+        for ids, is_answer in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
+    ]
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self.tokenizer = tokenizer
-        # GPT-2 writes each byte of a token as one character.
-        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        self._bytes_of_token = np.array([len(token) for token in tokens])
 
-    def encode(self, conversations: Sequence[list[Message]]) -> list[EncodedConversation]:
-        """Encode conversations that `row_to_messages` made."""
-        if not conversations:
-            return []
-        rendered, spans = render_jinja_template(
-            conversations=list(conversations),
-            chat_template=self.tokenizer.chat_template,
-            return_assistant_tokens_mask=True,
-            eos_token=END,
-        )
-        texts = [text.split(END)[:-1] for text in rendered]
-        flat = [turn for turns in texts for turn in turns]
-        ids = iter(self.tokenizer(flat, split_special_tokens=True, verbose=False)["input_ids"])
-        return [
-            self._join(turns, [next(ids) for _ in turns], answers) for turns, answers in zip(texts, spans, strict=True)
-        ]
-
-    def _join(self, texts: list[str], ids: list[list[int]], answers: list[tuple[int, int]]) -> EncodedConversation:
-        """The turns of a conversation, each a text up to an end, one behind the other.
-
-        Args:
-            answers: where in the whole text each answer begins and ends, in characters.
-        """
-        input_ids: list[int] = []
-        turns = []
-        begin = 0
-        for text, turn_ids, (answer, end) in zip(texts, ids, answers, strict=True):
-            assert end == begin + len(text) + len(END)
-            question_bytes = len(text[: answer - begin].encode())
-            starts = np.cumsum(self._bytes_of_token[turn_ids]) - self._bytes_of_token[turn_ids]
-            # No token reaches over an answer's beginning: GPT-2 never joins a line end with the letter after it.
-            question_tokens = int(np.searchsorted(starts, question_bytes))
-            assert starts[question_tokens] == question_bytes
-            turns.append((len(input_ids) + question_tokens, len(input_ids) + len(turn_ids) + 1))
-            input_ids += [*turn_ids, self.tokenizer.eos_token_id]
-            begin = end
-        return EncodedConversation(input_ids, turns)
+def _find_turns(ids: list[int], is_answer: list[int], end_id: int, end_of_text: int) -> EncodedConversation:
+    turns = []
+    after_end = 0
+    for number, token in enumerate(ids):
+        if token == end_id:
+            turns.append((is_answer.index(1, after_end), number + 1))
+            after_end = number + 1
+    return EncodedConversation([end_of_text if token == end_id else token for token in ids], turns)

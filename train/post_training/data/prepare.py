@@ -19,7 +19,7 @@ from train.data.files.sources import Source, find_source
 from train.data.rows.statistics import SPLITS
 from train.errors import RunRefusedError
 from train.post_training.data.data import PostTrainingData, RowStatistics
-from train.post_training.data.encoding import ConversationEncoder
+from train.post_training.data.encoding import encode_conversations
 from train.post_training.data.row_filter import Chosen, choose_rows, keys_of, seed_keys
 from train.post_training.settings.recipe import PostTrainingRecipe
 
@@ -76,11 +76,10 @@ def _write_tokens(folder: Path, recipe: PostTrainingRecipe, source: Source, toke
     unfinished.mkdir()
     statistics, keys, digest = RowStatistics(), set(), hashlib.sha256()
     writers = {split: pa.ipc.new_stream(unfinished / f"{split}.arrow", SCHEMA) for split in SPLITS}
-    encoder = ConversationEncoder(tokenizer)
     for chosen in choose_rows(source, recipe.method, recipe.rows, statistics):
         for split, writer in writers.items():
             mine = [one for one in chosen if one.split == split]
-            examples = list(_encode(mine, encoder, recipe.longest_sequence_tokens, statistics))
+            examples = list(_encode(mine, tokenizer, recipe.longest_sequence_tokens, statistics))
             writer.write_batch(pa.RecordBatch.from_pylist(examples, SCHEMA))
             if split == "train":
                 digest.update(json.dumps(examples).encode())
@@ -95,10 +94,10 @@ def _write_tokens(folder: Path, recipe: PostTrainingRecipe, source: Source, toke
 
 
 def _encode(
-    chosen: list[Chosen], encoder: ConversationEncoder, max_tokens: int, statistics: RowStatistics
+    chosen: list[Chosen], tokenizer: PreTrainedTokenizerBase, max_tokens: int, statistics: RowStatistics
 ) -> Iterator[dict[str, list[int]]]:
     """The tokens of rows; those that are too long, in whole or in their later turns, are left out and counted."""
-    conversations = encoder.encode([one.messages for one in chosen])
+    conversations = encode_conversations([one.messages for one in chosen], tokenizer)
     for one, conversation in zip(chosen, conversations, strict=True):
         fitted = conversation.fitted(max_tokens)
         if fitted is None:

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.post_training.data.conversations import Message, UnusableRowError, row_to_messages
-from train.post_training.data.encoding import ConversationEncoder
+from train.post_training.data.encoding import encode_conversations
 from train.post_training.rollouts.answer_sampling import SampledAnswer
 from train.post_training.rollouts.verifiable_answers import is_right
 from train.run_files import write_whole
@@ -53,7 +53,7 @@ class Pair:
         return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
 
 
-def row_to_pair(row: Row, encoder: ConversationEncoder, max_tokens: int) -> Pair:
+def row_to_pair(row: Row, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Pair:
     """The pair of a row with `chosen` and `rejected`.
 
     Raises:
@@ -64,7 +64,7 @@ def row_to_pair(row: Row, encoder: ConversationEncoder, max_tokens: int) -> Pair
         raise UnusableRowError("chosen and rejected differ before the last answer")
     if chosen[-1] == rejected[-1]:
         raise UnusableRowError("chosen and rejected are the same")
-    better, worse = encoder.encode([chosen, rejected])
+    better, worse = encode_conversations([chosen, rejected], tokenizer)
     begin = better.turns[-1][0]
     assert begin == worse.turns[-1][0]
     assert better.input_ids[:begin] == worse.input_ids[:begin]

@@ -12,11 +12,10 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.files.sources import SAMPLE_FOLDER
 from train.data.rows.synth import BLANK, question_to_ids, row_to_question, row_to_text
 from train.post_training.data.conversations import row_to_messages
-from train.post_training.data.encoding import NO_LOSS, ConversationEncoder
+from train.post_training.data.encoding import NO_LOSS, encode_conversations
 
 
 TOKENIZER = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
-ENCODER = ConversationEncoder(TOKENIZER)
 END = TOKENIZER.eos_token_id
 CHAT = [
     {"role": "system", "content": "Sé brief 🤖."},
@@ -27,6 +26,10 @@ CHAT = [
 ]
 
 
+def encode(conversations):
+    return encode_conversations(conversations, TOKENIZER)
+
+
 def learnt(encoded) -> list[str]:
     """The texts that the loss is on, one for each answer."""
     runs = groupby(encoded.labels, lambda label: label != NO_LOSS)
@@ -35,7 +38,7 @@ def learnt(encoded) -> list[str]:
 
 def test_the_ids_are_those_of_pre_training():
     rows = pq.read_table(SAMPLE_FOLDER / "train.parquet").to_pylist()
-    encoded = ENCODER.encode([row_to_messages(row)[0] for row in rows])
+    encoded = encode([row_to_messages(row)[0] for row in rows])
     for row, conversation in zip(rows, encoded, strict=True):
         text = row_to_text(row)
         assert conversation.input_ids == [*TOKENIZER(text, split_special_tokens=True)["input_ids"], END]
@@ -46,7 +49,7 @@ def test_the_ids_are_those_of_pre_training():
 
 
 def test_the_loss_is_on_each_answer_and_its_end():
-    (encoded,) = ENCODER.encode([CHAT])
+    (encoded,) = encode([CHAT])
     assert TOKENIZER.decode(encoded.input_ids) == (
         "Sé brief 🤖.\n\nQ: Why é?\n\nReasoning:\nIt 🤖 is.\n\nA: So.<|endoftext|>"
         "Q: And then?\n\nA: Nothing.<|endoftext|>"
@@ -56,7 +59,7 @@ def test_the_loss_is_on_each_answer_and_its_end():
 
 
 def test_ids_and_mask_are_those_of_the_chat_template():
-    (encoded,) = ENCODER.encode([CHAT])
+    (encoded,) = encode([CHAT])
     expected = TOKENIZER.apply_chat_template(CHAT, return_assistant_tokens_mask=True, return_dict=True)
     assert encoded.input_ids == expected["input_ids"]
     assert [label != NO_LOSS for label in encoded.labels] == [bool(mask) for mask in expected["assistant_masks"]]
@@ -67,7 +70,7 @@ def test_the_text_of_the_end_token_ends_nothing():
         {"role": "user", "content": "Write <|endoftext|>"},
         {"role": "assistant", "content": "<|endoftext|> it is"},
     ]
-    (encoded,) = ENCODER.encode([chat])
+    (encoded,) = encode([chat])
     assert encoded.input_ids.count(END) == 1
     assert encoded.input_ids[-1] == END
     assert TOKENIZER.decode(encoded.input_ids) == "Q: Write <|endoftext|>\n\nA: <|endoftext|> it is<|endoftext|>"
@@ -84,14 +87,14 @@ def test_any_text_comes_back_and_is_learnt_exactly(turns):
         reply = {"role": "assistant", "content": answer} | ({"reasoning_content": reasoning} if reasoning else {})
         chat += [{"role": "user", "content": question}, reply]
         expected.append((f"Reasoning:\n{reasoning}\n\n" if reasoning else "") + f"A: {answer}<|endoftext|>")
-    (encoded,) = ENCODER.encode([chat])
+    (encoded,) = encode([chat])
     found = [TOKENIZER.decode(encoded.input_ids[begin:end]) for begin, end in encoded.turns]
     assert found == expected
 
 
 @pytest.mark.parametrize(("room", "turns"), [(0, 2), (1, 1)])
 def test_turns_that_do_not_fit_are_left_off_whole(room, turns):
-    (encoded,) = ENCODER.encode([CHAT])
+    (encoded,) = encode([CHAT])
     fitted = encoded.fitted(len(encoded.input_ids) - room)
     assert len(fitted.turns) == turns
     assert fitted.input_ids == encoded.input_ids[: encoded.turns[turns - 1][1]]
@@ -99,10 +102,10 @@ def test_turns_that_do_not_fit_are_left_off_whole(room, turns):
 
 
 def test_a_conversation_whose_first_answer_does_not_fit_is_left_out():
-    (encoded,) = ENCODER.encode([CHAT])
+    (encoded,) = encode([CHAT])
     assert encoded.fitted(encoded.turns[0][1]) is not None
     assert encoded.fitted(encoded.turns[0][1] - 1) is None
 
 
 def test_no_conversations_are_no_ids():
-    assert ENCODER.encode([]) == []
+    assert encode([]) == []

@@ -7,7 +7,6 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.rows.synth import question_to_ids
 from train.evaluation.exam.answers import Answer
 from train.post_training.data.conversations import UnusableRowError
-from train.post_training.data.encoding import ConversationEncoder
 from train.post_training.rollouts.answer_sampling import SampledAnswer
 from train.post_training.rollouts.preference_pairs import make_pairs, read_pairs, row_to_pair, write_pairs
 
@@ -27,8 +26,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def pair_of(tokenizer):
-    encoder = ConversationEncoder(tokenizer)
-    return lambda row, max_tokens=100: row_to_pair(row, encoder, max_tokens)
+    return lambda row, max_tokens=100: row_to_pair(row, tokenizer, max_tokens)
 
 
 @pytest.mark.parametrize(
