@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from hub_card import card_tables
 from hub_card.card_metadata import build_metadata
 from hub_card.run_record import RunRecord, is_local_path
-from train.evaluation.result_rows import evaluation_tables
+from train.evaluation.result_rows import NOT_RECORDED, evaluation_tables
 
 
 CARD_FILE = "README.md"
@@ -65,7 +65,7 @@ def _describe_data_licence(record: RunRecord) -> str:
         return card_tables.show(licence)
     if record.hub_dataset:
         return f"as stated at https://huggingface.co/datasets/{record.hub_dataset}"
-    return "CC0" if record.dataset_name == PROJECT_SAMPLE else card_tables.NOT_RECORDED
+    return "CC0" if record.dataset_name == PROJECT_SAMPLE else NOT_RECORDED
 
 
 def _reproduce_command(record: RunRecord) -> str:

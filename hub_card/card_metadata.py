@@ -4,8 +4,8 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hub_card.card_tables import NOT_RECORDED
 from hub_card.run_record import RunRecord
+from train.evaluation.result_rows import NOT_RECORDED
 
 
 TAGS = ["gpt2", "gpt2scratch"]
