@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hub_card.staging import describe_branches, find_run, hold_run, list_local_paths, stage
 from hub_card.upload import UploadError, check_repo_id, require_login, upload
-from hub_card.verification import VerificationError, verify
+from hub_card.verification.model import VerificationError, verify
 
 
 logger = logging.getLogger("hub_card.publish")

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from hub_card.card import CARD_FILE, render_card, render_stock_card
-from hub_card.run_record import is_local_path, read_run
+from hub_card.card.card import CARD_FILE, render_card, render_stock_card
+from hub_card.card.run_record import is_local_path, read_run
 from hub_card.upload import staged_files
 from modeling_gpt2scratch import GPT2ScratchForCausalLM, save_as_hf_gpt2
 from train.run_files import (

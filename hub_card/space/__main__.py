@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
     logger.info("Opening %s ...", arguments.model)
     # From here on: these imports take seconds.
     from hub_card.upload import UploadError
-    from hub_card.verification import VerificationError
+    from hub_card.verification.model import VerificationError
 
     try:
         if arguments.publish is None:
@@ -92,9 +92,9 @@ def publish(arguments: argparse.Namespace) -> None:
     from hub_card.publish import staging_place
     from hub_card.space.model_choice import choose_published_model
     from hub_card.space.staging import stage_space
-    from hub_card.space.verification import verify_space
     from hub_card.staging import MAIN_BRANCH, describe_branches
     from hub_card.upload import check_repo_id, require_login, upload
+    from hub_card.verification.space import verify_space
 
     check_repo_id(arguments.publish)
     if Path(arguments.model).is_dir():

@@ -7,7 +7,7 @@ from shutil import copyfile
 
 from huggingface_hub import SpaceCardData
 
-from hub_card.card import CARD_FILE
+from hub_card.card.card import CARD_FILE
 from hub_card.space.chat.settings import Settings, write_settings
 
 

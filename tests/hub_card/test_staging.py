@@ -8,7 +8,7 @@ from filelock import FileLock
 from hub_card import publish
 from hub_card.publish import main
 from hub_card.staging import describe_branches, find_run, list_local_paths, stage
-from hub_card.verification import VerificationError
+from hub_card.verification.model import VerificationError
 
 
 RUN_FILES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hub_card.space.verification import find_free_port, wait_for_page
+from hub_card.verification.space import find_free_port, wait_for_page
 
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -21,7 +21,8 @@ MODEL, SPACE = "you/tiny", "you/tiny-demo"
 # with the page's beginning in place of the page.
 COMMAND = """
 import contextlib, json, sys
-from hub_card.space import __main__ as command, verification
+from hub_card.space import __main__ as command
+from hub_card.verification import space as verification
 from hub_card.space.chat import page, writer
 
 def serve(settings, host, port):

@@ -9,8 +9,8 @@ import yaml
 
 from hub_card.space.chat.settings import Settings, read_settings
 from hub_card.space.staging import stage_space
-from hub_card.space.verification import verify_space
-from hub_card.verification import VerificationError
+from hub_card.verification.model import VerificationError
+from hub_card.verification.space import verify_space
 
 
 SETTINGS = Settings("tiny", "you/tiny", revision="0" * 40, examples=["Wer schrieb „Emma“?"], context=64)

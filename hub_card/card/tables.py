@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from hub_card.run_record import RunRecord
+from hub_card.card.run_record import RunRecord
 from train.evaluation.result_rows import NOT_RECORDED, Table, exam_table
 
 

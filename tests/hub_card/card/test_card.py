@@ -6,9 +6,9 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from hub_card.card import render_card, render_stock_card
-from hub_card.card_tables import escape, fence, show_seconds
-from hub_card.run_record import read_run
+from hub_card.card.card import render_card, render_stock_card
+from hub_card.card.run_record import read_run
+from hub_card.card.tables import escape, fence, show_seconds
 from train.evaluation.intervals import share_interval
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hub_card.run_record import RunRecord
+from hub_card.card.run_record import RunRecord
 from train.evaluation.result_rows import NOT_RECORDED
 
 

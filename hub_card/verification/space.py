@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from hub_card.verification import VerificationError
+from hub_card.verification.model import VerificationError
 
 
 LONGEST_START_SECONDS = 1800  # the model may have to be downloaded

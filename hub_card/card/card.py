@@ -5,15 +5,15 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hub_card import card_tables
-from hub_card.card_metadata import build_metadata
-from hub_card.run_record import RunRecord, is_local_path
+from hub_card.card import tables as card_tables
+from hub_card.card.metadata import build_metadata
+from hub_card.card.run_record import RunRecord, is_local_path
 from train.evaluation.result_rows import NOT_RECORDED, evaluation_tables
 
 
 CARD_FILE = "README.md"
 CARD_TEMPLATE = "card_template.md"
-STOCK_CARD_TEMPLATE = "stock_card_template.md"
+STOCK_CARD_TEMPLATE = "hf_gpt2_card_template.md"
 PROJECT_SAMPLE = "sample"  # the rows that come with the project, which are CC0
 
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hub_card.staging import stage
-from hub_card.verification import VerificationError, compare, verify
+from hub_card.verification.model import VerificationError, compare, verify
 
 
 @pytest.fixture
