@@ -1,17 +1,10 @@
 """A conversation as token ids, in the form that the rows are trained in, as much of it as the context holds."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from train.data.rows.synth import question_to_ids
-from train.run_files import RECIPE_FILE
-from train.settings.recipe_file import read_recipe_file
-
-
-# Settings of a recipe that bound the positions that a run has trained.
-LENGTH_SETTINGS = ("sequence_length", "max_length")
 
 
 @dataclass
@@ -68,15 +61,3 @@ class ChatHistory:
     def _ask(self, question: str) -> list[int]:
         opening = self.tokenizer(self.opening)["input_ids"] if self.opening else []
         return question_to_ids(f"Q: {question.strip()}", self.tokenizer) + opening
-
-
-def trained_context(model: str, config: PretrainedConfig) -> int:
-    """Tokens that the model can be given: those that its run has trained, where its folder has the recipe, as positions
-    beyond them are as they were drawn; else those that it has positions for. A recipe that bounds no positions (one of
-    grpo) sends on to the run that it started from."""
-    recipe = Path(model) / RECIPE_FILE
-    settings = read_recipe_file(str(recipe)) if recipe.is_file() else {}
-    lengths = [settings[name] for name in LENGTH_SETTINGS if settings.get(name)]
-    if not lengths and settings.get("init_from"):
-        return trained_context(settings["init_from"], config)
-    return min([config.max_position_embeddings, *lengths])

@@ -1,9 +1,9 @@
 """The model to evaluate: from a run folder, a checkpoint, any other model folder, or the Hugging Face Hub."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
-import yaml
 from accelerate import PartialState
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
@@ -14,6 +14,7 @@ from train.checkpointing.checkpoints import complete_checkpoints
 from train.evaluation.record import hash_weights
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
 from train.settings.arguments import DataArguments
+from train.settings.recipe_file import read_recipe_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class OpenedModel:
         name: as it was asked for.
         folder: where it lies; `None` for one from the Hub.
         trained_on: `None` for a model without a recipe of this project.
-        weights_sha256: see `hash_weights`.
+        weight_files: files of its weights that are at hand.
     """
 
     name: str
@@ -52,7 +53,12 @@ class OpenedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     trained_on: TrainedOn | None
-    weights_sha256: str | None
+    weight_files: list[Path]
+
+    @cached_property
+    def weights_sha256(self) -> str | None:
+        """Names the weights; see `hash_weights`."""
+        return hash_weights(self.weight_files)
 
     @property
     def context(self) -> int:
@@ -123,7 +129,7 @@ def open_model(name: str) -> OpenedModel:
     else:
         weights = [file for file in [_file_on_hub(name, WEIGHTS_FILE)] if file is not None]
         trained_on = _read_recipe(_file_on_hub(name, RECIPE_FILE))
-    return OpenedModel(name, folder, model, tokenizer, trained_on, hash_weights(weights))
+    return OpenedModel(name, folder, model, tokenizer, trained_on, weights)
 
 
 def _check_folder(folder: Path) -> None:
@@ -159,16 +165,21 @@ def _read_recipe(file: Path | None) -> TrainedOn | None:
     """The rows' settings in a resolved recipe; `None` where there is none, or it is no recipe of rows like ours."""
     if file is None or not file.is_file():
         return None
-    try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is damaged ({error}): copy the run again.") from error
-    return to_trained_on(settings) if isinstance(settings, dict) and "dataset" in settings else None
+    settings = read_recipe_file(str(file))
+    return to_trained_on(settings) if "dataset" in settings else None
 
 
 def to_trained_on(settings: dict) -> TrainedOn:
     """Of a recipe of pre-training or post-training; the defaults for what it does not name."""
     names = {field.name for field in fields(DataArguments)}
     data = DataArguments(**{name: value for name, value in settings.items() if name in names})
+    return TrainedOn(data, _longest_sequence(settings), settings.get("exam"), settings.get("exam_tokens"))
+
+
+def _longest_sequence(settings: dict) -> int | None:
+    """A recipe that bounds no positions (one of grpo) sends on to the run that it started from."""
     longest = settings.get("sequence_length") or settings.get("max_length")  # the latter is TRL's
-    return TrainedOn(data, longest, settings.get("exam"), settings.get("exam_tokens"))
+    start = Path(settings.get("init_from") or "") / RECIPE_FILE
+    if longest is None and start.is_file():
+        return _longest_sequence(read_recipe_file(str(start)))
+    return longest

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import termios
@@ -17,8 +18,8 @@ from transformers import AutoTokenizer, set_seed
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2ScratchForCausalLM, save_as_hf_gpt2
 from train.chat.__main__ import main
-from train.chat.history import ChatHistory, trained_context
-from train.chat.stream import DIM, NORMAL, ReasoningDimmer
+from train.chat.history import ChatHistory
+from train.chat.stream import DIM, AnswerStream
 from train.data.rows.synth import question_to_ids
 
 
@@ -156,15 +157,15 @@ def test_a_stock_gpt2_is_begun_with_its_answer(chat, folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runs/none", "--ask", "x"], "There is no folder runs/none, and no such model came from the Hub"),
-        (["EMPTY", "--ask", "x"], "holds no model (no config.json)"),
+        (["runs/none", "--ask", "x"], "runs/none: There is no such folder here, and it cannot be had from the Hub"),
+        (["EMPTY", "--ask", "x"], "holds no model: there is no config.json in it"),
         (["FOLDER", "--ask", " \n"], "the question is empty"),
         (["FOLDER", "--ask", "word " * 100], "The question has 104 tokens, and the context of 80 leaves no room"),
-        (["FOLDER", "--temperature", "-1"], "--temperature -1.0: 0 (the likeliest token) or more"),
-        (["FOLDER", "--temperature", "nan"], "--temperature nan"),
-        (["FOLDER", "--top_p", "0"], "--top_p 0.0: above 0"),
-        (["FOLDER", "--top_k", "-3"], "--top_k -3"),
-        (["FOLDER", "--max_new_tokens", "0"], "--max_new_tokens 0: 1 or more"),
+        (["FOLDER", "--temperature", "-1"], "--temperature: -1 is not in 0 to"),
+        (["FOLDER", "--temperature", "nan"], "--temperature: nan is not in"),
+        (["FOLDER", "--top_p", "0"], "--top_p: 0 is not in"),
+        (["FOLDER", "--top_k", "-3"], "--top_k: -3 is not in 0 to inf"),
+        (["FOLDER", "--max_new_tokens", "0"], "--max_new_tokens: 0 is not in 1 to inf"),
         (["FOLDER", "--context", "81"], "--context 81: the model has positions for 2 to 80"),
         (["FOLDER", "--topp", "1"], "unrecognized arguments: --topp 1"),
         ([], "the following arguments are required: model"),
@@ -174,7 +175,7 @@ def test_mistakes_are_told_in_one_line(chat, folder, tmp_path, words, message):
     status, out, err = chat(*(word.replace("FOLDER", str(folder)).replace("EMPTY", str(tmp_path)) for word in words))
     assert (status, out) == (2, "")
     assert message in err
-    assert err.startswith("chat.py: ")
+    assert err.startswith("chat: ")
     assert err.count("\n") == 1
 
 
@@ -219,36 +220,36 @@ def test_the_end_of_text_in_a_question_ends_nothing(folder):
     assert prompt == question_to_ids("Q: <|endoftext|>", tokenizer)
 
 
-def test_positions_that_a_run_has_not_trained_are_not_used(tmp_path):
-    config = GPT2ScratchConfig(n_positions=128)
-    assert trained_context(str(tmp_path), config) == 128
-    (tmp_path / "recipe.yaml").write_text("block_size: 64\nmax_length: 100\n")  # the first is an older name
-    assert trained_context(str(tmp_path), config) == 64
-    (tmp_path / "next").mkdir()
-    (tmp_path / "next" / "recipe.yaml").write_text(f"max_completion_length: 24\ninit_from: {tmp_path}\n")
-    assert trained_context(str(tmp_path / "next"), config) == 64
+def test_positions_that_a_run_has_not_trained_are_not_used(chat, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").write_text("dataset: sample\nblock_size: 64\n")  # an older name
+    status, _, err = chat(tmp_path / "run", "--ask", "word " * 100)
+    assert (status, "the context of 64 leaves no room" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "dimmed", "plain"),
     [
-        ("Reasoning:\nso\n\nA: this", f"{DIM}Reasoning:\nso\n{NORMAL}\nA: this"),
-        ("A: this\nB", "A: this\nB"),
-        ("Reason enough", "Reason enough"),
-        ("Reasoning:\nno end", f"{DIM}Reasoning:\nno end{NORMAL}"),
-        ("Reasoning:\nso\nA\nA:\n\nA: this", f"{DIM}Reasoning:\nso\nA\nA:\n{NORMAL}\nA: this"),
-        ("A: this\n\nQ: and?\n\nA: that", "A: this\n"),
-        ("", ""),
-        ("Reas", "Reas"),
+        ("Reasoning:\nso it is\n\nA: this", "Reasoning:\nso it is\n", "\nA: this"),
+        ("A: this\nB", "", "A: this\nB"),
+        ("Reason enough", "", "Reason enough"),
+        ("Reasoning:\nno end", "Reasoning:\nno end", ""),
+        ("Reasoning:\nso\nA\nA:\n\nA: this\x1b[2J\x07", "Reasoning:\nso\nA\nA:\n", "\nA: this[2J"),
+        ("A: this\n\nQ: and?\n\nA: that", "", "A: this\n"),
+        ("", "", ""),
+        ("Reas", "", "Reas"),
     ],
 )
-def test_dimming_does_not_depend_on_the_pieces(text, shown):
-    for size in (1, 2, 3, 7, 100):
-        dimmer = ReasoningDimmer(colours=True)
-        pieces = [text[start : start + size] for start in range(0, len(text), size)]
-        assert "".join(map(dimmer.feed, pieces)) + dimmer.end() == shown
-        plain = ReasoningDimmer(colours=False)
-        assert "".join(map(plain.feed, pieces)) + plain.end() == re.sub(r"\x1b\[\dm", "", shown)
+def test_the_reasoning_is_dimmed_and_the_next_question_not_shown(tokenizer, text, dimmed, plain):
+    for colours in (True, False):
+        shown = io.StringIO()
+        stream = AnswerStream(tokenizer, shown, colours)
+        for token in [50256, *tokenizer(text)["input_ids"]]:  # the first stands for the prompt
+            stream.put(torch.tensor([token]))
+        stream.end()
+        dims = re.findall(r"\x1b\[2m([^\x1b]*)\x1b\[0m", shown.getvalue())
+        assert re.sub(r"\x1b\[\dm", "", shown.getvalue()) == dimmed + plain + "\n"
+        assert "".join(dims) == (dimmed if colours else "")
 
 
 class Terminal:
@@ -309,7 +310,8 @@ def test_at_a_terminal(folder, repository, tmp_path):
     terminal.wait_for("Q: ")
     terminal.type("What is red?\n")
     shown = terminal.wait_for("Q: ")
-    assert "\x1b[2mReasoning:\r\nlooking around: a rose\r\n\x1b[0m\r\nA: A rose.\r\n" in shown
+    assert "\x1b[2mReasoning:" in shown
+    assert "\x1b[2m\r\n\x1b[0m\r\nA: A rose.\r\n" in shown
     terminal.type("\x04")
     assert terminal.program.wait(30) == 0
 

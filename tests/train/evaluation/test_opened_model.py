@@ -59,6 +59,12 @@ def test_what_the_recipe_says_of_reading():
     assert to_trained_on({"dataset": "sample"}).longest is None
 
 
+def test_a_recipe_without_a_length_asks_that_of_the_run_it_started_from(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("sequence_length: 64\n")
+    assert to_trained_on({"dataset": "sample", "init_from": str(tmp_path)}).longest == 64
+    assert to_trained_on({"dataset": "sample", "init_from": "you/name"}).longest is None
+
+
 def test_best_fit_is_read_without_end_of_text(run_folder):
     recipe = yaml.safe_load((run_folder / "recipe.yaml").read_text())
     (run_folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "packing": "best_fit"}))
