@@ -12,8 +12,8 @@ from train.trainer.evaluating import EvaluationTrainer
 
 
 class CollatePacked:
-    """TRL's batches, except that packed rows stay apart: TRL lays the rows of a batch behind each other in one long row,
-    whose attention mask grows with the square of the batch.
+    """TRL's batches, except that packed rows stay apart: TRL joins the rows of a batch to one long row, whose attention
+    mask grows with the square of the batch.
 
     Args:
         padding: the token that fills rows up; it has no loss, and sees only itself.
