@@ -8,11 +8,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from train.data.rows.statistics import SPLITS
-from train.data.rows.synth import Row
+from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.errors import RunRefusedError
+from train.evaluation.generation import write_texts
 from train.post_training.data.conversations import UnusableRowError
 from train.post_training.data.data import PostTrainingData
-from train.post_training.rollouts.answer_sampling import sample_answers
 from train.post_training.rollouts.preference_pairs import Pair, make_pairs, read_pairs, row_to_pair, write_pairs
 from train.post_training.rollouts.verifiable_questions import refuse_all_alike, verifiable_rows
 from train.post_training.settings.lora import build_adapter_config
@@ -121,19 +121,18 @@ def _made_pairs(
     settings = recipe.pairs
     room = min(recipe.longest_sequence_tokens, model.config.max_position_embeddings) - settings.pair_tokens
     questions = verifiable_rows(rows, split, tokenizer, room, data.statistics)
-    answers = sample_answers(
+    texts = write_texts(
         model,
-        tokenizer,
-        questions,
-        settings.pair_samples,
-        settings.pair_temperature,
-        settings.pair_tokens,
-        recipe.training.seed,
+        [question_to_ids(row_to_question(row), tokenizer) for row in questions],
+        max_new_tokens=settings.pair_tokens,
+        end_of_text=tokenizer.eos_token_id,
+        title="Sampling",
+        samples=settings.pair_samples,
+        temperature=settings.pair_temperature,
+        seed=recipe.training.seed,
     )
-    refuse_all_alike(
-        answers, questions, "Take easier or harder questions, another --init_from, or more --pair_samples."
-    )
-    pairs = list(make_pairs(questions, answers, tokenizer, settings.pairs_per_question, recipe.training.seed))
+    refuse_all_alike(texts, questions, tokenizer, "--pair_samples")
+    pairs = list(make_pairs(questions, texts, tokenizer, settings.pairs_per_question, recipe.training.seed))
     if not pairs:
         raise RunRefusedError(f"No right answer in the right form could be paired with a wrong one for {split}.")
     return pairs

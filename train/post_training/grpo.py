@@ -17,8 +17,8 @@ from trl.trainer.utils import selective_log_softmax_and_entropy
 
 from train.checkpointing import checkpoints
 from train.data.rows.synth import Row, question_to_ids, row_to_question
+from train.evaluation.generation import write_texts
 from train.post_training.data.data import PostTrainingData
-from train.post_training.rollouts.answer_sampling import sample_answers
 from train.post_training.rollouts.verifiable_answers import accuracy_reward, build_form_reward
 from train.post_training.rollouts.verifiable_questions import refuse_all_alike, verifiable_rows
 from train.post_training.settings.lora import build_adapter_config
@@ -131,9 +131,17 @@ def _check_start(
 ) -> None:
     training = recipe.training
     tried = rows[:QUESTIONS_TRIED]
-    count, tokens = training.num_generations, training.max_completion_length
-    answers = sample_answers(model, tokenizer, tried, count, training.temperature, tokens, training.seed)
-    refuse_all_alike(answers, tried, "Take easier or harder questions, another --init_from, or more --num_generations.")
+    texts = write_texts(
+        model,
+        [question_to_ids(row_to_question(row), tokenizer) for row in tried],
+        max_new_tokens=training.max_completion_length,
+        end_of_text=tokenizer.eos_token_id,
+        title="Sampling",
+        samples=training.num_generations,
+        temperature=training.temperature,
+        seed=training.seed,
+    )
+    refuse_all_alike(texts, tried, tokenizer, "--num_generations")
 
 
 def _say_how_exact(recipe: PostTrainingRecipe) -> None:

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from tests.train.post_training.finished_runs import check_equal_runs, greedy_answer, history
 from train.data.rows.synth import question_to_ids
-from train.evaluation.exam.answers import pad_left
+from train.evaluation.generation import pad_left
 from train.finetune import main as finetune
 from train.post_training.data.prepare import load_data
 from train.post_training.grpo import build_grpo_trainer

@@ -10,18 +10,18 @@ to say how one begins: it reads without that token, and the document's first tok
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
-from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.rows.synth import BLANK, Row, row_to_text
+from train.evaluation.generation import share_out
 
 
 TOKENS_AT_ONCE_ON_CPUS = 2048  # enough for matrix products at full speed
@@ -98,13 +98,7 @@ def score_documents(
     model: PreTrainedModel, documents: list[Document], reading: Reading, end_of_text: int
 ) -> list[DocumentScore]:
     """Score every document; all processes of a distributed run must call this, and all get all scores, in order."""
-    state = PartialState()
-    share = documents[state.process_index :: state.num_processes]
-    scores = gather_object(_score_share(model, share, reading, end_of_text, show=state.is_main_process))
-    # gather_object puts the processes' shares one behind the other
-    order = [n for start in range(state.num_processes) for n in range(start, len(documents), state.num_processes)]
-    by_number = dict(zip(order, scores, strict=True))
-    return [by_number[number] for number in range(len(documents))]
+    return share_out(documents, lambda share: _score_share(model, share, reading, end_of_text))
 
 
 def cut_windows(length: int, window: int) -> list[tuple[int, int, int]]:
@@ -141,7 +135,7 @@ def _windows_of(number: int, document: Document, reading: Reading, end_of_text: 
 
 @torch.inference_mode()
 def _score_share(
-    model: PreTrainedModel, documents: list[Document], reading: Reading, end_of_text: int, show: bool
+    model: PreTrainedModel, documents: Sequence[Document], reading: Reading, end_of_text: int
 ) -> list[DocumentScore]:
     was_training = model.training
     model.eval()
@@ -151,7 +145,8 @@ def _score_share(
     tokens = [[0, 0] for _ in documents]
     if windows:
         _check_head(model, windows[-1].inputs)
-    with tqdm(total=len(windows), desc="Validation loss", unit=" windows", disable=not show, leave=False) as progress:
+    hides = not PartialState().is_main_process
+    with tqdm(total=len(windows), desc="Validation loss", unit=" windows", disable=hides, leave=False) as progress:
         for batch in _batches(windows, model.device):
             for window, losses in zip(batch, _token_losses(model, batch), strict=True):
                 scored = [n for n, target in enumerate(window.targets) if target != -100]

@@ -22,9 +22,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row, question_to_ids, row_to_question
+from train.evaluation.exam.answers import ids_to_answer
 from train.post_training.data.conversations import Message, UnusableRowError, row_to_messages
 from train.post_training.data.encoding import encode_conversations
-from train.post_training.rollouts.answer_sampling import SampledAnswer
 from train.post_training.rollouts.verifiable_answers import is_right
 from train.run_files import write_whole
 
@@ -90,20 +90,25 @@ def _conversation(row: Row, name: str) -> list[Message]:
 
 def make_pairs(
     questions: list[Row],
-    answers: list[list[SampledAnswer]],
+    texts: list[list[list[int]]],
     tokenizer: PreTrainedTokenizerBase,
     pairs_per_question: int,
     seed: int,
 ) -> Iterator[Pair]:
-    """Pair right answers with wrong ones, each answer used once at most, in an order drawn from `seed`."""
+    """Pair right answers with wrong ones, each answer used once at most, in an order drawn from `seed`.
+
+    Args:
+        texts: token ids of the answers to each question.
+    """
     rng = random.Random(seed)
-    for row, samples in zip(questions, answers, strict=True):
+    for row, samples in zip(questions, texts, strict=True):
         right, wrong = [], []
-        for sample in {tuple(sample.ids): sample for sample in samples}.values():
-            if not is_right(sample.answer.final, row):
-                wrong.append(sample.ids)
-            elif sample.answer.well_formed:
-                right.append(sample.ids)
+        for ids in {tuple(ids): ids for ids in samples}.values():
+            answer = ids_to_answer(ids, tokenizer)
+            if not is_right(answer.final, row):
+                wrong.append(ids)
+            elif answer.well_formed:
+                right.append(ids)
         rng.shuffle(right)
         rng.shuffle(wrong)
         prompt = question_to_ids(row_to_question(row), tokenizer)

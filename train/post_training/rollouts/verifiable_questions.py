@@ -6,8 +6,8 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row, question_to_ids, repair, row_to_question
 from train.errors import RunRefusedError
+from train.evaluation.exam.answers import ids_to_answer
 from train.post_training.data.data import RowStatistics
-from train.post_training.rollouts.answer_sampling import SampledAnswer
 from train.post_training.rollouts.verifiable_answers import is_right, why_not_verifiable
 
 
@@ -42,15 +42,17 @@ def verifiable_rows(
     return kept
 
 
-def refuse_all_alike(answers: list[list[SampledAnswer]], questions: list[Row], remedy: str) -> None:
+def refuse_all_alike(
+    texts: list[list[list[int]]], questions: list[Row], tokenizer: PreTrainedTokenizerBase, count_name: str
+) -> None:
     """Refuse to learn from answers that are, for every question, all right or all wrong.
 
     Raises:
         RunRefusedError: with the counts and what to do.
     """
     right = [
-        [is_right(sample.answer.final, row) for sample in samples]
-        for samples, row in zip(answers, questions, strict=True)
+        [is_right(ids_to_answer(ids, tokenizer).final, row) for ids in samples]
+        for samples, row in zip(texts, questions, strict=True)
     ]
     mixed = sum(any(marks) and not all(marks) for marks in right)
     share = sum(map(sum, right)) / sum(map(len, right))
@@ -61,5 +63,6 @@ def refuse_all_alike(answers: list[list[SampledAnswer]], questions: list[Row], r
     if not mixed:
         raise RunRefusedError(
             f"{len(right[0])} answers to each of {len(right)} questions were sampled, and for none of the questions "
-            f"are some right and some wrong ({share:.1%} are right): there is nothing to tell apart. {remedy}"
+            f"are some right and some wrong ({share:.1%} are right): there is nothing to tell apart. "
+            f"Take easier or harder questions, another --init_from, or more {count_name}."
         )

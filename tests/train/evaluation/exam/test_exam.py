@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.evaluation.exam.answers import Answer, pad_left
+from train.evaluation.exam.answers import Answer
 from train.evaluation.exam.exam import ExamResult, load_exam, mark_answers, render_exam, take_exam
 
 
@@ -51,12 +50,6 @@ def test_the_table_shows_before_and_after():
     assert render_exam([]) == ""
 
 
-def test_padding_goes_to_the_left_and_is_masked():
-    input_ids, attention_mask = pad_left([[1, 2, 3], [4]], pad_token_id=9)
-    assert input_ids.tolist() == [[1, 2, 3], [9, 9, 4]]
-    assert attention_mask.tolist() == [[1, 1, 1], [0, 0, 1]]
-
-
 class Parrot(nn.Module):
     """Stands in for a model that writes the same text whatever it is asked."""
 
@@ -82,20 +75,6 @@ def test_a_question_that_does_not_fit_the_context_counts_as_wrong(tokenizer, row
     parrot = Parrot(tokenizer("A: 6<|endoftext|>")["input_ids"], context=64)
     (result,) = take_exam(parrot, tokenizer, questions, max_new_tokens=32)
     assert (result.correct, result.asked) == (1, 2)
-
-
-def test_a_batch_of_questions_is_answered_as_each_alone(tokenizer, row):
-    torch.manual_seed(0)
-    config = GPT2ScratchConfig(n_layer=2, n_head=2, n_embd=32, n_positions=64, initializer_range=0.3)
-    model = GPT2ScratchForCausalLM(config).eval()
-    prompts = [[5, 6, 7, 8, 9, 10], [11, 12]]
-    input_ids, attention_mask = pad_left(prompts, tokenizer.eos_token_id)
-    settings = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": tokenizer.eos_token_id}
-    together = model.generate(input_ids, attention_mask=attention_mask, **settings)[:, input_ids.shape[1] :]
-    for prompt, written in zip(prompts, together, strict=True):
-        ids = torch.tensor([prompt])
-        alone = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prompt) :]
-        assert written.tolist()[: len(alone)] == alone.tolist()
 
 
 def test_the_sample_exam_loads_and_another_file_must_exist():

@@ -5,9 +5,7 @@ from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.rows.synth import question_to_ids
-from train.evaluation.exam.answers import Answer
 from train.post_training.data.conversations import UnusableRowError
-from train.post_training.rollouts.answer_sampling import SampledAnswer
 from train.post_training.rollouts.preference_pairs import make_pairs, read_pairs, row_to_pair, write_pairs
 
 
@@ -86,16 +84,7 @@ def test_rows_that_are_left_out(pair_of, row, reason):
 
 @pytest.fixture
 def sampled(tokenizer):
-    def sampled(*texts):
-        return [
-            SampledAnswer(
-                tokenizer(text)["input_ids"],
-                Answer(text.removesuffix("<|endoftext|>"), text.endswith("<|endoftext|>")),
-            )
-            for text in texts
-        ]
-
-    return sampled
+    return lambda *texts: [tokenizer(text)["input_ids"] for text in texts]
 
 
 def test_right_answers_are_paired_with_wrong_ones(tokenizer, sampled):

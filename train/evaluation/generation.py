@@ -1,0 +1,101 @@
+"""Texts that a model writes after prompts: in batches, shared out among the processes of a distributed run."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+
+TEXTS_PER_BATCH = 64
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def share_out(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]]) -> list[Result]:
+    """The results of `work`, one for each item, in order. Each process does a share; all processes must call this."""
+    state = PartialState()
+    results = gather_object(work(items[state.process_index :: state.num_processes]))
+    # gather_object puts the processes' shares one behind the other
+    order = [number for start in range(state.num_processes) for number in range(start, len(items), state.num_processes)]
+    by_number = dict(zip(order, results, strict=True))
+    return [by_number[number] for number in range(len(items))]
+
+
+def pad_left(prompts: list[list[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts as one batch that ends where they end: `input_ids` and `attention_mask`, both (B, T).
+
+    Done here because GPT-2's tokenizer has no padding token, and giving it one would be saved with the model: trainers
+    that ignore padding would then never teach the end of a text.
+    """
+    length = max(len(prompt) for prompt in prompts)
+    input_ids = torch.tensor([[pad_token_id] * (length - len(prompt)) + prompt for prompt in prompts])
+    attention_mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return input_ids, attention_mask
+
+
+def write_texts(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    end_of_text: int,
+    title: str,
+    samples: int = 1,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[list[list[int]]]:
+    """The token ids of `samples` texts after each prompt, in order, each with the end-of-text token where the model
+    came to it. All processes of a distributed run must call this, and all get all texts.
+
+    The model's mode and the run's random numbers stay as they are.
+
+    Args:
+        prompts: token ids; each leaves room for `max_new_tokens`.
+        title: of the progress bar.
+        temperature: of sampling; 0 takes the likeliest token.
+        seed: with the number of processes decides what is drawn.
+    """
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    options = {"max_new_tokens": max_new_tokens, **(sampling if temperature else {"do_sample": False})}
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed + PartialState().process_index)
+        texts = share_out(prompts, lambda share: _write_share(model, share, samples, end_of_text, title, options))
+    model.train(was_training)
+    return texts
+
+
+@torch.no_grad()
+def _write_share(
+    model: PreTrainedModel, prompts: Sequence[list[int]], samples: int, end_of_text: int, title: str, options: dict
+) -> list[list[list[int]]]:
+    # Neighbours of like length waste little on padding.
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    at_once = max(1, TEXTS_PER_BATCH // samples)
+    texts: list[list[list[int]]] = [[] for _ in prompts]
+    hides = not PartialState().is_main_process or not prompts
+    with tqdm(total=len(order), desc=title, unit=" questions", disable=hides, leave=False) as progress:
+        for start in range(0, len(order), at_once):
+            numbers = order[start : start + at_once]
+            batch = [prompts[number] for number in numbers for _ in range(samples)]
+            input_ids, attention_mask = pad_left(batch, end_of_text)
+            written = model.generate(
+                input_ids.to(model.device),
+                attention_mask=attention_mask.to(model.device),
+                pad_token_id=end_of_text,
+                **options,
+            )[:, input_ids.shape[1] :]
+            for place, ids in enumerate(written.tolist()):
+                texts[numbers[place // samples]].append(_up_to_end(ids, end_of_text))
+            progress.update(len(numbers))
+    return texts
+
+
+def _up_to_end(ids: list[int], end_of_text: int) -> list[int]:
+    return ids[: ids.index(end_of_text) + 1] if end_of_text in ids else ids
