@@ -37,7 +37,6 @@ from train.post_training.forgetting import load_pretraining_blocks
 from train.post_training.settings.recipe import PostTrainingRecipe, parse_recipe
 from train.post_training.start import load_start_model
 from train.post_training.trainer import PostTrainingTrainer
-from train.run_files import TENSORBOARD_FOLDER
 from train.run_report.callback import RunReport
 from train.run_report.results import draw_loss_curve, write_results
 from train.trainer.saving import CheckpointNotWrittenError
@@ -109,7 +108,7 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
 
     evaluation = trainer.evaluate_final_model()
     after = take_stock(trainer.model, tokenizer, recipe, questions, known, blocks)
-    tokens_seen = trainer.settle_tokens()
+    tokens_seen = trainer.tokens_seen()
     trainer.save_final_model()
     trainer.save_state()
     if recipe.training.should_save:
@@ -143,8 +142,6 @@ def build_trainer(
     Raises:
         RunRefusedError: the rows, or the settings, are not fit for the method.
     """
-    # Read by the Trainer's TensorBoard callback, whose own choice is a new folder for each start of a run.
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(recipe.run_folder / TENSORBOARD_FOLDER)
     if recipe.method == "sft":
         from train.post_training.sft import build_sft_trainer
 
@@ -164,7 +161,6 @@ def build_samples(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase
         recipe.run.sample_prompts or [],
         recipe.run.sample_tokens,
         recipe.run.sample_temperature,
-        str(recipe.run_folder / TENSORBOARD_FOLDER) if "tensorboard" in recipe.training.report_to else None,
     )
 
 

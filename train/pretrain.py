@@ -20,24 +20,26 @@ from contextlib import nullcontext
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.build_model import build_config
+from train.build_model import build_config, build_model
 from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
 from train.callbacks.loss_guard import NotFiniteError
+from train.callbacks.text_samples import TextSamples
 from train.checkpointing.checkpoints import put_aside_damaged, step_of
 from train.checkpointing.resume import check_data
 from train.checkpointing.run_lock import lock_run
 from train.data.files.shard_reading import BadShardError
-from train.data.training_data import load_training_data
+from train.data.training_data import TrainingData, load_training_data
 from train.dry_run import describe_plan
 from train.errors import RunRefusedError
 from train.evaluation.exam.exam import ExamResult, load_exam, render_exam, take_exam
-from train.hardware import set_up_hardware
+from train.hardware import return_freed_memory, set_up_hardware
 from train.run_files import BEFORE_FILE, write_whole
 from train.run_report.callback import build_report
 from train.run_report.results import draw_loss_curve, write_results
 from train.settings.recipe import Recipe, RecipeParser
+from train.trainer.pretraining import PretrainingTrainer
 from train.trainer.saving import CheckpointNotWrittenError
-from train.trainer.trainer import PretrainingTrainer, build_trainer
+from train.trainer.streaming import StreamingTrainer
 
 
 logger = logging.getLogger("train.pretrain")
@@ -100,7 +102,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         return 128 + stop.signal_number
 
     statistics = data.statistics
-    if recipe.data.streaming:
+    if isinstance(trainer, StreamingTrainer):
         statistics = trainer.stream_statistics
         logger.info("The rows that were streamed:\n%s", statistics.render())
     evaluation = trainer.evaluate_final_model()
@@ -126,6 +128,30 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     logger.info("Model, results and curve: %s", recipe.run_folder)
     trainer.accelerator.end_training()
     return 0
+
+
+def build_trainer(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, data: TrainingData, stop: GracefulStop
+) -> PretrainingTrainer:
+    """The Trainer for a recipe."""
+    samples = TextSamples(
+        tokenizer, recipe.run.sample_prompts or [], recipe.run.sample_tokens, recipe.run.sample_temperature
+    )
+    model = build_model(recipe, tokenizer)
+    return_freed_memory(model)
+    kind = StreamingTrainer if recipe.data.streaming else PretrainingTrainer
+    return kind(
+        model=model,
+        args=recipe.training,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        data_collator=data.collate,
+        processing_class=tokenizer,
+        callbacks=[stop, samples],
+        sequence_tokens=recipe.sequence_tokens,
+        data_name=data.name,
+        **recipe.trainer_values(),
+    )
 
 
 def ask_before_training(

@@ -167,7 +167,7 @@ def test_the_best_model_is_what_stays(words, shared):
 
 
 def test_weight_decay_falls_on_matrices_only(words, shared, monkeypatch):
-    from train.trainer.trainer import PretrainingTrainer
+    from train.trainer.pretraining import PretrainingTrainer
 
     groups = []
 

@@ -41,7 +41,7 @@ from train.data.sequences.prepare import prepare_data
 from train.hardware import available_cores, return_freed_memory, set_up_hardware
 from train.settings.arguments import DataArguments
 from train.settings.recipe import RecipeParser
-from train.trainer.trainer import PretrainingTrainer
+from train.trainer.pretraining import PretrainingTrainer
 
 
 ANSWER = "benchmark answer: "
@@ -131,8 +131,9 @@ def build_ours(case: Case, blocks: Dataset, folder: str) -> Trainer:
         train_dataset=blocks,
         eval_dataset=blocks.select(range(case.batch * recipe.training.world_size)),
         data_collator=collate_sequences,
-        recipe=recipe,
+        sequence_tokens=case.length,
         data_name="benchmark",
+        **recipe.trainer_values(),
     )
 
 

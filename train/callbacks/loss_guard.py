@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ class NotFiniteError(ArithmeticError):
     """The loss or its gradient has become NaN or infinite."""
 
 
-class LossGuard:
+class LossGuard(TrainerCallback):
     """Judges each optimizer step before it is taken, on the CPU; on an accelerator one step later, so that the host
     never waits for the device, unless spikes are to be skipped.
 
@@ -34,10 +35,36 @@ class LossGuard:
         self.skip_spikes = skip_spikes
         self.describe_step = describe_step
         self.recent_losses: deque[float] = deque(maxlen=WINDOW_STEPS)
+        self._noted: tuple[Tensor, Tensor] | None = None
         self._pending: tuple[int, Tensor, torch.Event | None] | None = None
 
-    def observe(self, step: int, loss: Tensor, gradient_norm: Tensor) -> bool:
-        """Take note of a step that is about to be taken; returns whether it shall be.
+    def note(self, loss: Tensor, gradient_norm: Tensor) -> None:
+        """Receive the figures of the step that comes next, from the Trainer."""
+        self._noted = loss, gradient_norm
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs
+    ) -> None:
+        assert self._noted is not None
+        if not self.allows(state.global_step + 1, *self._noted):
+            for parameter in model.parameters():
+                parameter.grad = None  # the optimizer passes over it: weight, momentum and decay stay
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if control.should_save:  # nothing is saved before its step is judged
+            self.settle()
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self.settle()
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self.settle()  # with --save_strategy best, it decides about saving
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        self.settle()
+
+    def allows(self, step: int, loss: Tensor, gradient_norm: Tensor) -> bool:
+        """Whether a step that is about to be taken shall be.
 
         Args:
             step: its number, from 1.

@@ -1,8 +1,5 @@
 """The text samples of a run as one table over its steps, in the trackers that `--report_to` names."""
 
-from torch.utils.tensorboard import SummaryWriter
-
-
 COLUMNS = ("step", "question", "text")
 
 
@@ -29,22 +26,3 @@ def send_to_trackers(trackers: list[str], samples: list[dict], step: int) -> Non
 
         # The form of mlflow.log_table, which would add to the rows that are there already.
         mlflow.log_dict({"columns": list(COLUMNS), "data": rows}, "samples.json")
-
-
-def send_to_tensorboard(writer: SummaryWriter, samples: list[dict], step: int) -> None:
-    """The table in TensorBoard's text view: a row for each step, a column for each question."""
-    texts: dict[int, dict[str, str]] = {}
-    for sample in samples:
-        texts.setdefault(sample["step"], {})[sample["question"]] = sample["text"]
-    questions = list(dict.fromkeys(sample["question"] for sample in samples))
-    lines = [["step", *questions], ["---"] * (len(questions) + 1)]
-    lines += [
-        [f"{at:,}", *(by_question.get(question, "") for question in questions)] for at, by_question in texts.items()
-    ]
-    table = "\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines)
-    writer.add_text("samples", table, step)
-
-
-def _escape(text: str) -> str:
-    """Text for a cell of a Markdown table, with its line ends."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 from transformers import (
     PreTrainedModel,
@@ -15,7 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from train.callbacks.sample_tables import send_to_tensorboard, send_to_trackers
+from train.callbacks.sample_tables import send_to_trackers
 from train.data.rows.synth import question_to_ids
 from train.run_files import SAMPLES_FILE, read_samples, write_whole
 
@@ -32,7 +31,6 @@ class TextSamples(TrainerCallback):
         questions: asked in the form that the model is trained on.
         max_new_tokens: length of a text, at most.
         temperature: of sampling; 0 takes the likeliest token.
-        tensorboard_folder: where TensorBoard reads this run; `None` where it is off.
     """
 
     def __init__(
@@ -41,14 +39,11 @@ class TextSamples(TrainerCallback):
         questions: list[str],
         max_new_tokens: int,
         temperature: float,
-        tensorboard_folder: str | None = None,
     ):
         self.tokenizer = tokenizer
         self.questions = questions
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
-        self.tensorboard_folder = tensorboard_folder
-        self._tensorboard: SummaryWriter | None = None
         self._in_training = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
@@ -71,8 +66,6 @@ class TextSamples(TrainerCallback):
         texts = [self._write(model, question, seed=args.seed) for question in self.questions]
         if not state.is_world_process_zero:
             return
-        if self.tensorboard_folder is not None and self._tensorboard is None:
-            self._tensorboard = SummaryWriter(self.tensorboard_folder)
         samples_file = Path(args.output_dir) / SAMPLES_FILE
         with open(samples_file, "a", encoding="utf-8") as file:
             for question, text in zip(self.questions, texts, strict=True):
@@ -81,16 +74,11 @@ class TextSamples(TrainerCallback):
                 tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
 
         samples = read_samples(samples_file.parent)
-        if self._tensorboard is not None and samples:
-            send_to_tensorboard(self._tensorboard, samples, state.global_step)
         if self._in_training and samples:  # the Trainer's callbacks close their trackers' runs after it
             send_to_trackers(args.report_to, samples, state.global_step)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         self._in_training = False
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-            self._tensorboard = None
 
     @torch.no_grad()
     def _write(self, model: PreTrainedModel, question: str, seed: int) -> str:

@@ -59,7 +59,7 @@ def build_dpo_trainer(
         processing_class=tokenizer,
         peft_config=adapters,
         callbacks=callbacks,
-        recipe=recipe,
+        **recipe.trainer_values(),
         data_name=data.name,
     )
 

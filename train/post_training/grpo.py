@@ -50,9 +50,8 @@ class ReinforcementTrainer(PostTrainingTrainer, GRPOTrainer):
     def count_tokens(self, batch) -> int:
         return 0  # TRL counts prompts and answers itself, when it has them
 
-    def describe_step(self, step: int) -> str:
-        rows = sorted(set(self.rows_of_step(step)))
-        return f"questions {', '.join(map(str, rows))}; learning rate {self._get_learning_rate():.3g}"
+    def describe_rows(self, step: int) -> str:
+        return f"questions {', '.join(map(str, sorted(set(self.rows_of_step(step)))))}"
 
     def _tokenize_prompts(self, prompts: list[str]):
         return [question_to_ids(prompt, self.processing_class) for prompt in prompts], None, {}
@@ -121,7 +120,7 @@ def build_grpo_trainer(
         processing_class=tokenizer,
         peft_config=build_adapter_config(recipe.lora),
         callbacks=callbacks,
-        recipe=recipe,
+        **recipe.trainer_values(),
         data_name=data.name,
     )
 

@@ -79,6 +79,6 @@ def build_sft_trainer(
         processing_class=tokenizer,
         peft_config=build_adapter_config(recipe.lora),
         callbacks=callbacks,
-        recipe=recipe,
+        **recipe.trainer_values(),
         data_name=data.name,
     )

@@ -50,31 +50,20 @@ class PostTrainingTrainer(RunTrainer):
             self._uncounted += self.count_tokens(batch)
         return batches, items
 
-    def settle_tokens(self) -> int:
+    def tokens_seen(self) -> int:
         """The tokens seen by all processes up to now; called by all of them."""
         self.state.num_input_tokens_seen += int(self.accelerator.reduce(self._uncounted.clone(), reduction="sum"))
         self._uncounted.zero_()
         return self.state.num_input_tokens_seen
 
-    def describe_progress(self) -> dict[str, float]:
-        logged = [entry for entry in self.state.log_history if "tokens_seen" in entry]
-        step_before, seen_before = (logged[-1]["step"], logged[-1]["tokens_seen"]) if logged else (0, 0)
-        seen = self.settle_tokens()
-        self.throughput.tokens_per_step = (seen - seen_before) / max(self.state.global_step - step_before, 1)
-        figures = {**super().describe_progress(), "tokens_seen": seen}
-        # Its arithmetic is that of training all weights on all tokens; here the head leaves out the questions' tokens,
-        # and LoRA most gradients.
-        figures.pop("mfu", None)
-        return figures
-
     def _save_checkpoint(self, model, trial) -> None:
-        self.settle_tokens()
+        self.tokens_seen()
         super()._save_checkpoint(model, trial)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         self.processing_class.pad_token = None
         self.whole_model.config.pad_token_id = self.whole_model.generation_config.pad_token_id = None
-        super()._save(output_dir, state_dict)
+        super().save_model(output_dir, _internal_call)
         if is_peft_model(self.model) and self.args.should_save:  # PEFT's card, which names a local path
             Path(output_dir or self.args.output_dir, "README.md").unlink(missing_ok=True)
         self.processing_class.pad_token = self.processing_class.eos_token
@@ -91,8 +80,8 @@ class PostTrainingTrainer(RunTrainer):
     def _save_adapter(self) -> None:
         """Write the adapter into a folder of its own: beside the merged model, libraries would add it once more."""
         unfinished, place = self.run_folder / UNFINISHED_FOLDER, self.run_folder / ADAPTER_FOLDER
-        with self._all_or_nothing(place):
-            self._save(str(unfinished))
+        with self.removing_unfinished(place):
+            self.save_model(str(unfinished))
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 place.mkdir(exist_ok=True)

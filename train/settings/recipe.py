@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -86,6 +86,15 @@ class RunRecipe:
     @property
     def tokens_per_step(self) -> int:
         return self.sequences_per_step * self.sequence_tokens
+
+    def trainer_values(self) -> dict[str, Any]:
+        """The values that a `RunTrainer` takes beside those of transformers' Trainer."""
+        return {
+            "recipe_text": self.to_yaml(),
+            "optimizer_settings": self.optimizer,
+            "spike_score": self.run.loss_spike_score,
+            "skip_spikes": self.run.skip_loss_spikes,
+        }
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True)

@@ -2,30 +2,54 @@
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from train.callbacks.graceful_stop import shield_workers
 from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences.streamed_sequences import Place, StreamedSequences
 from train.run_files import STREAM_FILE
-from train.trainer.saving import SavingTrainer
+from train.trainer.pretraining import PretrainingTrainer
 
 
-NOTES = "stream_notes"  # a batch's stream, the place after it, and what was read for it
+NOTES = "stream_notes"  # a batch's stream, the place after it, and the statistics of the rows read for it
+
+
+class NumberedStream(Dataset):
+    """A stream as a dataset of numbered sequences. Each request gets the next sequences of the stream, whatever their
+    numbers: at a resume the Trainer passes over the numbers that are used, and the stream is at its place already.
+
+    Args:
+        sequences: how many a run takes of this process's streams, from its first step to its last.
+    """
+
+    def __init__(self, stream: StreamedSequences, sequences: int):
+        self.stream = stream
+        self.sequences = sequences
+        self._reading: Iterator[dict] | None = None  # in each dataloader worker its own
+
+    def __len__(self) -> int:
+        return self.sequences
+
+    def __getitems__(self, numbers: list[int]) -> list[dict]:
+        if self._reading is None:
+            self._reading = iter(self.stream)
+        return list(islice(self._reading, len(numbers)))
 
 
 class CollateStream:
-    """A batch of streamed blocks, with its notes.
+    """A batch of streamed sequences, with its notes.
 
     Args:
-        collate: makes the model's batch of the blocks.
+        collate: makes the model's batch of the sequences.
     """
 
-    def __init__(self, collate):
+    def __init__(self, collate: Callable[[list[dict]], dict]):
         self.collate = collate
 
     def __call__(self, examples: list[dict]) -> dict:
@@ -33,69 +57,57 @@ class CollateStream:
         return {**self.collate(examples), NOTES: (examples[-1]["stream"], examples[-1]["place"], statistics_parts)}
 
 
-class StreamingTrainer(SavingTrainer):
-    """Identical to `transformers.Trainer`, except that `StreamedSequences` are read as they are, each process its own
-    streams, and resumed at their places: the Trainer would read all rows again that were used.
+class StreamingTrainer(PretrainingTrainer):
+    """Identical to its parent, except that it trains on `StreamedSequences`: each process reads its own streams, a
+    checkpoint has their places, and a resumed run goes on there without reading again the rows that were used.
 
     Attributes:
-        stream_statistics: what became of the rows read, over all processes and starts, as of the last checkpoint.
+        stream_statistics: of the rows read, over all processes and starts, as of the last checkpoint.
     """
+
+    train_dataset: StreamedSequences
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.stream_statistics = DatasetStatistics()
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, Place] = dict(self.train_dataset.places)
         self._counted = DatasetStatistics()  # by this process since the last checkpoint
 
-    @property
-    def is_streaming(self) -> bool:
-        return isinstance(self.train_dataset, StreamedSequences)
-
-    def train(self, resume_from_checkpoint=None, **kwargs):
-        if self.is_streaming:
-            self._places = dict(self.train_dataset.places)
-            if resume_from_checkpoint is not None:
-                self.stream_statistics = read_stream_statistics(Path(resume_from_checkpoint))
-        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        if self.is_streaming:
-            self._add_up()
+    def train(self, resume_from_checkpoint: Path | None = None, **kwargs):
+        if resume_from_checkpoint is not None:
+            state = json.loads((resume_from_checkpoint / STREAM_FILE).read_text(encoding="utf-8"))
+            self.stream_statistics = DatasetStatistics.from_dict(state["statistics"])
+        output = super().train(resume_from_checkpoint, **kwargs)
+        self._add_up()
         return output
 
     def get_train_dataloader(self) -> DataLoader:
-        if not self.is_streaming:
-            return super().get_train_dataloader()
-        # Not prepared by accelerate, which would share out or broadcast the batches: each process has its own streams.
-        return DataLoader(
-            self.train_dataset,
-            batch_size=self._train_batch_size,
+        args = self.args
+        sequences = args.max_steps * args.gradient_accumulation_steps * args.train_batch_size
+        # Not prepared by accelerate, which would share out the batches: each process has its own streams.
+        dataloader = DataLoader(
+            NumberedStream(self.train_dataset, sequences),
+            batch_size=args.train_batch_size,
             collate_fn=CollateStream(self.data_collator),
-            num_workers=self.args.dataloader_num_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-            pin_memory=self.args.dataloader_pin_memory,
+            num_workers=args.dataloader_num_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            pin_memory=args.dataloader_pin_memory,
             generator=torch.Generator(),  # of its own: a start draws a number, which must not change dropout's
         )
+        shield_workers(dataloader)
+        return dataloader
 
-    def get_batch_samples(self, *args, **kwargs):
-        batches, items = super().get_batch_samples(*args, **kwargs)
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
-            if NOTES in batch:
-                stream, self._places[stream], statistics_parts = batch.pop(NOTES)
-                self._counted.blocks["train"] += len(batch["input_ids"])
-                for statistics in statistics_parts:
-                    self._counted.add(statistics)
+            stream, self._places[stream], statistics_parts = batch.pop(NOTES)
+            self._counted.blocks["train"] += len(batch["input_ids"])
+            for statistics in statistics_parts:
+                self._counted.add(statistics)
         return batches, items
-
-    def _run_epoch(self, *args, **kwargs) -> None:
-        if not self.is_streaming:
-            return super()._run_epoch(*args, **kwargs)
-        # All of a resumed step's counting is wanted, and none of its reading: the stream begins at the right place.
-        with patch("transformers.trainer.skip_first_batches", lambda dataloader, batches: dataloader):
-            return super()._run_epoch(*args, **kwargs)
 
     def save_more(self, unfinished: Path) -> None:
         super().save_more(unfinished)
-        if not self.is_streaming:
-            return
         places = self._add_up()
         if self.args.should_save:
             state = {
@@ -114,10 +126,10 @@ class StreamingTrainer(SavingTrainer):
         self._counted = DatasetStatistics()
         return places
 
-    def describe_streams(self) -> str:
-        """Where this process's streams are, in words."""
+    def describe_rows(self, step: int) -> str:
+        """The places of this process's streams, in words."""
         return "; ".join(
-            f"stream {stream}: pass {place.passes + 1}, file {place.piece + 1} in its order, block {place.block} of "
+            f"stream {stream}: pass {place.passes + 1}, file {place.piece + 1} in its order, sequence {place.block} of "
             f"window {place.windows + 1}"
             for stream, place in sorted(self._places.items())
         )
@@ -130,7 +142,3 @@ def read_places(checkpoint: Path) -> tuple[int, dict[int, Place]]:
         int(stream): Place(**{**place, "rest": tuple(place["rest"])}) for stream, place in state["places"].items()
     }
     return state["streams"], places
-
-
-def read_stream_statistics(checkpoint: Path) -> DatasetStatistics:
-    return DatasetStatistics.from_dict(json.loads((checkpoint / STREAM_FILE).read_text(encoding="utf-8"))["statistics"])

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from train.callbacks.loss_guard import WINDOW_STEPS, LossGuard, NotFiniteError
 from train.data.sequences.packing import collate_sequences
 from train.pretrain import main
-from train.trainer.trainer import PretrainingTrainer
+from train.trainer.pretraining import PretrainingTrainer
 
 
 def filled(**settings):
     guard = LossGuard(**{"spike_score": 6.0, "skip_spikes": False, "describe_step": "rows of {}".format, **settings})
     for step in range(WINDOW_STEPS):
-        assert guard.observe(step + 1, torch.tensor(3.0 + 0.1 * (step % 2)), torch.tensor(1.0))
+        assert guard.allows(step + 1, torch.tensor(3.0 + 0.1 * (step % 2)), torch.tensor(1.0))
     return guard
 
 
@@ -26,28 +26,28 @@ def filled(**settings):
 )
 def test_what_is_not_finite_ends_the_run(loss, norm):
     with pytest.raises(NotFiniteError, match=r"Step 129: .*rows of 129"):
-        filled().observe(129, torch.tensor(loss), torch.tensor(norm))
+        filled().allows(129, torch.tensor(loss), torch.tensor(norm))
 
 
 def test_a_spike_is_reported_and_taken(caplog):
     guard = filled()
-    assert guard.observe(129, torch.tensor(9.0), torch.tensor(1.0))
+    assert guard.allows(129, torch.tensor(9.0), torch.tensor(1.0))
     assert "Step 129: the loss of 9.000 is 119.0 standard deviations" in caplog.text
     assert guard.recent_losses[-1] == 9.0
 
 
 def test_a_spike_is_left_out_by_choice():
     guard = filled(skip_spikes=True)
-    assert not guard.observe(129, torch.tensor(9.0), torch.tensor(1.0))
+    assert not guard.allows(129, torch.tensor(9.0), torch.tensor(1.0))
     assert max(guard.recent_losses) < 4  # it does not make the next one look ordinary
-    assert not guard.observe(130, torch.tensor(9.0), torch.tensor(1.0))
-    assert guard.observe(131, torch.tensor(3.3), torch.tensor(1.0))
+    assert not guard.allows(130, torch.tensor(9.0), torch.tensor(1.0))
+    assert guard.allows(131, torch.tensor(3.3), torch.tensor(1.0))
 
 
 def test_no_spike_is_seen_before_the_window_is_full_or_when_switched_off():
     guard = LossGuard(6.0, True, str)
-    assert all(guard.observe(step, torch.tensor(float(step % 2 * 100)), torch.tensor(1.0)) for step in range(100))
-    assert filled(spike_score=0.0, skip_spikes=True).observe(129, torch.tensor(900.0), torch.tensor(1.0))
+    assert all(guard.allows(step, torch.tensor(float(step % 2 * 100)), torch.tensor(1.0)) for step in range(100))
+    assert filled(spike_score=0.0, skip_spikes=True).allows(129, torch.tensor(900.0), torch.tensor(1.0))
 
 
 def test_a_step_that_is_still_on_its_way_is_judged_before_anything_is_saved():
@@ -96,7 +96,7 @@ def test_a_run_stops_at_a_nan_and_names_its_rows(poison, tiny_recipe, tmp_path, 
     rows = trainer.rows_of_step(bad_step)
     expected = torch.cat(seen[bad_step])
     assert torch.equal(collate_sequences([trainer.train_dataset[row] for row in rows])["input_ids"], expected)
-    assert f"training blocks {', '.join(map(str, sorted(rows)))};" in caplog.text
+    assert f"training sequences {', '.join(map(str, sorted(rows)))};" in caplog.text
     newest = max(int(path.name[11:]) for path in (tmp_path / "run").glob("checkpoint-*"))
     assert newest == (bad_step - 1) // 2 * 2
     assert json.loads((tmp_path / "run" / f"checkpoint-{newest}" / "trainer_state.json").read_text())

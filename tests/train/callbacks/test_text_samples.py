@@ -2,7 +2,6 @@ import json
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
@@ -61,20 +60,6 @@ def test_looking_changes_neither_the_random_numbers_nor_the_mode_of_the_model(ev
 def test_a_long_answer_stops_at_the_context(evaluate, tokenizer):
     samples = TextSamples(tokenizer, ["Why?"], max_new_tokens=1000, temperature=0.7)
     assert len(evaluate(samples, step=1)) == 1
-
-
-def test_texts_reach_tensorboard_as_a_table_over_steps(evaluate, tokenizer, tmp_path):
-    samples = TextSamples(tokenizer, ["Why?", "Who?"], 4, 0.7, tensorboard_folder=str(tmp_path / "tensorboard"))
-    evaluate(samples, step=1000)
-    evaluate(samples, step=2000)
-    samples.on_train_end(None, None, None)
-    (events,) = (tmp_path / "tensorboard").glob("events.*")
-    log = EventAccumulator(str(events))
-    log.Reload()
-    (table,) = (event.tensor_proto.string_val[0].decode() for event in log.Tensors("samples/text_summary")[-1:])
-    lines = table.splitlines()
-    assert lines[0] == "| step | Why? | Who? |"
-    assert [line.split()[1] for line in lines[2:]] == ["1,000", "2,000"]
 
 
 def test_texts_reach_trackio_as_a_table_over_steps(tokenizer, tmp_path, monkeypatch, model):

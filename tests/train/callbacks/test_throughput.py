@@ -1,14 +1,14 @@
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.callbacks import throughput
-from train.callbacks.flops import flops_per_token, measured_peak_flops
+from train.callbacks.flops import measured_peak_flops
 from train.callbacks.throughput import Throughput
 
 
-CONFIG = GPT2ScratchConfig(vocab_size=500, n_layer=1, n_head=2, n_embd=16, n_positions=16)
+TOKENS_PER_STEP = 64
+FLOPS_PER_TOKEN = 1000
 
 
 @pytest.fixture
@@ -17,41 +17,81 @@ def arguments(tmp_path):
 
 
 @pytest.fixture
-def clock_time(monkeypatch):
-    """The time that the clock reads, moved by the test."""
+def time_passes(monkeypatch):
+    """A clock that moves only when a test says so."""
     now = [100.0]
-    monkeypatch.setattr("train.callbacks.step_clock.time.perf_counter", lambda: now[0])
-    monkeypatch.setattr(throughput, "measured_peak_flops", lambda *args, **kwargs: 1e9)
-    return now
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(throughput, "measured_peak_flops", lambda *args, **kwargs: 1e6)
+
+    def time_passes(seconds):
+        now[0] += seconds
+
+    return time_passes
 
 
-def test_speed_use_and_time_left_follow_from_the_steps(arguments, clock_time):
-    figures = Throughput(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
-    assert figures.describe(1, 101, []).keys() == {"tokens_seen", "memory_gib", "elapsed_seconds"}
-    clock_time[0] += 10 * 0.5
-    found = figures.describe(11, 101, [])
-    assert found["tokens_seen"] == 11 * 64
+@pytest.fixture
+def run(arguments, time_passes):
+    """`run(first, last, wait, work, pause)`: the figures at the last step of a log interval of such steps, the pause
+    between two of them."""
+    figures = Throughput(arguments, FLOPS_PER_TOKEN)
+
+    def run(first, last, wait=0.0, work=0.5, pause=0.0):
+        state = TrainerState(max_steps=101)
+        for step in range(first, last + 1):
+            with figures.waiting_for_data():
+                time_passes(wait)
+            time_passes(work)
+            state.global_step = step
+            figures.on_step_end(arguments, state, TrainerControl())
+            if step == first:
+                time_passes(pause)
+        return figures.describe(state, state.global_step * TOKENS_PER_STEP)
+
+    return run
+
+
+def test_speed_use_and_time_left_follow_from_the_steps(run):
+    assert run(1, 1).keys() == {"tokens_seen", "memory_gib", "elapsed_seconds"}
+    found = run(2, 11, pause=5)
+    assert found["tokens_seen"] == 11 * TOKENS_PER_STEP
     assert found["tokens_per_second"] == 128
-    assert found["mfu"] == pytest.approx(128 * flops_per_token(CONFIG, 16) / 1e9, abs=1e-4)
-    assert found["eta_seconds"] == 90 * 0.5
+    assert found["mfu"] == pytest.approx(128 * FLOPS_PER_TOKEN / 1e6)
     assert found["data_wait"] == 0
-    with figures.clock.paused():
-        clock_time[0] += 5
-    clock_time[0] += 10 * 0.5
-    found = figures.describe(21, 101, [])
-    assert found["tokens_per_second"] == 128
-    assert found["eta_seconds"] == 80 * 0.75, "evaluating and saving take their part of what is left"
+    assert found["eta_seconds"] == 90, "evaluating and saving take their part of what is left"
 
 
-def test_the_time_of_earlier_starts_is_counted(arguments, clock_time):
-    figures = Throughput(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
-    figures.begin()
+def test_waiting_is_a_share_of_the_steps_and_pauses_are_none(run):
+    run(1, 1)
+    found = run(2, 5, wait=0.5, work=1.5, pause=60)
+    assert (found["tokens_per_second"], found["data_wait"]) == (32, 0.25)
+    found = run(6, 7, work=0.5)
+    assert (found["tokens_per_second"], found["data_wait"]) == (128, 0.0), "each log line starts anew"
+
+
+def test_waiting_for_the_device_when_logging_belongs_to_the_step(arguments, time_passes):
+    figures = Throughput(arguments, None)
+    for step in (1, 2):
+        state = TrainerState(global_step=step, max_steps=10)
+        figures.on_step_end(arguments, state, TrainerControl())
+        time_passes(2.0)  # the loss comes from the device
+        found = figures.describe(state, step * TOKENS_PER_STEP)
+    assert found["tokens_per_second"] == 32
+    assert "mfu" not in found
+
+
+def test_no_step_in_between_gives_no_figures(run, arguments):
+    run(1, 7)
+    assert "tokens_per_second" not in run(8, 7)
+
+
+def test_the_time_of_earlier_starts_is_counted(arguments, time_passes):
+    figures = Throughput(arguments, None)
     history = [{"step": 5, "elapsed_seconds": 40.0}, {"step": 5, "eval_loss": 2.0}]
-    clock_time[0] += 3
-    assert figures.describe(6, 10, history)["elapsed_seconds"] == 43
-    clock_time[0] += 3
-    history.append({"step": 6, "elapsed_seconds": 43.0})
-    assert figures.describe(7, 10, history)["elapsed_seconds"] == 46
+    state = TrainerState(global_step=5, max_steps=10, log_history=history)
+    figures.on_train_begin(arguments, state, TrainerControl())
+    for seconds in (43, 46):
+        time_passes(3)
+        assert figures.describe(state, 0)["elapsed_seconds"] == seconds
 
 
 def test_measuring_the_peak_draws_no_random_numbers_of_the_run():
@@ -61,7 +101,6 @@ def test_measuring_the_peak_draws_no_random_numbers_of_the_run():
 
 
 def test_memory_is_the_peak_of_this_process(arguments):
-    figures = Throughput(GPT2ScratchForCausalLM(CONFIG), arguments, sequence_tokens=16, tokens_per_step=64)
     held = torch.ones(2**28 // 4 * 3)
-    assert 0.75 <= figures.describe(1, 10, [])["memory_gib"] < 64
+    assert 0.75 <= Throughput(arguments, None).describe(TrainerState(), 0)["memory_gib"] < 64
     assert held.nbytes == 0.75 * 2**30

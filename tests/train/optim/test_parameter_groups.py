@@ -10,7 +10,7 @@ from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.optim.muon import Muon
 from train.optim.parameter_groups import MuonWithAdamW
 from train.settings.recipe import RecipeParser
-from train.trainer.trainer import PretrainingTrainer
+from train.trainer.pretraining import PretrainingTrainer
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ def build(tiny_recipe):
         torch.manual_seed(0)
         config = GPT2ScratchConfig(vocab_size=50, n_layer=2, n_head=2, n_embd=8, n_positions=16, attn_pdrop=0.0)
         model = GPT2ScratchForCausalLM(config)
-        trainer = PretrainingTrainer(model=model, args=recipe.training, recipe=recipe, data_name="test")
+        trainer = PretrainingTrainer(
+            model=model, args=recipe.training, data_name="test", sequence_tokens=16, **recipe.trainer_values()
+        )
         trainer.create_optimizer_and_scheduler(num_training_steps=10)
         return trainer
 

@@ -12,8 +12,8 @@ from modeling_gpt2scratch.chunked_head import ALIGNED_COLUMNS, CHUNK_ROWS
 from train.callbacks import throughput
 from train.data.sequences.packing import collate_sequences
 from train.settings.recipe import RecipeParser
+from train.trainer.pretraining import PretrainingTrainer
 from train.trainer.saving import CheckpointNotWrittenError
-from train.trainer.trainer import PretrainingTrainer
 
 
 VOCABULARY, BLOCK = 5000, 64
@@ -50,8 +50,9 @@ def build(tiny_recipe, tmp_path):
             train_dataset=blocks,
             eval_dataset=blocks,
             data_collator=collator,
-            recipe=recipe,
+            sequence_tokens=BLOCK,
             data_name="test",
+            **recipe.trainer_values(),
         )
 
     return build

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.data.sequences.packing import collate_sequences
 from train.settings.recipe import RecipeParser
-from train.trainer.trainer import PretrainingTrainer
+from train.trainer.pretraining import PretrainingTrainer
 
 
 class Gradients(TrainerCallback):
@@ -54,8 +54,9 @@ trainer = PretrainingTrainer(
     eval_dataset=blocks,  # 13 rows: the last round of two processes is filled up
     data_collator=collate_unequal,
     callbacks=[gradients],
-    recipe=recipe,
+    sequence_tokens=16,
     data_name="test",
+    **recipe.trainer_values(),
 )
 trainer.train()
 validation = trainer.evaluate()["eval_loss"]  # not before: stock then leaves out what shares gradients among processes
