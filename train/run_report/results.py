@@ -42,32 +42,10 @@ def git_commit() -> str | None:
 
 
 def describe_hardware() -> dict:
-    """What was trained on: the kind and number of its devices, and the power that each may draw, where that is known.
-
-    `watts_per_device` is a GPU's power limit, as its driver says; of processors only Linux with RAPL tells.
-    """
+    """The kind and number of the devices that a run trains on."""
     if torch.cuda.is_available():
-        devices = int(os.environ.get("WORLD_SIZE", "1"))
-        return {"device": torch.cuda.get_device_name(), "devices": devices, "watts_per_device": _gpu_watts()}
-    device = f"CPU ({platform.machine()}), {available_cores()} cores"
-    return {"device": device, "devices": 1, "watts_per_device": _cpu_watts()}
-
-
-def _gpu_watts() -> float | None:
-    command = ["nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader,nounits", "--id=0"]
-    try:
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    except (OSError, subprocess.CalledProcessError, ValueError):
-        return None
-
-
-def _cpu_watts() -> float | None:
-    """The sustained power limit of all processor packages together."""
-    limits = list(Path("/sys/class/powercap").glob("intel-rapl:[0-9]/constraint_0_power_limit_uw"))
-    try:
-        return sum(int(limit.read_text()) for limit in limits) / 1e6 or None
-    except (OSError, ValueError):
-        return None
+        return {"device": torch.cuda.get_device_name(), "devices": int(os.environ.get("WORLD_SIZE", "1"))}
+    return {"device": f"CPU ({platform.machine()}), {available_cores()} cores", "devices": 1}
 
 
 def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
