@@ -6,6 +6,7 @@ from typing import Any
 
 from train.data.rows.synth import Row
 from train.evaluation.comparison import OVERALL, PairedTest, adjust_for_groups, compare_marks, compare_sums
+from train.evaluation.exam.exam import name_exercises
 from train.evaluation.exam.exam_record import take_whole_exam
 from train.evaluation.exam.questions import Questions
 from train.evaluation.losses.document_scores import DocumentScore, Reading, score_documents, to_documents
@@ -87,7 +88,7 @@ def _tests(this: Findings, other: Findings, plan: Plan) -> list[PairedTest]:
     if plan.validation is not None:
         tests += _loss_tests(this, other, plan.validation.rows)
     if plan.questions is not None:
-        exercises = _exercises(plan.questions)
+        exercises = name_exercises(plan.questions.rows, plan.questions.known)
         for group, numbers in _overall_and_groups({"exercise": exercises}, len(exercises)).items():
             marks = ([right[n] for n in numbers] for right in (this.right, other.right))
             tests.append(compare_marks("exact_match", group, *marks))
@@ -114,14 +115,6 @@ def _loss_tests(this: Findings, other: Findings, rows: list[Row]) -> list[Paired
         answer_tokens = [float(score.answer_tokens) for score in this.scores]
         tests.insert(1, compare_sums("answer_loss", OVERALL, answers[0], answers[1], answer_tokens))
     return tests
-
-
-def _exercises(questions: Questions) -> list[str]:
-    """As the exam's marks name them."""
-    names = [row["exercise"] for row in questions.rows]
-    if questions.known is None:
-        return names
-    return [f"{name}, {'known' if known else 'new'}" for name, known in zip(names, questions.known, strict=True)]
 
 
 def _overall_and_groups(names: dict[str, list[str]], count: int) -> dict[str, list[int]]:

@@ -1,11 +1,12 @@
 """Texts that a model writes after prompts: in batches, shared out among the processes of a distributed run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -16,26 +17,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def share_out(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]]) -> list[Result]:
+def share_out(items: list[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
     """The results of `work`, one for each item, in order. Each process does a share; all processes must call this."""
-    state = PartialState()
-    results = gather_object(work(items[state.process_index :: state.num_processes]))
-    # gather_object puts the processes' shares one behind the other
-    order = [number for start in range(state.num_processes) for number in range(start, len(items), state.num_processes)]
-    by_number = dict(zip(order, results, strict=True))
-    return [by_number[number] for number in range(len(items))]
+    with PartialState().split_between_processes(items) as share:
+        return gather_object(work(share))
 
 
 def pad_left(prompts: list[list[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Prompts as one batch that ends where they end: `input_ids` and `attention_mask`, both (B, T).
 
-    Done here because GPT-2's tokenizer has no padding token, and giving it one would be saved with the model: trainers
-    that ignore padding would then never teach the end of a text.
+    GPT-2's tokenizer cannot do this: it has no padding token, and one that it is given would be saved with the model;
+    trainers that ignore padding would then never teach the end of a text.
     """
-    length = max(len(prompt) for prompt in prompts)
-    input_ids = torch.tensor([[pad_token_id] * (length - len(prompt)) + prompt for prompt in prompts])
-    attention_mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return input_ids, attention_mask
+    ids = [torch.tensor(prompt) for prompt in prompts]
+    input_ids = pad_sequence(ids, batch_first=True, padding_value=pad_token_id, padding_side="left")
+    ones = [torch.ones_like(prompt) for prompt in ids]
+    return input_ids, pad_sequence(ones, batch_first=True, padding_side="left")
 
 
 def write_texts(
@@ -73,7 +70,7 @@ def write_texts(
 
 @torch.no_grad()
 def _write_share(
-    model: PreTrainedModel, prompts: Sequence[list[int]], samples: int, end_of_text: int, title: str, options: dict
+    model: PreTrainedModel, prompts: list[list[int]], samples: int, end_of_text: int, title: str, options: dict
 ) -> list[list[list[int]]]:
     # Neighbours of like length waste little on padding.
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))

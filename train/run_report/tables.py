@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
+from train.data.rows.synth import split_answer
 from train.evaluation.result_rows import Table, describe_evaluation, exam_table
 from train.run_report.environment import HIDDEN, is_secret, shorten_path
 from train.run_report.figures import NOT_RECORDED
@@ -58,15 +59,9 @@ def samples_grid(run: RunFiles) -> tuple[list[str], list[tuple[int, list[Sample 
     steps = sorted({step for step, _ in texts}, reverse=True)
 
     def find(step: int, question: str) -> Sample | None:
-        return split_answer(texts[step, question]) if (step, question) in texts else None
+        return Sample(*split_answer(texts[step, question])) if (step, question) in texts else None
 
     return questions, [(step, [find(step, question) for question in questions]) for step in steps]
-
-
-def split_answer(text: str) -> Sample:
-    """The answer is what follows the last `A: ` at a line's beginning, as in the exam."""
-    before, mark, answer = f"\n{text}".rpartition("\nA: ")
-    return Sample(f"{before}{mark}".removeprefix("\n"), answer) if mark else Sample(text, "")
 
 
 def recipe_settings(run: RunFiles) -> dict[str, list[Setting]]:

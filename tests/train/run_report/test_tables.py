@@ -9,7 +9,6 @@ from train.run_report.tables import (
     recipe_settings,
     samples_grid,
     show_setting,
-    split_answer,
 )
 from train.settings.recipe import RecipeParser
 
@@ -45,21 +44,6 @@ def test_samples_stand_by_step_and_question(run_files):
         (10, [Sample("A: ", "10 Who?"), None]),
         (5, [Sample("A: ", "5 Who?"), Sample("A: ", "5 Why?")]),
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "before", "answer"),
-    [
-        ("Reasoning:\nCounting.\n\nA: 4", "Reasoning:\nCounting.\n\nA: ", "4"),
-        ("A: one\nA: two\n", "A: one\nA: ", "two\n"),
-        ("  no answer  A: here", "  no answer  A: here", ""),
-        ("", "", ""),
-    ],
-)
-def test_the_answer_is_set_apart_and_no_character_lost(text, before, answer):
-    found = split_answer(text)
-    assert (found.before, found.answer) == (before, answer)
-    assert found.before + found.answer == text
 
 
 def test_settings_that_differ_from_the_defaults_are_marked(finished_run):

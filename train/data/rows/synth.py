@@ -128,10 +128,13 @@ def question_to_ids(question: str, tokenizer: PreTrainedTokenizerBase) -> list[i
     return ids[:-1]
 
 
-def text_to_answer(text: str) -> str:
-    """The answer in a text that the model wrote: what follows its last `A: `; empty if there is none."""
-    _, mark, answer = f"\n{text}".rpartition("\nA: ")
-    return answer.strip() if mark else ""
+def split_answer(text: str) -> tuple[str, str]:
+    """A text that a model wrote, cut before its answer: behind the last `A: ` that begins a line.
+
+    Without such a mark all of the text stands before the answer, and the answer is empty.
+    """
+    before, mark, answer = f"\n{text}".rpartition("\nA: ")
+    return (f"{before}{mark}"[1:], answer) if mark else (text, "")
 
 
 def seed_article(row: Row) -> str:

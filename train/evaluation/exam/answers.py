@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.data.rows.synth import Row, question_to_ids, row_to_question, text_to_answer
+from train.data.rows.synth import Row, question_to_ids, row_to_question, split_answer
 from train.evaluation.generation import write_texts
 
 
@@ -27,14 +27,12 @@ class Answer:
     @property
     def final(self) -> str:
         """The answer itself, without the reasoning; empty where there is none."""
-        return text_to_answer(self.text)
+        return split_answer(self.text)[1].strip()
 
     @property
     def reasoning(self) -> str:
-        """What stands under the heading "Reasoning:", empty where there is none."""
-        before, mark, _ = f"\n{self.text}".rpartition("\nA: ")
-        _, heading, reasoning = (before if mark else self.text).partition("Reasoning:\n")
-        return reasoning.strip() if heading else ""
+        """The text under the heading "Reasoning:", empty where there is none."""
+        return split_answer(self.text)[0].removesuffix("A: ").partition("Reasoning:\n")[2].strip()
 
     @property
     def well_formed(self) -> bool:

@@ -6,8 +6,8 @@ text that cites: on the answer, else on the reasoning, else not at all.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 from train.data.rows.synth import Row, reasoning_of
 from train.evaluation.exam.answers import Answer
@@ -18,46 +18,14 @@ from train.evaluation.intervals import share_interval
 SOURCE = re.compile(r"\bsource[_ ]?(\d+)", re.IGNORECASE)
 GIVEN = re.compile(r"<source_(\d+)>(.*?)</source_\1>", re.DOTALL)
 QUOTE = re.compile(r"<ref name=\"?source_(\d+)\"?>(.*?)</ref>", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class CitationCounts:
-    """Counts over answers to questions whose expected text cites.
-
-    Args:
-        answers: how many.
-        exact: those that cite just the sources that the expected text cites.
-        citing: those that cite any.
-        cited, existing: different sources cited in each answer, summed; those of them that were among the given ones.
-        expected, recalled: sources that the expected texts cite, summed; those of them that the answers cite.
-        quotes, true_quotes: quotations in `<ref name="source_N">` marks; those that stand in that source, word for word
-            but for the space between words.
-    """
-
-    answers: int
-    exact: int
-    citing: int
-    cited: int
-    existing: int
-    expected: int
-    recalled: int
-    quotes: int
-    true_quotes: int
-
-    def to_record(self) -> dict:
-        """The counts, and as `*_share` the shares that can be made of them, `exact` and `citing` with intervals."""
-        shares = {
-            "exact": (self.exact, self.answers),
-            "citing": (self.citing, self.answers),
-            "precision": (self.existing, self.cited),
-            "recall": (self.recalled, self.expected),
-            "true_quotes": (self.true_quotes, self.quotes),
-        }
-        record: dict = asdict(self)
-        record |= {f"{name}_share": part / whole if whole else None for name, (part, whole) in shares.items()}
-        for name in ("exact", "citing"):
-            record[f"{name}_interval"] = share_interval(*shares[name])
-        return record
+# Each share by its numerator and denominator
+SHARES = {
+    "exact": ("exact", "answers"),
+    "citing": ("citing", "answers"),
+    "precision": ("existing", "cited"),
+    "recall": ("recalled", "expected"),
+    "true_quotes": ("true_quotes", "quotes"),
+}
 
 
 def expects_citations(row: Row) -> bool:
@@ -65,25 +33,49 @@ def expects_citations(row: Row) -> bool:
     return row["exercise"] == "rag" and bool(_sources_in(_citing_parts(row)[0]))
 
 
-def count_citations(questions: Sequence[Row], answers: Sequence[Answer]) -> CitationCounts | None:
-    """Compare what each answer cites with what its question's row cites; `None` where no row cites anything."""
-    marks = [_mark(row, answer) for row, answer in zip(questions, answers, strict=True) if expects_citations(row)]
-    return CitationCounts(len(marks), *(sum(column) for column in zip(*marks, strict=True))) if marks else None
+def count_citations(questions: Sequence[Row], answers: Sequence[Answer]) -> dict | None:
+    """Compare the citations of each answer with those of its question's row; `None` where no row cites anything.
+
+    Returns:
+        `citations` of evaluation.json. Counts, summed over the answers: `answers`; `exact`, those that cite just the
+        expected sources; `citing`, those that cite any; `cited`, the different sources of each answer, and `existing`,
+        those of them that were given; `expected`, the sources of the expected text, and `recalled`, those of them that
+        the answer cites; `quotes`, the quotations in `<ref name="source_N">` marks, and `true_quotes`, those that stand
+        in that source word for word, whatever the space between words. And of SHARES each `*_share`, `None` of nothing,
+        and `exact_interval` and `citing_interval`.
+    """
+    counts: Counter[str] = Counter()
+    for row, answer in zip(questions, answers, strict=True):
+        if expects_citations(row):
+            counts.update(_mark(row, answer))
+    if not counts:
+        return None
+    record: dict = dict(counts)
+    for name, (part, whole) in SHARES.items():
+        record[f"{name}_share"] = counts[part] / counts[whole] if counts[whole] else None
+    for name in ("exact", "citing"):
+        record[f"{name}_interval"] = share_interval(counts[name], counts["answers"])
+    return record
 
 
-def _mark(row: Row, answer: Answer) -> tuple[int, ...]:
-    """All counts of one answer but the first, in the order of `CitationCounts`."""
+def _mark(row: Row, answer: Answer) -> dict[str, int]:
+    """All counts of one answer."""
     expected_text, in_answer = _citing_parts(row)
     text = answer.final if in_answer else answer.reasoning
     given = {int(number): _words(source) for number, source in GIVEN.findall(row["constraints"])}
     expected, cited = _sources_in(expected_text), _sources_in(text)
-    quotes = QUOTE.findall(text)
-    true_quotes = sum(bool(_words(quote)) and _words(quote) in given.get(int(number), "") for number, quote in quotes)
-    existing, recalled = len(cited & given.keys()), len(cited & expected)
-    return (
-        *(cited == expected, bool(cited), len(cited), existing),
-        *(len(expected), recalled, len(quotes), true_quotes),
-    )
+    quotes = [(int(number), _words(quote)) for number, quote in QUOTE.findall(text)]
+    return {
+        "answers": 1,
+        "exact": int(cited == expected),
+        "citing": int(bool(cited)),
+        "cited": len(cited),
+        "existing": len(cited & given.keys()),
+        "expected": len(expected),
+        "recalled": len(cited & expected),
+        "quotes": len(quotes),
+        "true_quotes": sum(bool(quote) and quote in given.get(number, "") for number, quote in quotes),
+    }
 
 
 def _citing_parts(row: Row) -> tuple[str, bool]:

@@ -18,12 +18,11 @@ class ExamResult:
     """Marks of one exercise.
 
     Args:
-        exercise: SYNTH's name of it, followed by ", known" or ", new" where the seeds of the training rows are given: a
-            known question asks, in other words, for something that training rows said; a new one does not.
+        exercise: see `name_exercises`.
         correct: answers equal to the expected text.
         asked: questions.
-        chance: the share that the best guess would get without reading the questions.
-        well_formed: texts that were reasoning (or none), then an answer, then the end.
+        chance: the share that the best guess would get without reading the questions: always the commonest answer.
+        well_formed: texts that are reasoning (or none), then an answer, then the end.
         ended: texts that the model ended by itself.
     """
 
@@ -66,29 +65,42 @@ def take_exam(
     Args:
         questions: rows with SYNTH's columns.
         max_new_tokens: length of reasoning and answer together; a text cut off before its answer is wrong.
-        known: for each question, whether training rows came from its seed article.
+        known: see `name_exercises`.
 
     Returns:
         The marks by exercise, in alphabetical order.
     """
-    return mark_answers(questions, answer_questions(model, tokenizer, questions, max_new_tokens), known)
+    answers = answer_questions(model, tokenizer, questions, max_new_tokens)
+    return mark_answers(name_exercises(questions, known), questions, answers)
 
 
-def mark_answers(questions: list[Row], answers: list[Answer], known: list[bool] | None) -> list[ExamResult]:
-    """Count the answers, one to each question, that equal the expected text, by exercise."""
-    marked: dict[str, list[tuple[str, Answer]]] = {}
-    for number, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        exercise = question["exercise"]
-        if known is not None:
-            exercise += ", known" if known[number] else ", new"
-        marked.setdefault(exercise, []).append((question["synthetic_answer"].strip(), answer))
+def name_exercises(questions: list[Row], known: list[bool] | None) -> list[str]:
+    """Each question's exercise by SYNTH's name, followed by ", known" or ", new" where `known` is given.
+
+    A known question asks, in other words, for something that training rows said; a new one does not.
+    """
+    names = [question["exercise"] for question in questions]
+    if known is None:
+        return names
+    return [f"{name}, {'known' if one else 'new'}" for name, one in zip(names, known, strict=True)]
+
+
+def is_exact(question: Row, answer: Answer) -> bool:
+    """Whether the answer is the expected text, to the letter."""
+    return answer.final == question["synthetic_answer"].strip()
+
+
+def mark_answers(exercises: list[str], questions: list[Row], answers: list[Answer]) -> list[ExamResult]:
+    """Count right and well-formed answers, one to each question, by the given names."""
+    marked: dict[str, list[tuple[Row, Answer]]] = {}
+    for exercise, question, answer in zip(exercises, questions, answers, strict=True):
+        marked.setdefault(exercise, []).append((question, answer))
     return [
         ExamResult(
             exercise=exercise,
-            correct=sum(answer.final == expected for expected, answer in pairs),
+            correct=sum(is_exact(question, answer) for question, answer in pairs),
             asked=len(pairs),
-            # The best that can be had without reading the question: always giving the commonest answer.
-            chance=max(Counter(expected for expected, _ in pairs).values()) / len(pairs),
+            chance=max(Counter(row["synthetic_answer"].strip() for row, _ in pairs).values()) / len(pairs),
             well_formed=sum(answer.well_formed for _, answer in pairs),
             ended=sum(answer.ended for _, answer in pairs),
         )

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict
 
-from train.data.rows.synth import Row, question_to_ids, row_to_question
-from train.evaluation.exam.answers import Answer, answer_questions
+from train.data.rows.synth import question_to_ids, row_to_question
+from train.evaluation.exam.answers import answer_questions
 from train.evaluation.exam.citations import count_citations
-from train.evaluation.exam.exam import ExamResult, mark_answers
+from train.evaluation.exam.exam import ExamResult, is_exact, mark_answers, name_exercises
 from train.evaluation.exam.questions import Questions
 from train.evaluation.intervals import share_interval
 from train.evaluation.opened_model import OpenedModel
@@ -17,27 +17,22 @@ def take_whole_exam(opened: OpenedModel, questions: Questions) -> tuple[dict, li
     Returns:
         `exam` of evaluation.json, and for each question of the exam whether its answer is right.
     """
-    answers = answer_questions(opened.model, opened.tokenizer, questions.rows, questions.max_new_tokens)
-    asked, answered = list(questions.rows), list(answers)
-    if questions.citation_rows:
-        asked += questions.citation_rows
-        answered += answer_questions(opened.model, opened.tokenizer, questions.citation_rows, questions.citation_tokens)
-    citations = count_citations(asked, answered)
+    rows = questions.rows
+    answers = answer_questions(opened.model, opened.tokenizer, rows, questions.max_new_tokens)
+    citing = answer_questions(opened.model, opened.tokenizer, questions.citation_rows, questions.citation_tokens)
+    (overall,) = mark_answers(["all"] * len(rows), rows, answers)
     return {
         "questions": questions.description,
         "notes": questions.notes,
-        "asked": len(questions.rows),
+        "asked": len(rows),
         "max_new_tokens": questions.max_new_tokens,
         "too_long": count_too_long(opened, questions),
-        "overall": _to_record(_mark_all(questions.rows, answers)),
-        "by_exercise": [_to_record(marks) for marks in mark_answers(questions.rows, answers, questions.known)],
-        "citations": None if citations is None else citations.to_record(),
-    }, are_right(questions.rows, answers)
-
-
-def are_right(questions: list[Row], answers: list[Answer]) -> list[bool]:
-    """For each answer, whether it is the expected text, to the letter."""
-    return [answer.final == row["synthetic_answer"].strip() for row, answer in zip(questions, answers, strict=True)]
+        "overall": _to_record(overall),
+        "by_exercise": [
+            _to_record(marks) for marks in mark_answers(name_exercises(rows, questions.known), rows, answers)
+        ],
+        "citations": count_citations([*rows, *questions.citation_rows], [*answers, *citing]),
+    }, [is_exact(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
 
 def count_too_long(opened: OpenedModel, questions: Questions) -> int:
@@ -55,11 +50,6 @@ def count_too_long(opened: OpenedModel, questions: Questions) -> int:
             "--exam_tokens, or --no_exam."
         )
     return sum(length > room for length in lengths)
-
-
-def _mark_all(questions: list[Row], answers: list[Answer]) -> ExamResult:
-    (marks,) = mark_answers([{**row, "exercise": "all"} for row in questions], answers, known=None)
-    return marks
 
 
 def _to_record(marks: ExamResult) -> dict:

@@ -10,7 +10,7 @@ to say how one begins: it reads without that token, and the document's first tok
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -135,7 +135,7 @@ def _windows_of(number: int, document: Document, reading: Reading, end_of_text: 
 
 @torch.inference_mode()
 def _score_share(
-    model: PreTrainedModel, documents: Sequence[Document], reading: Reading, end_of_text: int
+    model: PreTrainedModel, documents: list[Document], reading: Reading, end_of_text: int
 ) -> list[DocumentScore]:
     was_training = model.training
     model.eval()

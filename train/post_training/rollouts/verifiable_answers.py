@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import datetime
 from fractions import Fraction
 
-from train.data.rows.synth import Row, text_to_answer
+from train.data.rows.synth import Row, split_answer
 from train.evaluation.exam.answers import Answer
 
 
@@ -112,7 +112,7 @@ def accuracy_reward(
 ) -> list[float]:
     """TRL's form of `is_right`: 1 for a text that ends in the expected answer, else 0."""
     return [
-        float(is_right(text_to_answer(text), {"exercise": kind, "query": question, "synthetic_answer": expected}))
+        float(is_right(split_answer(text)[1], {"exercise": kind, "query": question, "synthetic_answer": expected}))
         for text, kind, question, expected in zip(completions, exercise, query, synthetic_answer, strict=True)
     ]
 

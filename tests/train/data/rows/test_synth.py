@@ -10,8 +10,8 @@ from train.data.rows.synth import (
     repair,
     row_to_question,
     row_to_text,
+    split_answer,
     split_of,
-    text_to_answer,
 )
 
 
@@ -221,15 +221,16 @@ def test_question_ids_are_the_beginning_of_the_texts_ids(row, tokenizer, query, 
 
 
 @pytest.mark.parametrize(
-    ("written", "answer"),
+    ("before", "answer"),
     [
-        ("A: Paris", "Paris"),
-        ("Reasoning:\nFrance.\n\nA: Paris\n", "Paris"),
-        ("Reasoning:\nA: is a letter.\n\nA: Paris", "Paris"),
+        ("A: ", "Paris"),
+        ("Reasoning:\nFrance.\n\nA: ", "Paris\n"),
+        ("Reasoning:\nA: is a letter.\n\nA: ", "Paris"),
         ("Reasoning:\nstill thinking", ""),
         ("USA: Paris", ""),
+        ("  no answer  A: here", ""),
         ("", ""),
     ],
 )
-def test_the_answer_is_what_follows_the_last_mark(written, answer):
-    assert text_to_answer(written) == answer
+def test_the_answer_is_what_follows_the_last_mark_and_no_character_is_lost(before, answer):
+    assert split_answer(before + answer) == (before, answer)

@@ -21,11 +21,10 @@ def counts(question, *texts: str):
 
 def test_a_right_answer_scores_in_full(question):
     found = counts(question, f"Reasoning:\nSee <source_1> and <source_2>.\n\nA: {EXPECTED}")
-    record = found.to_record()
     names = ("exact", "citing", "precision", "recall", "true_quotes")
-    assert [record[f"{name}_share"] for name in names] == [1.0] * 5
-    assert record["exact_interval"][1] == 1.0
-    assert found.cited == 1  # the reasoning's sources do not count
+    assert [found[f"{name}_share"] for name in names] == [1.0] * 5
+    assert found["exact_interval"][1] == 1.0
+    assert found["cited"] == 1  # the reasoning's sources do not count
 
 
 @pytest.mark.parametrize(
@@ -44,16 +43,15 @@ def test_a_right_answer_scores_in_full(question):
 )
 def test_what_an_answer_cites(question, text, exact, citing, cited, existing, recalled, quotes, true_quotes):
     found = counts(question, text)
-    assert (found.answers, found.expected) == (1, 1)
-    assert (found.exact, found.citing, found.cited, found.existing) == (exact, citing, cited, existing)
-    assert (found.recalled, found.quotes, found.true_quotes) == (recalled, quotes, true_quotes)
+    assert (found["answers"], found["expected"]) == (1, 1)
+    assert (found["exact"], found["citing"], found["cited"], found["existing"]) == (exact, citing, cited, existing)
+    assert (found["recalled"], found["quotes"], found["true_quotes"]) == (recalled, quotes, true_quotes)
 
 
 def test_counts_are_summed_over_answers(question):
     found = counts(question, f"A: {EXPECTED}", "A: It snows.", 'A: It<ref name="source_9">x</ref>')
-    record = found.to_record()
-    assert (record["exact_share"], record["citing_share"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
-    assert (record["precision_share"], record["recall_share"]) == (0.5, pytest.approx(1 / 3))
+    assert (found["exact_share"], found["citing_share"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert (found["precision_share"], found["recall_share"]) == (0.5, pytest.approx(1 / 3))
 
 
 def test_where_the_answer_does_not_cite_the_reasoning_is_scored(row):
@@ -63,7 +61,7 @@ def test_where_the_answer_does_not_cite_the_reasoning_is_scored(row):
     found = counts(
         question, "Reasoning:\nsource 2: Oslo\n\nA: Oslo", "Reasoning:\nsource 1: Rome\n\nA: Oslo", "A: Oslo"
     )
-    assert (found.answers, found.exact, found.citing) == (3, 1, 2)
+    assert (found["answers"], found["exact"], found["citing"]) == (3, 1, 2)
 
 
 def test_only_rag_rows_that_cite_are_scored(row):
@@ -81,4 +79,4 @@ def test_all_rag_questions_of_the_sample_can_be_scored():
     expected = [
         Answer(f"Reasoning:\n{row['synthetic_reasoning']}\n\nA: {row['synthetic_answer']}", True) for row in rag
     ]
-    assert count_citations(rag, expected).exact == 24
+    assert count_citations(rag, expected)["exact"] == 24

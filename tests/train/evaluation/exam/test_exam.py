@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from train.evaluation.exam.answers import Answer
-from train.evaluation.exam.exam import ExamResult, load_exam, mark_answers, render_exam, take_exam
+from train.evaluation.exam.exam import ExamResult, load_exam, mark_answers, name_exercises, render_exam, take_exam
 
 
 def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row):
@@ -16,11 +16,11 @@ def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row
         row(3, exercise="editing", synthetic_answer="Fine."),
     ]
     answers = [Answer(f"A: {text}", text != "b") for text in ("A", "b", "B", "Fine")]
-    assert mark_answers(questions, answers, known=None) == [
+    assert mark_answers(name_exercises(questions, None), questions, answers) == [
         ExamResult("editing", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
         ExamResult("mcq", correct=2, asked=3, chance=2 / 3, well_formed=2, ended=2),
     ]
-    assert mark_answers(questions, answers, known=[True, False, True, True]) == [
+    assert mark_answers(name_exercises(questions, [True, False, True, True]), questions, answers) == [
         ExamResult("editing, known", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
         ExamResult("mcq, known", correct=2, asked=2, chance=0.5, well_formed=2, ended=2),
         ExamResult("mcq, new", correct=0, asked=1, chance=1.0, well_formed=0, ended=0),
