@@ -110,7 +110,7 @@ def stage(run: Path, place: Path, repo_id: str, with_stock: bool = True) -> dict
     stock = place / STOCK_BRANCH
     model, tokenizer = open_model(run), AutoTokenizer.from_pretrained(run)
     try:
-        save_as_hf_gpt2(model, stock, tokenizer)
+        save_as_hf_gpt2(model, tokenizer, stock)
     except ValueError as error:
         raise ValueError(f"{error} Here that is --without_stock.") from error
     (stock / LICENSE_FILE).write_text(read_license(), encoding="utf-8")

@@ -10,10 +10,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .blocked_attention import blocked_attention, suits_blocks
 from .config import GPT2ScratchConfig
-from .dropout import Dropout
-from .dropout import dropout as drop
 
 
 def eager_attention(
@@ -42,7 +39,7 @@ def eager_attention(
     if attention_mask is not None:
         scores = scores + attention_mask
     weights = F.softmax(scores, dim=-1).to(value.dtype)
-    mixed = drop(weights, dropout, module.training) @ value  # (B, H, T, D)
+    mixed = F.dropout(weights, dropout, module.training) @ value  # (B, H, T, D)
     return mixed.transpose(1, 2).contiguous(), weights
 
 
@@ -70,8 +67,8 @@ class CausalSelfAttention(nn.Module):
         self.out_proj = nn.Linear(config.n_embd, config.n_embd)
         self.out_proj.writes_to_residual = True  # type: ignore[assignment]  # starts smaller: see _init_weights
         # Held as a module although the attention function takes a number: tools switch dropout off by module type.
-        self.attention_dropout = Dropout(config.attn_pdrop)
-        self.residual_dropout = Dropout(config.resid_pdrop)
+        self.attention_dropout = nn.Dropout(config.attn_pdrop)
+        self.residual_dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(
         self,
@@ -92,15 +89,16 @@ class CausalSelfAttention(nn.Module):
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)  # (B, H, S, D)
 
-        p = self.attention_dropout.p if self.training else 0.0
-        implementation = self.config._attn_implementation
-        if implementation == "sdpa" and suits_blocks(query, key, attention_mask, p):
-            # With dropout torch's kernel for CPUs holds (T, T) weights and masks: twice as long at 4 x 512 tokens.
-            mixed, weights = blocked_attention(query, key, value, self.scaling, p), None
-        else:
-            attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
-            mixed, weights = attention_function(
-                self, query, key, value, attention_mask, scaling=self.scaling, dropout=p, **kwargs
-            )
+        attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        mixed, weights = attention_function(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=self.scaling,
+            dropout=self.attention_dropout.p if self.training else 0.0,
+            **kwargs,
+        )
         mixed = mixed.reshape(B, T, -1)  # (B, T, C): the heads side by side
         return self.residual_dropout(self.out_proj(mixed)), weights

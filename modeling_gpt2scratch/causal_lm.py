@@ -1,18 +1,16 @@
 """The language model: the body with a head that scores every token of the vocabulary as the next one."""
 
-import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
-from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from .config import GPT2ScratchConfig
-from .few_rows import fast_for_few_rows
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
-from .next_token_loss import next_token_loss
+from .next_token_loss import can_skip_logits, next_token_loss
 
 
 logger = logging.get_logger(__name__)
@@ -33,7 +31,6 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         self.post_init()
 
     @can_return_tuple
-    @fast_for_few_rows
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -74,10 +71,10 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         if skip_logits is None:
             skip_logits = self.training and has_labels
         loss = logits = None
-        if skip_logits and has_labels and self._loss_can_skip_logits():
+        if skip_logits and has_labels and can_skip_logits(self.lm_head, self.loss_function):
             loss = next_token_loss(hidden_states, self.lm_head.weight, labels, **kwargs)
         else:
-            logits = self.lm_head(keep_positions(hidden_states, logits_to_keep))  # (B, T, V)
+            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))  # (B, T, V)
             if has_labels:
                 loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
@@ -87,12 +84,6 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def _loss_can_skip_logits(self) -> bool:
-        """Whether head and loss are the plain ones: a LoRA, quantised or sharded head, or a user's loss is called
-        instead."""
-        plain_head = type(self.lm_head) is nn.Linear and type(self.lm_head.weight) is nn.Parameter
-        return plain_head and self.loss_function is ForCausalLMLoss
 
     def _prepare_generated_length(self, generation_config, *, input_ids_length, inputs_tensor, **kwargs):
         """End generation where the context ends, as the model has no position for the token after that.
@@ -115,18 +106,3 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
             logger.warning_once(f"Generation ends where the context of {context} tokens (config.n_positions) is full.")
             generation_config.max_length = longest
         return generation_config
-
-
-def keep_positions(hidden_states: Tensor, positions: int | Tensor) -> Tensor:
-    """The hidden states to score: the last so many (0 means all), or those at given positions.
-
-    Equal to `slice_logits_to_keep` of transformers 5.23, which older versions lack. `positions` as a tensor is (T',)
-    for every row, (B, T') for each row, or a boolean (B, T), whose choice comes back flat.
-    """
-    if isinstance(positions, int):
-        return hidden_states[:, slice(-positions, None)]
-    if positions.ndim == 1:
-        return hidden_states[:, positions]
-    if positions.dtype == torch.bool:
-        return hidden_states[positions]
-    return torch.take_along_dim(hidden_states, positions[..., None], dim=1)

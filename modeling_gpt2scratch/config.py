@@ -1,35 +1,16 @@
 """Configuration of the model: the numbers that make a GPT-2."""
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig
+
+from .saved_folder import ConfigWithCode
 
 
-def with_value_errors(config_class: Any) -> Any:
-    """Make bad values raise `ValueError`, where `@strict` raises an exception family of its own."""
-
-    def translate(strict_method: Callable) -> Callable:
-        @functools.wraps(strict_method)
-        def method(self, *args, **kwargs):
-            try:
-                return strict_method(self, *args, **kwargs)
-            except StrictDataclassError as error:
-                raise ValueError(str(error)) from error
-
-        return method
-
-    for name in ("__init__", "__setattr__", "validate"):
-        setattr(config_class, name, translate(getattr(config_class, name)))
-    return config_class
-
-
-@with_value_errors
 @strict
-class GPT2ScratchConfig(PreTrainedConfig):
+class GPT2ScratchConfig(ConfigWithCode):
     """GPT-2's hyper-parameters under GPT-2's own names; the defaults are GPT-2 124M (Radford et al., 2019).
 
     Differs from `transformers.GPT2Config` in what it refuses: a wrong type or an impossible value is an error here, not
@@ -79,7 +60,6 @@ class GPT2ScratchConfig(PreTrainedConfig):
         "blocks": (["hidden_states", "attention_mask"], ["hidden_states"]),
         "final_norm": (["hidden_states"], ["hidden_states"]),
     }
-
     base_model_fsdp_plan = {
         "token_embedding": "free_full_weight",
         "position_embedding": "free_full_weight",
@@ -129,36 +109,15 @@ class GPT2ScratchConfig(PreTrainedConfig):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in (0, 1].")
 
-    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> None:
-        """Save `config.json` and, beside it, the model's code, so that the folder opens where this package is absent.
 
-        Differs from the parent in that `auto_map` names every class: transformers writes the key of the saved class
-        only, while vLLM, SGLang and `AutoModel` look for others. Models save their config through this method.
-        """
-        self.validate()  # before anything is written
-        # Imported here because these files import this one. transformers copies, and later fetches, the files that a
-        # class's file imports, at whatever depth: through these lines every file of the model travels with any of them.
-        from .causal_lm import GPT2ScratchForCausalLM
-        from .gpt_model import GPT2ScratchModel
-        from .task_heads import (
-            GPT2ScratchForQuestionAnswering,
-            GPT2ScratchForSequenceClassification,
-            GPT2ScratchForTokenClassification,
-        )
-
-        auto_classes = {
-            "AutoConfig": GPT2ScratchConfig,
-            "AutoModel": GPT2ScratchModel,
-            "AutoModelForCausalLM": GPT2ScratchForCausalLM,
-            "AutoModelForQuestionAnswering": GPT2ScratchForQuestionAnswering,
-            "AutoModelForSequenceClassification": GPT2ScratchForSequenceClassification,
-            "AutoModelForTokenClassification": GPT2ScratchForTokenClassification,
-        }
-        self.auto_map = {
-            auto_class: f"{model_class.__module__.rpartition('.')[-1]}.{model_class.__name__}"
-            for auto_class, model_class in auto_classes.items()
-        }
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+@contextmanager
+def value_errors() -> Iterator[None]:
+    """Raise `ValueError` where `@strict` raises an exception family of its own."""
+    try:
+        yield
+    except StrictDataclassError as error:
+        raise ValueError(str(error)) from error
 
 
-GPT2ScratchConfig.register_for_auto_class()
+for name in ("__init__", "__setattr__", "validate"):
+    setattr(GPT2ScratchConfig, name, value_errors()(getattr(GPT2ScratchConfig, name)))

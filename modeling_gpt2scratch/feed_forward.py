@@ -1,11 +1,8 @@
 """The feed-forward layer: widens each token's vector, applies GELU, and narrows it again."""
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .config import GPT2ScratchConfig
-from .dropout import Dropout
 from .gelu import GELU
 
 
@@ -18,17 +15,8 @@ class FeedForward(nn.Module):
         self.activation = GELU()
         self.down_proj = nn.Linear(config.feed_forward_size, config.n_embd)
         self.down_proj.writes_to_residual = True  # type: ignore[assignment]  # starts smaller: see _init_weights
-        self.residual_dropout = Dropout(config.resid_pdrop)
+        self.residual_dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.up_proj(x)  # (B, T, F)
-        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            # GELU's output is the largest tensor of a block, and quickly made again in the backward pass: 300 MB less
-            # for GPT-2 124M at 4 x 512 tokens, for less than 1% of a step. A compiler decides that by itself.
-            x = checkpoint(self._activate_and_narrow, x, use_reentrant=False)
-        else:
-            x = self._activate_and_narrow(x)
-        return self.residual_dropout(x)
-
-    def _activate_and_narrow(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.activation(x))  # (B, T, C)
+        x = self.activation(self.up_proj(x))  # (B, T, F)
+        return self.residual_dropout(self.down_proj(x))  # (B, T, C)

@@ -15,9 +15,8 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import CausalSelfAttention
 from .config import GPT2ScratchConfig
-from .dropout import Dropout
-from .file_modes import share_weight_files
 from .layer_norm import LayerNorm
+from .saved_folder import share_weight_files
 from .transformer_block import TransformerBlock
 
 
@@ -73,7 +72,7 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
         super().__init__(config)
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.position_embedding = nn.Embedding(config.n_positions, config.n_embd)
-        self.embedding_dropout = Dropout(config.embd_pdrop)
+        self.embedding_dropout = nn.Dropout(config.embd_pdrop)
         self.blocks = nn.ModuleList([TransformerBlock(config, layer_idx) for layer_idx in range(config.n_layer)])
         self.final_norm = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.gradient_checkpointing = False
@@ -121,28 +120,16 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
             inputs_embeds = self.token_embedding(input_ids)  # (B, T, C)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
-        given_positions = position_ids
+        causal_mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,  # those that are counted below never start again inside a row
+        )
         if position_ids is None:
             position_ids = self._positions_after(past_key_values, inputs_embeds)
-        elif position_ids.device.type == "cpu" and not torch.compiler.is_compiling():
-            # Not on an accelerator, where reading a value waits for all work before it.
-            self._check_length(int(position_ids.max()) + 1)
-
-        nothing_but_causal = attention_mask is None and given_positions is None and past_key_values is None
-        if self.training and nothing_but_causal and self.config._attn_implementation == "sdpa":
-            # SDPA is causal by itself. With torch before 2.14 a compiled model would get the mask all the same, and so
-            # miss the flash kernel, which takes none.
-            causal_mask = None
-        else:
-            causal_mask = create_causal_mask(
-                config=self.config,
-                inputs_embeds=inputs_embeds,
-                attention_mask=attention_mask,
-                past_key_values=past_key_values,
-                # Only those that may start again inside a row: to look for that, an accelerator has to be waited for.
-                position_ids=given_positions,
-            )
-        hidden_states = self.embedding_dropout(inputs_embeds + self.position_embedding(position_ids))
+        hidden_states = self.embedding_dropout(inputs_embeds + self._embed_positions(position_ids))
         for block in self.blocks:
             hidden_states = block(
                 hidden_states,
@@ -158,15 +145,21 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
     def _positions_after(self, past_key_values: Cache | None, inputs_embeds: Tensor) -> Tensor:
         """Positions (1, T) of the tokens that follow the cached ones."""
         T = inputs_embeds.shape[1]
+        if self.config.n_positions < T:
+            raise ValueError(self._describe_excess(f"{T} tokens"))
         past_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
-        # A static cache counts on the device: comparing that would wait for it, so there `generate` checks the length.
-        if isinstance(past_tokens, int):
-            self._check_length(past_tokens + T)
         return (torch.arange(T, device=inputs_embeds.device) + past_tokens).unsqueeze(0)
 
-    def _check_length(self, tokens: int) -> None:
-        if tokens > self.config.n_positions:
-            raise ValueError(
-                f"{tokens} tokens do not fit the context of {self.config.n_positions} (config.n_positions): "
-                "shorten or truncate the input, or train with a longer context."
-            )
+    def _embed_positions(self, position_ids: Tensor) -> Tensor:
+        """(1, T) or (B, T) to (1, T, C) or (B, T, C)."""
+        try:
+            return self.position_embedding(position_ids)
+        except IndexError as error:  # on accelerators torch reports it later, as an error of its own
+            found = f"Positions {position_ids.min()} to {position_ids.max()}"
+            raise ValueError(self._describe_excess(found)) from error
+
+    def _describe_excess(self, found: str) -> str:
+        return (
+            f"{found} do not fit the context of {self.config.n_positions} (config.n_positions): shorten or truncate "
+            "the input, or train with a longer context."
+        )

@@ -13,7 +13,6 @@ from transformers.modeling_layers import (
 )
 
 from .config import GPT2ScratchConfig
-from .dropout import Dropout
 from .gpt_model import GPT2ScratchModel, GPT2ScratchPreTrainedModel
 
 
@@ -42,7 +41,7 @@ class GPT2ScratchForTokenClassification(GenericForTokenClassification, GPT2Scrat
         PreTrainedModel.__init__(self, config)
         self.num_labels = config.num_labels
         self.transformer = GPT2ScratchModel(config)
-        self.dropout = Dropout(config.resid_pdrop)
+        self.dropout = nn.Dropout(config.resid_pdrop)
         self.score = nn.Linear(config.n_embd, config.num_labels)
         self.post_init()
 

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from modeling_gpt2scratch.chunked_head import CHUNK_ROWS
+from modeling_gpt2scratch.next_token_loss import CHUNK_ROWS
 from train.build_model import build_config
 from train.data.files.shard_access import first_rows
 from train.data.files.sources import Source, find_source

@@ -72,7 +72,7 @@ def main(words: list[str]) -> int:
 def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns 0, or 128 + the signal that stopped the training."""
     end_with_launcher()
-    set_up_hardware(recipe)
+    set_up_hardware(recipe.training.device, recipe.training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
     model = load_start_model(recipe, tokenizer)
     parameters = model.num_parameters()
     try:

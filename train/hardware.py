@@ -1,4 +1,4 @@
-"""What a run trains on."""
+"""The hardware that a run trains on, and what makes a model faster on it."""
 
 import ctypes
 import logging
@@ -6,26 +6,58 @@ import os
 import sys
 
 import torch
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import causal_mask_function, sdpa_mask
 
-from train.settings.recipe import RunRecipe
+from train.cpu_kernels import use_cpu_kernels
 
 
 logger = logging.getLogger(__name__)
 
 M_MMAP_THRESHOLD = -3  # mallopt's name of it, in glibc's malloc.h
 RETURNED_BYTES = 4 * 2**20
+COMPILED_SDPA = "compiled_sdpa"  # a value of attn_implementation; no config file stores it
 
 
-def set_up_hardware(recipe: RunRecipe) -> None:
-    """Use all cores when training on CPUs, and say what the run trains on."""
-    training = recipe.training
-    where = f"{training.world_size} process(es) on {training.device.type}"
-    if training.device.type == "cpu":
+def set_up_hardware(device: torch.device, processes: int, cpu_threads: int | None, tokens_per_step: int) -> None:
+    """Use all cores when training on CPUs, and say what the run trains on.
+
+    Args:
+        cpu_threads: of this process; by default its share of the machine's cores.
+    """
+    where = f"{processes} process(es) on {device.type}"
+    if device.type == "cpu":
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(recipe.run.cpu_threads or max(1, available_cores() // local_processes))
+        torch.set_num_threads(cpu_threads or max(1, available_cores() // local_processes))
         where += f", {torch.get_num_threads()} thread(s) each"
-    logger.info("%s; %s tokens per step", where, f"{recipe.tokens_per_step:,}")
+    logger.info("%s; %s tokens per step", where, f"{tokens_per_step:,}")
+
+
+def set_up_model(model: PreTrainedModel, device: torch.device, compiled: bool) -> None:
+    """Switch on what makes training faster on a device; the model computes the same without it."""
+    if device.type == "cpu":
+        return_freed_memory(model)
+    if compiled and model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(COMPILED_SDPA, sdpa_attention_forward)
+        AttentionMaskInterface.register(COMPILED_SDPA, mask_unless_causal)
+        model.set_attn_implementation(COMPILED_SDPA)
+    elif device.type == "cpu" and not compiled:
+        use_cpu_kernels(model)
+
+
+def mask_unless_causal(*, q_length: int, kv_length: int, mask_function, attention_mask: Tensor | None, **kwargs):
+    """transformers' mask for SDPA, and none where it would be the causal one: SDPA is causal by itself.
+
+    With torch before 2.14, transformers makes that mask for a compiled model all the same, which then misses the flash
+    kernel, as that takes none.
+    """
+    if attention_mask is None and q_length == kv_length and mask_function is causal_mask_function:
+        return None
+    return sdpa_mask(
+        q_length=q_length, kv_length=kv_length, mask_function=mask_function, attention_mask=attention_mask, **kwargs
+    )
 
 
 def return_freed_memory(model: PreTrainedModel) -> None:
@@ -37,7 +69,7 @@ def return_freed_memory(model: PreTrainedModel) -> None:
     """
     head = model.get_output_embeddings()
     mostly_head = 2 * head.weight.numel() > model.num_parameters()
-    if model.device.type == "cpu" and sys.platform == "linux" and mostly_head:
+    if sys.platform == "linux" and mostly_head:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries of Linux have none
         if mallopt is not None:
             mallopt(M_MMAP_THRESHOLD, RETURNED_BYTES)

@@ -32,7 +32,7 @@ from train.data.training_data import TrainingData, load_training_data
 from train.dry_run import describe_plan
 from train.errors import RunRefusedError
 from train.evaluation.exam.exam import ExamResult, load_exam, render_exam, take_exam
-from train.hardware import return_freed_memory, set_up_hardware
+from train.hardware import set_up_hardware, set_up_model
 from train.run_files import BEFORE_FILE, write_whole
 from train.run_report.callback import build_report
 from train.run_report.results import draw_loss_curve, write_results
@@ -72,7 +72,7 @@ def main(words: list[str]) -> int:
 def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns 0, or 128 + the signal that stopped the training."""
     end_with_launcher()
-    set_up_hardware(recipe)
+    set_up_hardware(recipe.training.device, recipe.training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
     try:
         build_config(recipe, tokenizer)  # sizes that no model can have show before the data is prepared
         questions = load_exam(recipe.run.exam) if recipe.run.exam else []
@@ -138,7 +138,8 @@ def build_trainer(
         tokenizer, recipe.run.sample_prompts or [], recipe.run.sample_tokens, recipe.run.sample_temperature
     )
     model = build_model(recipe, tokenizer)
-    return_freed_memory(model)
+    tokenizer.model_max_length = model.config.n_positions
+    set_up_model(model, recipe.training.device, recipe.training.torch_compile)
     kind = StreamingTrainer if recipe.data.streaming else PretrainingTrainer
     return kind(
         model=model,

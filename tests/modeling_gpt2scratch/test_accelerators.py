@@ -41,18 +41,3 @@ def test_neither_does_evaluation(meta_model, meta_ids):
 def test_the_meta_device_does_tell(meta_ids):
     with pytest.raises(RuntimeError, match="meta tensors"):
         meta_ids.max().item()
-
-
-@pytest.mark.slow
-def test_a_compiled_step_keeps_the_fast_attention(tiny_config):
-    """SDPA's flash kernel takes no mask: the graph must ask for causal attention and give none."""
-    calls = []
-
-    def backend(graph, inputs):
-        calls.extend(node.kwargs for node in graph.graph.nodes if "scaled_dot_product" in str(node.target))
-        return graph.forward
-
-    model = torch.compile(GPT2ScratchForCausalLM(tiny_config).train(), backend=backend, fullgraph=True)
-    ids = torch.zeros(2, 32, dtype=torch.long)
-    model(ids, labels=ids, use_cache=False)
-    assert [(call["attn_mask"], call["is_causal"]) for call in calls] == [(None, True)] * 3

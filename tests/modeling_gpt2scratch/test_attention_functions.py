@@ -106,21 +106,6 @@ def test_flash_attention_2_gets_the_dropout(flash_model, input_ids):
     assert torch.equal(flash_model(input_ids).logits, flash_model(input_ids).logits)
 
 
-@pytest.mark.slow
-def test_flex_attention(tiny_model, input_ids):
-    """Forward only: torch has no backward pass of it for CPUs."""
-    tiny_model.set_attn_implementation("flex_attention")
-    with torch.no_grad():
-        close(tiny_model(input_ids).logits, eager_logits(tiny_model, input_ids))
-        mask, positions = padded(input_ids)
-        settings = {"attention_mask": mask, "position_ids": positions}
-        expected = eager_logits(tiny_model, input_ids, **settings)
-        close(tiny_model(input_ids, **settings).logits[mask.bool()], expected[mask.bool()])
-        tokens, positions = packed(input_ids)
-        settings = {"position_ids": positions, "use_cache": False}
-        close(tiny_model(tokens, **settings).logits, eager_logits(tiny_model, tokens, **settings))
-
-
 def test_a_function_of_ones_own_gets_everything(tiny_model, input_ids):
     """What vLLM, SGLang and kernel writers rely on: one call a layer, with its index, shapes, scale and extras."""
     calls = []

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoTokenizer, GenerationConfig, pipeline
+from transformers import AutoTokenizer, pipeline
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 
@@ -64,18 +64,6 @@ def test_assisted_generation_takes_fewer_calls_to_the_same_tokens(tiny_model, in
     tiny_model.transformer.register_forward_pre_hook(lambda *_: calls.append(1))
     assert torch.equal(write(tiny_model, prompt, eos_token_id=None, **settings), expected)
     assert len(calls) < 24
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_continuous_batching_writes_what_each_prompt_gets_alone(tiny_model, input_ids, implementation):
-    tiny_model.set_attn_implementation(implementation)
-    prompts = [input_ids[0].tolist(), input_ids[1, :7].tolist(), input_ids[2, :3].tolist()]
-    settings = GenerationConfig(max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=210)
-    requests = tiny_model.generate_batch(prompts, generation_config=settings)
-    for request, prompt in zip(requests.values(), prompts, strict=True):
-        alone = write(tiny_model, torch.tensor([prompt]), max_new_tokens=12)
-        assert request.generated_tokens == alone[0, len(prompt) :].tolist()
 
 
 def test_it_compiles_to_one_graph_with_a_static_cache(tiny_model, input_ids):

@@ -97,10 +97,17 @@ def test_more_tokens_than_the_context_are_refused(tiny_model):
     with pytest.raises(ValueError, match=r"65 tokens do not fit the context of 64"):
         tiny_model(torch.zeros(1, 65, dtype=torch.long))
     cache = tiny_model(torch.zeros(1, 60, dtype=torch.long), use_cache=True).past_key_values
-    with pytest.raises(ValueError, match=r"65 tokens do not fit"):
+    with pytest.raises(ValueError, match=r"Positions 60 to 64 do not fit the context of 64"):
         tiny_model(torch.zeros(1, 5, dtype=torch.long), past_key_values=cache)
-    with pytest.raises(ValueError, match=r"65 tokens do not fit"):
+    with pytest.raises(ValueError, match=r"Positions 60 to 64 do not fit"):
         tiny_model(torch.zeros(1, 5, dtype=torch.long), position_ids=torch.arange(60, 65)[None])
+
+
+def test_packed_documents_may_be_longer_together_than_the_context(tiny_model, input_ids):
+    row = input_ids[:1].repeat(1, 4)  # 80 tokens, where the context is 64
+    found = tiny_model(row, position_ids=torch.arange(20).repeat(4)[None], use_cache=False).logits
+    expected = tiny_model(input_ids[:1]).logits.repeat(1, 4, 1)
+    torch.testing.assert_close(found, expected, atol=3e-6, rtol=1e-5)
 
 
 def test_gradient_checkpointing_gives_equal_gradients(tiny_config, randomise, input_ids):

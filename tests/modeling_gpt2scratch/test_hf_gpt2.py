@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM, from_hf_gpt2, save_as_hf_gpt2, to_hf_gpt2
 from modeling_gpt2scratch.gelu import GELU
@@ -144,6 +144,19 @@ def test_a_variant_that_is_not_computed_is_refused(field, value):
         config_from_hf(GPT2Config(**{field: value}))
 
 
+def test_a_model_in_memory_comes_in_with_the_tanh_activations_other_name(tiny_config, randomise, input_ids):
+    stock_config = config_to_hf(tiny_config)
+    stock_config.activation_function = "gelu_pytorch_tanh"
+    stock = randomise(GPT2LMHeadModel(stock_config)).eval()
+    torch.testing.assert_close(from_hf_gpt2(stock)(input_ids).logits, stock(input_ids).logits, atol=2e-6, rtol=1e-5)
+
+
+def test_the_exports_tokenizer_states_the_models_context(tiny_model, tokenizer, tmp_path):
+    save_as_hf_gpt2(tiny_model, tokenizer, tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).model_max_length == 64
+    assert tokenizer.model_max_length == 1024  # the caller's is left alone
+
+
 def test_half_precision_stays_half(tiny_model):
     assert to_hf_gpt2(tiny_model.to(torch.bfloat16)).dtype == torch.bfloat16
 
@@ -151,7 +164,7 @@ def test_half_precision_stays_half(tiny_model):
 def test_the_export_opens_as_a_plain_gpt2_where_this_package_is_absent(
     tiny_model, tmp_path, tokenizer, run_without_package
 ):
-    save_as_hf_gpt2(tiny_model, tmp_path / "exported", tokenizer=tokenizer)
+    save_as_hf_gpt2(tiny_model, tokenizer, tmp_path / "exported")
     code = """
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
     assert type(model) is GPT2LMHeadModel
@@ -161,13 +174,20 @@ def test_the_export_opens_as_a_plain_gpt2_where_this_package_is_absent(
     run_without_package(code, tmp_path / "exported", tmp_path / "logits.pt")
     expected = tiny_model(torch.arange(20).view(2, 10)).logits
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected, atol=2e-6, rtol=1e-5)
-    assert not list((tmp_path / "exported").glob("*.py"))
+    assert {file.name for file in (tmp_path / "exported").iterdir()} == {
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
 
 
-def test_a_changed_block_is_not_exported(tiny_model, tmp_path, monkeypatch):
+def test_a_changed_block_is_not_exported(tiny_model, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(GELU, "forward", lambda self, x: torch.relu(x))
     with pytest.raises(ValueError, match=r"differs from this model by .* nothing was written"):
-        save_as_hf_gpt2(tiny_model, tmp_path / "exported")
+        save_as_hf_gpt2(tiny_model, tokenizer, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-from modeling_gpt2scratch import chunked_head
 from modeling_gpt2scratch import next_token_loss as module
 from modeling_gpt2scratch.next_token_loss import next_token_loss
 
@@ -18,8 +17,7 @@ def path(request, monkeypatch):
 
     The way for `torch.compile` is run as it is here, and compiled in a test of its own.
     """
-    for file in (chunked_head, module):
-        monkeypatch.setattr(file, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(module, "CHUNK_ROWS", 64)
     if request.param == "compiled":
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
 
@@ -135,6 +133,23 @@ def test_a_second_backward_pass_is_refused(inputs):
         loss.backward()
 
 
+def test_a_second_derivative_is_right_or_refused(inputs):
+    hidden, weight, labels = inputs
+
+    def penalty_gradients(loss):
+        (gradient,) = torch.autograd.grad(loss, hidden, create_graph=True)
+        return torch.autograd.grad(gradient.pow(2).sum(), (hidden, weight))
+
+    loss = next_token_loss(hidden, weight, labels)
+    if not torch.compiler.is_compiling():
+        with pytest.raises(RuntimeError, match="differentiated only once"):
+            penalty_gradients(loss)
+        return
+    expected = penalty_gradients(ForCausalLMLoss(torch.nn.functional.linear(hidden, weight), labels, vocab_size=V))
+    for ours, theirs in zip(penalty_gradients(loss), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_it_compiles(inputs):
     hidden, weight, labels = inputs
@@ -151,7 +166,7 @@ def test_the_logits_of_all_positions_are_never_made(inputs, largest_tensor):
     hidden, weight, labels = inputs
     with largest_tensor() as largest:
         next_token_loss(hidden, weight, labels).backward()
-    assert 0 < largest.elements <= 64 * (V + chunked_head.ALIGNED_COLUMNS)
+    assert 0 < largest.elements <= 64 * (V + module.ALIGNED_COLUMNS)
     with largest_tensor() as largest:
         ForCausalLMLoss(torch.nn.functional.linear(hidden, weight), labels, vocab_size=V).backward()
     assert largest.elements == B * T * V  # so the first half of this test could have failed

@@ -13,18 +13,15 @@ from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, GPT2
 
 CODE_FILES = {
     "attention.py",
-    "blocked_attention.py",
+    "auto_classes.py",
     "causal_lm.py",
-    "chunked_head.py",
     "config.py",
-    "dropout.py",
     "feed_forward.py",
-    "few_rows.py",
-    "file_modes.py",
     "gelu.py",
     "gpt_model.py",
     "layer_norm.py",
     "next_token_loss.py",
+    "saved_folder.py",
     "task_heads.py",
     "transformer_block.py",
 }
@@ -86,12 +83,12 @@ def test_every_class_saves_all_code_and_names_every_class(tiny_model, tmp_path):
         saving.save_pretrained(tmp_path / name)
         assert {file for file in names(tmp_path / name) if file.endswith(".py")} == CODE_FILES
         assert json.loads((tmp_path / name / "config.json").read_text())["auto_map"] == {
-            "AutoConfig": "config.GPT2ScratchConfig",
-            "AutoModel": "gpt_model.GPT2ScratchModel",
-            "AutoModelForCausalLM": "causal_lm.GPT2ScratchForCausalLM",
-            "AutoModelForQuestionAnswering": "task_heads.GPT2ScratchForQuestionAnswering",
-            "AutoModelForSequenceClassification": "task_heads.GPT2ScratchForSequenceClassification",
-            "AutoModelForTokenClassification": "task_heads.GPT2ScratchForTokenClassification",
+            "AutoConfig": "auto_classes.GPT2ScratchConfig",
+            "AutoModel": "auto_classes.GPT2ScratchModel",
+            "AutoModelForCausalLM": "auto_classes.GPT2ScratchForCausalLM",
+            "AutoModelForQuestionAnswering": "auto_classes.GPT2ScratchForQuestionAnswering",
+            "AutoModelForSequenceClassification": "auto_classes.GPT2ScratchForSequenceClassification",
+            "AutoModelForTokenClassification": "auto_classes.GPT2ScratchForTokenClassification",
         }
 
 
@@ -109,7 +106,7 @@ def test_files_are_as_readable_as_the_user_wants_them(tiny_model, tokenizer, tmp
     try:
         tiny_model.save_pretrained(tmp_path / "custom")
         tokenizer.save_pretrained(tmp_path / "custom")
-        save_as_hf_gpt2(tiny_model, tmp_path / "exported", tokenizer=tokenizer)
+        save_as_hf_gpt2(tiny_model, tokenizer, tmp_path / "exported")
         tiny_model.save_pretrained(tmp_path / "sharded", max_shard_size="50KB")
     finally:
         os.umask(before)

@@ -53,7 +53,7 @@ def custom_folder(learned, tokenizer, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def exported_folder(learned, tokenizer, tmp_path_factory) -> Path:
     """The same model as a plain GPT-2."""
-    return save_as_hf_gpt2(learned, tmp_path_factory.mktemp("exported"), tokenizer=tokenizer)
+    return save_as_hf_gpt2(learned, tokenizer, tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="session")

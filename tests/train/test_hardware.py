@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.hardware import RETURNED_BYTES, return_freed_memory, set_up_hardware
-from train.settings.recipe import RecipeParser
+from train.cpu_kernels import FastDropout
+from train.hardware import RETURNED_BYTES, return_freed_memory, set_up_hardware, set_up_model
+
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -16,27 +19,23 @@ def put_threads_back():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def set_up(tmp_path):
-    def run(*words: str) -> int:
-        set_up_hardware(RecipeParser().parse_recipe(["--output_dir", str(tmp_path), *words]))
-        return torch.get_num_threads()
-
-    return run
+def threads_of(cpu_threads=None):
+    set_up_hardware(CPU, processes=1, cpu_threads=cpu_threads, tokens_per_step=1)
+    return torch.get_num_threads()
 
 
-def test_all_cores_are_used_whatever_the_launcher_left(set_up):
+def test_all_cores_are_used_whatever_the_launcher_left():
     torch.set_num_threads(1)
-    assert set_up() == len(os.sched_getaffinity(0))
+    assert threads_of() == len(os.sched_getaffinity(0))
 
 
-def test_the_processes_of_a_machine_share_its_cores(set_up, monkeypatch):
+def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
-    assert set_up() == 1
+    assert threads_of() == 1
 
 
-def test_the_number_of_threads_can_be_set(set_up):
-    assert set_up("--cpu_threads", "3") == 3
+def test_the_number_of_threads_can_be_set():
+    assert threads_of(cpu_threads=3) == 3
 
 
 @pytest.mark.parametrize(("n_embd", "returned"), [(16, [RETURNED_BYTES]), (256, [])])
@@ -45,6 +44,59 @@ def test_freed_memory_goes_back_where_the_head_is_most_of_the_model(n_embd, retu
     library = SimpleNamespace(mallopt=lambda name, value: calls.append(value))
     monkeypatch.setattr("train.hardware.ctypes.CDLL", lambda name: library)
     monkeypatch.setattr("train.hardware.sys.platform", "linux")
-    config = GPT2ScratchConfig(n_layer=2, n_head=2, n_embd=n_embd, vocab_size=2000, n_positions=16)
-    return_freed_memory(GPT2ScratchForCausalLM(config))
+    return_freed_memory(build(n_embd))
     assert calls == returned
+
+
+def build(n_embd=16):
+    config = GPT2ScratchConfig(n_layer=2, n_head=2, n_embd=n_embd, vocab_size=2000, n_positions=32)
+    return GPT2ScratchForCausalLM(config).train()
+
+
+@pytest.mark.parametrize(
+    ("device", "compiled", "attention", "dropout"),
+    [
+        ("cpu", False, "blocked_sdpa", FastDropout),
+        ("cpu", True, "compiled_sdpa", torch.nn.Dropout),
+        ("cuda", False, "sdpa", torch.nn.Dropout),
+        ("cuda", True, "compiled_sdpa", torch.nn.Dropout),
+    ],
+)
+def test_each_device_gets_what_makes_it_faster(device, compiled, attention, dropout, monkeypatch):
+    monkeypatch.setattr("train.hardware.return_freed_memory", lambda model: None)
+    model = build()
+    set_up_model(model, torch.device(device), compiled)
+    assert model.config._attn_implementation == attention
+    assert type(model.transformer.embedding_dropout) is dropout
+
+
+def test_a_compiled_model_attends_as_an_uncompiled_one_on_packed_and_padded_rows():
+    model = build().eval()
+    ids = torch.arange(64).view(2, 32)
+    padded = torch.ones_like(ids)
+    padded[0, :9] = 0
+    cases = (
+        {},
+        {"attention_mask": padded},
+        {"position_ids": (torch.arange(32) % 10).expand(2, 32), "use_cache": False},
+    )
+    expected = [model(ids, **settings).logits for settings in cases]
+    set_up_model(model, torch.device("cuda"), compiled=True)
+    for settings, logits in zip(cases, expected, strict=True):
+        torch.testing.assert_close(model(ids, **settings).logits, logits)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_keeps_the_fast_attention():
+    """SDPA's flash kernel takes no mask: the graph must ask for causal attention and give none."""
+    calls = []
+
+    def backend(graph, inputs):
+        calls.extend(node.kwargs for node in graph.graph.nodes if "scaled_dot_product" in str(node.target))
+        return graph.forward
+
+    model = build()
+    set_up_model(model, torch.device("cuda"), compiled=True)
+    ids = torch.zeros(2, 32, dtype=torch.long)
+    torch.compile(model, backend=backend, fullgraph=True)(ids, labels=ids, use_cache=False)
+    assert [(call["attn_mask"], call["is_causal"]) for call in calls] == [(None, True)] * 2

@@ -62,6 +62,8 @@ def test_the_run_folder_and_its_checkpoints_open_with_the_auto_classes(finished)
         written = model.generate(**tokenizer("Q:", return_tensors="pt"), max_new_tokens=3, do_sample=False)
         assert written.shape[1] > 2
         assert (saved / "attention.py").exists()
+        assert tokenizer.model_max_length == model.config.n_positions < 1024
+        assert model.config.use_cache is True
     assert_same_weights(folder, folder / "checkpoint-40")
 
 

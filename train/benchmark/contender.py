@@ -38,7 +38,7 @@ from train.data.files.sources import SAMPLE_FOLDER, find_source
 from train.data.rows.synth import reason_to_drop, row_to_text
 from train.data.sequences.packing import collate_sequences
 from train.data.sequences.prepare import prepare_data
-from train.hardware import available_cores, return_freed_memory, set_up_hardware
+from train.hardware import available_cores, set_up_hardware, set_up_model
 from train.settings.arguments import DataArguments
 from train.settings.recipe import RecipeParser
 from train.trainer.pretraining import PretrainingTrainer
@@ -121,10 +121,11 @@ def build_ours(case: Case, blocks: Dataset, folder: str) -> Trainer:
     }
     recipe_file.write_text(json.dumps(settings))
     recipe = RecipeParser().parse_recipe(["--config", str(recipe_file)])
-    set_up_hardware(recipe)
+    training = recipe.training
+    set_up_hardware(training.device, training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
     config = GPT2ScratchConfig(**sizes(case.model), **dropouts, n_positions=positions(case))
     model = GPT2ScratchForCausalLM._from_config(config, attn_implementation=case.attention)
-    return_freed_memory(model)
+    set_up_model(model, training.device, case.compiled)
     return PretrainingTrainer(
         model=model,
         args=recipe.training,

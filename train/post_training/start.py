@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.build_model import check_length, load_model
 from train.errors import RunRefusedError
-from train.hardware import return_freed_memory
+from train.hardware import set_up_model
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.run_files import CONFIG_FILE
 
@@ -37,7 +37,8 @@ def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerB
             f"--init_from {source} has a vocabulary of {model.config.vocab_size:,}; GPT-2's {len(tokenizer):,} are "
             "needed."
         )
-    return_freed_memory(model)
+    tokenizer.model_max_length = model.config.n_positions
+    set_up_model(model, recipe.training.device, recipe.training.torch_compile)
     return model.to(torch.float32)  # the master weights; bf16 recipes train through autocast
 
 

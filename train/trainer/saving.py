@@ -25,6 +25,7 @@ class SavingTrainer(Trainer):
     """Identical to `transformers.Trainer`, except that
 
     - a checkpoint is complete or absent (see `train.checkpointing.checkpoints`), and carries the recipe;
+    - what is saved generates with a cache;
     - no pickle of the arguments lies beside the model: `recipe.yaml` has them as text.
 
     Two private methods are overridden, `_save_checkpoint` and `_get_output_dir`: the stock Trainer writes a checkpoint
@@ -104,7 +105,10 @@ class SavingTrainer(Trainer):
         checkpoints.rotate(self.run_folder, self.args.save_total_limit, best)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        config = self.accelerator.unwrap_model(self.model).config
+        used_cache, config.use_cache = config.use_cache, True  # the stock Trainer turns the cache off for training
         super().save_model(output_dir, _internal_call)
+        config.use_cache = used_cache
         if self.args.should_save:
             Path(output_dir or self.args.output_dir, TRAINING_ARGS_NAME).unlink(missing_ok=True)
 

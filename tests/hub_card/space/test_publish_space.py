@@ -49,7 +49,7 @@ def hub(model_folder, tmp_path_factory):
     """The stand-in, with the tiny model on both branches, and without the branch `gpt2` under another name."""
     model, tokenizer = GPT2ScratchForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
     stock = tmp_path_factory.mktemp("stock") / "gpt2"
-    save_as_hf_gpt2(model, stock, tokenizer)
+    save_as_hf_gpt2(model, tokenizer, stock)
     with serve() as server:
         for name in (MODEL, "you/own-code", "you/empty"):
             server.repositories[name] = Repository(private=False)

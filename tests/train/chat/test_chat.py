@@ -149,7 +149,7 @@ def test_a_stock_gpt2_is_begun_with_its_answer(chat, folder, tmp_path):
     model = GPT2ScratchForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = None
-    save_as_hf_gpt2(model, tmp_path / "stock", tokenizer)
+    save_as_hf_gpt2(model, tokenizer, tmp_path / "stock")
     status, out, _ = chat(tmp_path / "stock", "--temperature", 0, "--ask", "And blue?")
     assert (status, out) == (0, "A: The sky.\n")
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hub_card.staging import find_run, stage
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
@@ -51,7 +51,10 @@ def test_the_run_folder_holds_what_a_pre_training_leaves(finished, base, tmp_pat
     seen = [entry["tokens_seen"] for entry in log if "tokens_seen" in entry]
     assert seen == sorted(set(seen))
     assert results["tokens_seen"] == seen[-1] <= 12 * 4 * 64
-    assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() == results["parameters"]
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.num_parameters() == results["parameters"]
+    assert model.config.use_cache is True
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == model.config.n_positions < 1024
     assert stage(find_run(str(folder)), tmp_path, "you/name")["main"].is_dir()
 
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from modeling_gpt2scratch.chunked_head import ALIGNED_COLUMNS, CHUNK_ROWS
+from modeling_gpt2scratch.next_token_loss import ALIGNED_COLUMNS, CHUNK_ROWS
 from train.callbacks import throughput
 from train.data.sequences.packing import collate_sequences
 from train.settings.recipe import RecipeParser

@@ -1,0 +1,20 @@
+"""The door through which transformers' Auto classes come to the code in a saved folder: every public class."""
+
+from .causal_lm import GPT2ScratchForCausalLM
+from .config import GPT2ScratchConfig
+from .gpt_model import GPT2ScratchModel
+from .task_heads import (
+    GPT2ScratchForQuestionAnswering,
+    GPT2ScratchForSequenceClassification,
+    GPT2ScratchForTokenClassification,
+)
+
+
+__all__ = [
+    "GPT2ScratchConfig",
+    "GPT2ScratchForCausalLM",
+    "GPT2ScratchForQuestionAnswering",
+    "GPT2ScratchForSequenceClassification",
+    "GPT2ScratchForTokenClassification",
+    "GPT2ScratchModel",
+]
