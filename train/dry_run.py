@@ -10,10 +10,10 @@ from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.next_token_loss import CHUNK_ROWS
 from train.build_model import build_config
 from train.data.files.shard_access import first_rows
-from train.data.files.sources import Source, find_source
-from train.data.rows.row_filter import RowFilter
+from train.data.from_settings import to_preparation
 from train.data.rows.synth import row_to_text
-from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared
+from train.data.sequences.preparation import Preparation
+from train.data.sequences.prepare import load_prepared
 from train.settings.recipe import Recipe
 
 
@@ -79,8 +79,7 @@ def _describe_steps(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
     if training.max_steps > 0:
         return f"{training.max_steps:,} (--max_steps), {training.max_steps * recipe.tokens_per_step:,} tokens"
     try:
-        source = find_source(recipe.data.dataset, recipe.data.dataset_revision, recipe.data.dataset_split)
-        tokens, how = _count_training_tokens(recipe, source, tokenizer)
+        tokens, how = _count_training_tokens(to_preparation(recipe.data, tokenizer))
     except OSError as error:  # the Hub cannot be reached: the rest of the plan still stands
         return f"unknown: {recipe.data.dataset} cannot be read ({type(error).__name__})"
     if tokens is None:
@@ -90,24 +89,21 @@ def _describe_steps(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
     return f"{steps:,} = {training.num_train_epochs:g} epochs x {steps_per_epoch:,} ({tokens:,} training tokens, {how})"
 
 
-def _count_training_tokens(
-    recipe: Recipe, source: Source, tokenizer: PreTrainedTokenizerBase
-) -> tuple[int | None, str]:
+def _count_training_tokens(preparation: Preparation) -> tuple[int | None, str]:
     """Training tokens and how they are known: counted where the data is prepared, else judged by the first rows."""
-    folder = cache_folder(recipe.data, source, tokenizer)
-    if is_prepared(folder):
-        statistics = load_prepared(folder, source, recipe.data.sequence_length).statistics
-        return statistics.blocks["train"] * recipe.data.sequence_length, "counted"
-    first = first_rows(source, ROWS_TO_ESTIMATE_FROM)
-    choice = dataclasses.replace(RowFilter.from_arguments(recipe.data), contamination=None)  # which leaves out few
-    usable = [row for row in first if choice.judge(row)[0] is None]
-    rows_total = source.count_rows()
-    limits = [recipe.data.max_samples, rows_total and round(rows_total * len(usable) / len(first))]
-    rows = min((limit for limit in limits if limit is not None), default=None)
-    if rows is None or not usable:
+    if preparation.is_whole:
+        train = load_prepared(preparation).train
+        return len(train) * train.sequence_length, "counted"
+    first = first_rows(preparation.source, ROWS_TO_ESTIMATE_FROM)
+    row_filter = dataclasses.replace(preparation.row_filter, evaluation_sets=())  # which leave out few
+    usable = [row for row in first if row_filter.judge(row)[0] is None]
+    rows_total = preparation.source.count_rows()
+    rows = preparation.limit.rows
+    if rows_total is not None:
+        rows = min(rows, rows_total * len(usable) / len(first))
+    if rows == math.inf or not usable:
         return None, "its number of rows is not known"
-    token_lists = tokenizer([row_to_text(row) for row in usable], split_special_tokens=True)["input_ids"]
+    token_lists = preparation.tokenizer([row_to_text(row) for row in usable], split_special_tokens=True)["input_ids"]
     tokens_per_row = sum(len(token_ids) + 1 for token_ids in token_lists) / len(usable)
-    training_share = 1 - recipe.data.validation_fraction
-    tokens = round(rows * tokens_per_row * training_share)
-    return min(tokens, recipe.data.max_tokens or tokens), f"estimated from the first {len(first):,} rows"
+    tokens = rows * tokens_per_row * (1 - row_filter.validation_fraction)
+    return round(min(tokens, preparation.limit.train_tokens)), f"estimated from the first {len(first):,} rows"

@@ -28,11 +28,12 @@ from train.checkpointing.checkpoints import put_aside_damaged, step_of
 from train.checkpointing.resume import check_data
 from train.checkpointing.run_lock import lock_run
 from train.data.files.shard_reading import BadShardError
-from train.data.training_data import TrainingData, load_training_data
+from train.data.sequences.training_data import TrainingData
 from train.dry_run import describe_plan
 from train.errors import RunRefusedError
 from train.evaluation.exam.exam import ExamResult, load_exam, render_exam, take_exam
 from train.hardware import set_up_hardware, set_up_model
+from train.load_data import load_training_data
 from train.run_files import BEFORE_FILE, write_whole
 from train.run_report.callback import build_report
 from train.run_report.results import draw_loss_curve, write_results

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from train.build_model import build_config, build_model
+from train.data.from_settings import to_preparation
 from train.data.sequences.prepare import prepare_data
 from train.dry_run import describe_plan, estimate_memory_bytes
 from train.settings.recipe import RecipeParser
@@ -29,7 +30,7 @@ def test_it_tells_parameters_tokens_and_steps(recipe, tokenizer):
 def test_epochs_are_counted_where_the_data_is_prepared_and_estimated_before(recipe, tokenizer):
     epochs = recipe("--max_steps", "-1", "--num_train_epochs", "3", "--max_samples", "200")
     estimated = describe_plan(epochs, tokenizer)
-    blocks = len(prepare_data(epochs.data, tokenizer).train)
+    blocks = len(prepare_data(to_preparation(epochs.data, tokenizer)).train)
     counted = describe_plan(epochs, tokenizer)
     assert f"{3 * (blocks // 4)} = 3 epochs x {blocks // 4}" in counted
     assert "counted" in counted

@@ -35,11 +35,12 @@ from train.callbacks.peak_memory import peak_memory_bytes
 from train.data.files.shard_access import rows_of
 from train.data.files.shard_reading import ROWS_PER_BATCH
 from train.data.files.sources import SAMPLE_FOLDER, find_source
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import reason_to_drop, row_to_text
 from train.data.sequences.packing import collate_sequences
+from train.data.sequences.preparation import Preparation, SequenceSettings
 from train.data.sequences.prepare import prepare_data
 from train.hardware import available_cores, set_up_hardware, set_up_model
-from train.settings.arguments import DataArguments
 from train.settings.recipe import RecipeParser
 from train.trainer.pretraining import PretrainingTrainer
 
@@ -186,15 +187,15 @@ def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
     for number, row in enumerate(rows):
         row["synthetic_reasoning"] = " ".join(str(rows[number - other]["query"]) for other in range(QUERIES_IN_A_ROW))
     pq.write_table(pa.Table.from_pylist(rows, schema=sample.schema), rows_file)
-    texts = [row_to_text(row) for row in rows_of(find_source(str(rows_file))) if reason_to_drop(row) is None]
+    source = find_source(str(rows_file))
+    texts = [row_to_text(row) for row in rows_of(source) if reason_to_drop(row) is None]
     tokens = 0
     for turn in range(case.turns):
         turns.begin()
         if side == "ours":
-            arguments = DataArguments(
-                dataset=str(rows_file), sequence_length=case.length, data_cache_dir=str(Path(folder, str(turn)))
-            )
-            tokens = sum(prepare_data(arguments, tokenizer).statistics.tokens.values())
+            settings = SequenceSettings(case.length)
+            preparation = Preparation(source, RowFilter(), settings, tokenizer, Path(folder, str(turn)))
+            tokens = sum(prepare_data(preparation).statistics.tokens.values())
         else:
             encoded = (
                 encoding

@@ -1,4 +1,4 @@
-"""Prepare the data of a recipe ahead of the run: rows to blocks of tokens on disk.
+"""Prepare the data of a recipe ahead of the run: rows to sequences of tokens on disk.
 
     python -m train.data --config RECIPE                             # all of it, or what is missing
     python -m train.data --config RECIPE --dataset_num_proc 16       # by 16 processes
@@ -16,12 +16,9 @@ import sys
 from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.data.files.sources import find_source
-from train.data.rows.row_filter import RowFilter
-from train.data.rows.row_limit import Limit
-from train.data.sequences.chunk_pool import prepare_pieces
-from train.data.sequences.chunks import PieceSettings
-from train.data.sequences.prepare import cache_folder, is_prepared, prepare_data
+from train.data.from_settings import to_preparation
+from train.data.sequences.chunk_pool import prepare_chunks
+from train.data.sequences.prepare import load_evaluation_sets, prepare_data
 from train.settings.recipe import RecipeParser
 
 
@@ -56,29 +53,25 @@ def prepare(recipe_words: list[str], part: str | None) -> None:
     """
     recipe = RecipeParser().parse_recipe([*recipe_words, "--resume_from_checkpoint", "auto"])
     arguments = recipe.data
-    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
-    if part is None:
-        data = prepare_data(arguments, tokenizer)
-        logger.info("%s\n\n%s", data.statistics.render(), data.folder)
-        return
-    if arguments.max_samples is not None or arguments.max_tokens is not None:
+    if part is not None and (arguments.max_samples is not None or arguments.max_tokens is not None):
         raise ValueError(
-            f"--shards {part} with --max_samples or --max_tokens: which row is the last depends on the files before. "
+            f"--shards {part} with --max_samples or --max_tokens: where they end depends on the files before. "
             "Leave out the one or the others."
         )
-    source = find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split)
-    shards = shards_of_part(part, len(source.shards))
-    folder = cache_folder(arguments, source, tokenizer)
-    if shards and not is_prepared(folder):
-        settings = PieceSettings(
-            folder, arguments.sequence_length, arguments.packing, arguments.broken_shards == "skip"
-        )
-        choice = RowFilter.from_arguments(arguments)
-        prepare_pieces(settings, source, choice, tokenizer, arguments.dataset_num_proc, Limit(), shards=shards)
-    if not shards:
-        logger.info("Part %s of %d files is empty: there is nothing to do.", part, len(source.shards))
+    preparation = to_preparation(arguments, AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))
+    if part is None:
+        data = prepare_data(preparation, arguments.dataset_num_proc)
+        logger.info("%s\n\n%s", data.statistics.render(), data.folder)
         return
-    logger.info("Files %d to %d of %d are prepared: %s", shards.start, shards.stop - 1, len(source.shards), folder)
+    files = len(preparation.source.shards)
+    shards = shards_of_part(part, files)
+    if not shards:
+        logger.info("Part %s of %d files is empty: there is nothing to do.", part, files)
+        return
+    if not preparation.is_whole:
+        load_evaluation_sets(preparation)
+        prepare_chunks(preparation, arguments.dataset_num_proc, shards)
+    logger.info("Files %d to %d of %d are prepared: %s", shards.start, shards.stop - 1, files, preparation.folder)
 
 
 def shards_of_part(part: str, shards: int) -> range:

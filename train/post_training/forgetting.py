@@ -1,7 +1,7 @@
 """What a model has forgotten of its pre-training: the loss on what that held out, before and after."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,9 +9,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.data.files.sources import find_source
-from train.data.sequences.packing import CollateDocuments, collate_sequences
-from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared, prepare_validation
+from train.data.from_settings import to_preparation
+from train.data.sequences.packing import choose_collator
+from train.data.sequences.prepare import prepare_data
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.run_files import RECIPE_FILE
 from train.settings.arguments import DataArguments
@@ -93,14 +93,11 @@ def _find_recipe(source: str) -> Path:
 def _load_blocks(
     data: DataArguments, tokenizer: PreTrainedTokenizerBase, count: int, writes: bool
 ) -> ValidationSequences:
-    source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
-    folder = cache_folder(data, source, tokenizer)
-    if is_prepared(folder):
-        validation = load_prepared(folder, source, data.sequence_length).validation
-    else:  # only what is held out
-        validation = prepare_validation(replace(data, max_eval_sequences=count), tokenizer, writes).validation
-    blocks = validation.first(min(count, len(validation)))
-    collate = collate_sequences if data.packing == "concat" else CollateDocuments(tokenizer.eos_token_id)
+    preparation = to_preparation(data, tokenizer)
+    if not preparation.is_whole:
+        preparation = preparation.only_validation(count)
+    blocks = prepare_data(preparation, writes=writes).validation.first(count)
+    collate = choose_collator(preparation.settings.packing, tokenizer.eos_token_id)
     starts = range(0, len(blocks), BLOCKS_AT_ONCE)
     batches = [collate([blocks[i] for i in range(start, min(start + BLOCKS_AT_ONCE, len(blocks)))]) for start in starts]
     return ValidationSequences(batches, len(blocks))

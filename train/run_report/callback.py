@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from train.data.training_data import TrainingData
+from train.data.sequences.training_data import TrainingData
 from train.run_files import REPORT_DATA_FILE, REPORT_FILE, write_whole
 from train.run_report.environment import describe_environment, shorten_paths_in
 from train.run_report.page import write_page

@@ -30,7 +30,7 @@ def statistics_sections(run: RunFiles) -> list[StatisticsSection]:
 def _section(title: str, statistics: dict) -> StatisticsSection:
     tables = [_rows_table(statistics)]
     tables += [_kind_table(statistics, kind) for kind in ("exercise", "language") if statistics.get(f"rows_by_{kind}")]
-    return StatisticsSection(title, [*tables, _blocks_table(statistics)], _facts(statistics))
+    return StatisticsSection(title, [*tables, _sequences_table(statistics)], _facts(statistics))
 
 
 def _rows_table(statistics: dict) -> Table:
@@ -67,13 +67,14 @@ def _kind_table(statistics: dict, kind: str) -> Table:
     return Table([kind, "rows read", "kept", "tokens", "of all tokens"], rows, bars=[4])
 
 
-def _blocks_table(statistics: dict) -> Table:
+def _sequences_table(statistics: dict) -> Table:
     rows = []
+    statistics = {"sequences": statistics.get("blocks", {}), **statistics}  # the name in older runs
     for split, name in SPLITS.items():
         if statistics.get("tokens", {}).get(split):  # a stream has one part only
-            names = ("blocks", "cut_documents", "padding_tokens", "left_over_tokens", "articles")
+            names = ("sequences", "cut_documents", "padding_tokens", "left_over_tokens", "articles")
             rows.append([name, *(show(statistics.get(key, {}).get(split, 0)) for key in names)])
-    return Table(["blocks", "blocks", "documents cut", "padding tokens", "tokens left over", "articles"], rows)
+    return Table(["sequences", "sequences", "documents cut", "padding tokens", "tokens left over", "articles"], rows)
 
 
 def _facts(statistics: dict) -> list[tuple[str, str]]:

@@ -63,11 +63,13 @@ class DataArguments:
         "Drop training rows that share 13 words in a row with these evaluation sets: .txt, .jsonl or .parquet files, "
         "or names of lm-eval tasks."
     )
-    max_samples: int | None = setting("Stop after this many usable rows (training and validation together).")
-    max_tokens: int | None = setting("Stop after the row that makes it this many training tokens.")
+    max_samples: int | None = setting(
+        "Stop after this many usable rows of both parts, to within a batch of 1,000 rows."
+    )
+    max_tokens: int | None = setting("Stop after this many training tokens, to within a batch of 1,000 rows.")
     packing: str = setting(
-        "concat: documents run together and are cut at the block's end, as in GPT-2. best_fit: whole documents side by "
-        "side, attention kept inside each; the rest of a block is padding.",
+        "concat: documents run together and are cut at a sequence's end, as in GPT-2. best_fit: whole documents side "
+        "by side, attention kept inside each; the rest of a sequence is padding.",
         "concat",
     )
     streaming: bool = setting(
@@ -81,9 +83,9 @@ class DataArguments:
     )
     dataset_num_proc: int = setting("Processes that prepare the data.", 1)
     sequence_length: int = setting("Tokens in a training sequence.", 512)
-    validation_fraction: float = setting("Share of the seed articles that is held out for validation.", 0.02)
-    split_seed: int = setting("Chooses which seed articles are held out.", 0)
-    max_eval_sequences: int | None = setting("Evaluate on the first so many held-out blocks; on all where unset.")
+    validation_fraction: float = setting("Share of the seed articles whose rows are for validation.", 0.02)
+    split_seed: int = setting("Chooses which seed articles these are.", 0)
+    max_eval_sequences: int | None = setting("Evaluate on the first so many validation sequences; on all where unset.")
     data_cache_dir: str | None = setting(
         "Where tokenised data is kept; beside the datasets library's cache where unset."
     )

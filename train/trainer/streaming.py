@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from train.callbacks.graceful_stop import shield_workers
 from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences.streamed_sequences import Place, StreamedSequences
+from train.errors import RunRefusedError
 from train.run_files import STREAM_FILE
 from train.trainer.pretraining import PretrainingTrainer
 
@@ -101,7 +102,7 @@ class StreamingTrainer(PretrainingTrainer):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             stream, self._places[stream], statistics_parts = batch.pop(NOTES)
-            self._counted.blocks["train"] += len(batch["input_ids"])
+            self._counted.sequences["train"] += len(batch["input_ids"])
             for statistics in statistics_parts:
                 self._counted.add(statistics)
         return batches, items
@@ -111,7 +112,7 @@ class StreamingTrainer(PretrainingTrainer):
         places = self._add_up()
         if self.args.should_save:
             state = {
-                "streams": self.train_dataset.settings.streams,
+                "streams": self.train_dataset.streams,
                 "places": {str(stream): dataclasses.asdict(place) for stream, place in sorted(places.items())},
                 "statistics": self.stream_statistics.to_dict(),
             }
@@ -129,16 +130,25 @@ class StreamingTrainer(PretrainingTrainer):
     def describe_rows(self, step: int) -> str:
         """The places of this process's streams, in words."""
         return "; ".join(
-            f"stream {stream}: pass {place.passes + 1}, file {place.piece + 1} in its order, sequence {place.block} of "
-            f"window {place.windows + 1}"
+            f"stream {stream}: pass {place.passes + 1}, chunk {place.chunk + 1} in its order, "
+            f"sequence {place.sequence} of window {place.windows + 1}"
             for stream, place in sorted(self._places.items())
         )
 
 
-def read_places(checkpoint: Path) -> tuple[int, dict[int, Place]]:
-    """The number of streams of a run, and where each is, from a checkpoint."""
+def read_places(checkpoint: Path, streams: int) -> dict[int, Place]:
+    """Where each stream of a run is, from a checkpoint.
+
+    Raises:
+        RunRefusedError: the checkpoint has another number of streams, or notes their places in another form.
+    """
     state = json.loads((checkpoint / STREAM_FILE).read_text(encoding="utf-8"))
-    places = {
-        int(stream): Place(**{**place, "rest": tuple(place["rest"])}) for stream, place in state["places"].items()
-    }
-    return state["streams"], places
+    if state["streams"] != streams:
+        raise RunRefusedError(
+            f"{checkpoint} was made with {state['streams']} streams, one for each of the --dataloader_num_workers in "
+            f"each process; now there would be {streams}. Choose processes x workers = {state['streams']}."
+        )
+    try:
+        return {int(stream): Place(**{**at, "rest": tuple(at["rest"])}) for stream, at in state["places"].items()}
+    except TypeError as error:
+        raise RunRefusedError(f"{checkpoint} notes its streams' places as an older version did: start anew.") from error

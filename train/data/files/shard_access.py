@@ -2,11 +2,11 @@
 
 import hashlib
 import logging
+import math
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,16 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from train.data.files.shard_reading import BadShardError, Piece, batch_to_rows, check_parquet, parse_line, read_piece
+from train.data.files.shard_reading import (
+    PAST_THE_END,
+    BadShardError,
+    Chunk,
+    RowBatch,
+    batch_to_rows,
+    check_parquet,
+    parse_line,
+    read_chunk,
+)
 from train.data.files.sources import Shard, Source
 from train.data.rows.synth import COLUMNS, Row, repair
 
@@ -31,33 +40,54 @@ logger = logging.getLogger(__name__)
 WAITS = (1, 5, 30, 120, 450)
 
 
-@contextmanager
-def at_hand(shard: Shard, folder: Path) -> Iterator[Path]:
-    """The path of a file whose size and SHA-256 are those that its source states.
+def read_shard(
+    shard: Shard,
+    chunk: Chunk,
+    folder: Path,
+    place: int | None = None,
+    skip_broken: bool = False,
+    most_rows: float = math.inf,
+) -> Iterator[RowBatch]:
+    """The rows of a chunk of a file whose size and SHA-256 are those that its source states.
 
     Args:
-        folder: where a Hub file is kept while it is read; what an interrupted download left there is used. No other
-            process may use it at the same time.
+        folder: where a Hub file is kept, until the caller removes it; what an interrupted download left there is used.
+            No other process may use it at the same time.
+        place: a `next_place` to go on from; the chunk's beginning where `None`.
+        skip_broken: end with a batch that says what cannot be read, in place of an error.
+        most_rows: in a batch.
+
+    Raises:
+        BadShardError: it is not what its source states, or cannot be fetched or read.
+    """
+    try:
+        path = fetch(shard, folder)
+        yield from read_chunk(path, str(shard), chunk, place, most_rows)
+    except BadShardError as error:
+        if not skip_broken:
+            raise
+        logger.warning("Skipped: %s", error)
+        yield RowBatch([], {}, PAST_THE_END, [f"part {chunk.part + 1} of {chunk.parts}: {error}"])
+
+
+def fetch(shard: Shard, folder: Path) -> Path:
+    """Where a file lies; a Hub file that is in no cache is downloaded into the folder.
 
     Raises:
         BadShardError: it is not what its source states, or cannot be fetched.
     """
     if shard.repository is None:
-        check_content(Path(shard.name), shard)
-        yield Path(shard.name)
-        return
-    cached = try_to_load_from_cache(shard.repository, shard.name, revision=shard.revision, repo_type="dataset")
-    if isinstance(cached, str):
-        check_content(Path(cached), shard)
-        yield Path(cached)
-        return
-    try:
-        yield fetch(shard, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        path = Path(shard.name)
+    else:
+        cached = try_to_load_from_cache(shard.repository, shard.name, revision=shard.revision, repo_type="dataset")
+        if not isinstance(cached, str):
+            return _download(shard, folder)
+        path = Path(cached)
+    check_content(path, shard)
+    return path
 
 
-def fetch(shard: Shard, folder: Path) -> Path:
+def _download(shard: Shard, folder: Path) -> Path:
     """Download a file, again after a while where the Hub is not well.
 
     Raises:
@@ -102,7 +132,7 @@ def check_content(path: Path, shard: Shard) -> None:
 
 @cache
 def _sha256(path: Path, changed: int) -> str:
-    """Computed once for all pieces of a file."""
+    """Computed once for all chunks of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -113,13 +143,12 @@ def rows_of(source: Source) -> Iterator[Row]:
     Raises:
         BadShardError: a file cannot be read.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        for number, shard in enumerate(source.shards):
-            with at_hand(shard, Path(folder, str(number))) as path:
-                for batch in read_piece(path, str(shard), Piece(number, 0, 1)):
-                    for row in batch.rows:
-                        repair(row)
-                        yield row
+    for number, shard in enumerate(source.shards):
+        with tempfile.TemporaryDirectory() as folder:
+            for batch in read_shard(shard, Chunk(number, 0, 1), Path(folder, "fetched")):
+                for row in batch.rows:
+                    repair(row)
+                    yield row
 
 
 def first_rows(source: Source, count: int) -> list[Row]:
@@ -131,7 +160,7 @@ def first_rows(source: Source, count: int) -> list[Row]:
 def _beginning_of(source: Source) -> Iterator[Row]:
     """Rows of a Hub dataset, a row group or a line at a time.
 
-    Nothing is read on Arrow's threads (as `datasets` has it do): one that still holds a piece of a Python file when
+    Nothing is read on Arrow's threads (as `datasets` has it do): one that still holds a chunk of a Python file when
     Python ends aborts the process.
 
     Raises:

@@ -1,6 +1,7 @@
 """Rows out of one file, a batch at a time and from any place in it; what cannot be read is refused by its place."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from train.data.rows.synth import COLUMNS, OPTIONAL_COLUMNS, Row
 
 ROWS_PER_BATCH = 1000
 PAST_THE_END = 2**40  # a place after any file's last row
-BYTES_PER_PIECE = 64 * 2**20  # large enough to be worth a process's start, small enough to be lost when one is killed
+BYTES_PER_CHUNK = 64 * 2**20  # large enough to be worth a process's start, small enough to be lost when one is killed
 INVALID_UTF8 = "invalid UTF-8"
 
 
@@ -23,7 +24,7 @@ class BadShardError(ValueError):
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """A part of a file: the `part`-th of `parts`, by rows (parquet) or bytes (JSON lines).
 
     Args:
@@ -47,30 +48,31 @@ class RowBatch:
         rows: the readable ones.
         unreadable: counts of the others, by reason.
         next_place: where to go on: the number of the next row (parquet), or of the next byte (JSON lines).
-        bytes: the share of the file that was read for them.
         skipped: what could not be read after them and is left out.
     """
 
     rows: list[Row]
     unreadable: dict[str, int]
     next_place: int
-    bytes: int
     skipped: list[str] = field(default_factory=list)
 
 
-def pieces_of(shard: int, shard_bytes: int, at_least: int = 1) -> list[Piece]:
-    """A file in pieces of about `BYTES_PER_PIECE`, `at_least` so many."""
-    parts = max(at_least, -(-shard_bytes // BYTES_PER_PIECE), 1)
-    return [Piece(shard, part, parts) for part in range(parts)]
+def chunks_of(shard: int, shard_bytes: int, at_least: int = 1) -> list[Chunk]:
+    """A file in chunks of about `BYTES_PER_CHUNK`, `at_least` so many."""
+    parts = max(at_least, -(-shard_bytes // BYTES_PER_CHUNK), 1)
+    return [Chunk(shard, part, parts) for part in range(parts)]
 
 
-def read_piece(path: Path, name: str, piece: Piece, place: int | None = None) -> Iterator[RowBatch]:
-    """The rows of a piece in order.
+def read_chunk(
+    path: Path, name: str, chunk: Chunk, place: int | None = None, most_rows: float = math.inf
+) -> Iterator[RowBatch]:
+    """The rows of a chunk in order.
 
     Args:
         path: the file to read.
         name: what to call it in messages.
-        place: a `next_place` to go on from; the piece's beginning where `None`.
+        place: a `next_place` to go on from; the chunk's beginning where `None`.
+        most_rows: in a batch.
 
     Raises:
         BadShardError: the file is empty, torn, of another kind, lacks columns, or has one of another type; names the
@@ -78,7 +80,7 @@ def read_piece(path: Path, name: str, piece: Piece, place: int | None = None) ->
     """
     check_kind(path, name)
     reader = _read_parquet if path.suffix == ".parquet" else _read_json_lines
-    yield from reader(path, name, piece, place)
+    yield from reader(path, name, chunk, place, int(min(most_rows, ROWS_PER_BATCH)))
 
 
 def check_kind(path: Path, name: str) -> None:
@@ -153,26 +155,25 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _read_parquet(path: Path, name: str, piece: Piece, place: int | None) -> Iterator[RowBatch]:
+def _read_parquet(path: Path, name: str, chunk: Chunk, place: int | None, rows_per_batch: int) -> Iterator[RowBatch]:
     with open_parquet(path, name) as file:
         total = file.metadata.num_rows
-        first = total * piece.part // piece.parts if place is None else place
-        last = total * (piece.part + 1) // piece.parts
+        first = total * chunk.part // chunk.parts if place is None else place
+        last = total * (chunk.part + 1) // chunk.parts
         columns = [column for column in COLUMNS if column in file.schema_arrow.names]
-        bytes_per_row = path.stat().st_size / max(total, 1)
         begin = 0
         for group in range(file.num_row_groups):
             end = begin + file.metadata.row_group(group).num_rows
             if end > first and begin < last:
                 row = begin
                 try:
-                    for batch in file.iter_batches(ROWS_PER_BATCH, row_groups=[group], columns=columns):
+                    for batch in file.iter_batches(rows_per_batch, row_groups=[group], columns=columns):
                         skipped = min(max(first - row, 0), len(batch))
                         row += len(batch)
                         wanted = batch.slice(skipped, len(batch) - skipped - max(row - last, 0))
                         if len(wanted):
                             rows, unreadable = batch_to_rows(wanted)
-                            yield RowBatch(rows, unreadable, min(row, last), round(len(wanted) * bytes_per_row))
+                            yield RowBatch(rows, unreadable, min(row, last))
                         if row >= last:
                             break
                 except (pa.ArrowException, OSError) as error:
@@ -208,9 +209,9 @@ def _decode_each(batch: pa.RecordBatch, absent: dict[str, None]) -> tuple[list[R
     return rows, {INVALID_UTF8: invalid}
 
 
-def _read_json_lines(path: Path, name: str, piece: Piece, place: int | None) -> Iterator[RowBatch]:
+def _read_json_lines(path: Path, name: str, chunk: Chunk, place: int | None, rows_per_batch: int) -> Iterator[RowBatch]:
     size = path.stat().st_size
-    first, last = size * piece.part // piece.parts, size * (piece.part + 1) // piece.parts
+    first, last = size * chunk.part // chunk.parts, size * (chunk.part + 1) // chunk.parts
     rows: list[Row] = []
     unreadable: dict[str, int] = {}
     with open(path, "rb") as file:
@@ -218,21 +219,20 @@ def _read_json_lines(path: Path, name: str, piece: Piece, place: int | None) -> 
             file.seek(place)
         else:
             _check_first_line(path, name)
-            if first > 0:  # a line belongs to the piece that its first byte is in
+            if first > 0:  # a line belongs to the chunk that its first byte is in
                 file.seek(first - 1)
                 file.readline()
-        begin = file.tell()
         while (at := file.tell()) < last and (line := file.readline()):
             row = parse_line(line, file, name, at)
             if row is None:
                 unreadable[INVALID_UTF8] = unreadable.get(INVALID_UTF8, 0) + 1
             elif row:
                 rows.append(row)
-            if len(rows) == ROWS_PER_BATCH:
-                yield RowBatch(rows, unreadable, file.tell(), file.tell() - begin)
-                rows, unreadable, begin = [], {}, file.tell()
+            if len(rows) == rows_per_batch:
+                yield RowBatch(rows, unreadable, file.tell())
+                rows, unreadable = [], {}
         if rows or unreadable:
-            yield RowBatch(rows, unreadable, file.tell(), file.tell() - begin)
+            yield RowBatch(rows, unreadable, file.tell())
 
 
 def _check_first_line(path: Path, name: str) -> None:

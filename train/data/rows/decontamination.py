@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Contamination:
         self._prefix_occurs[grams >> self._prefix_shift] = True
 
     @classmethod
-    def from_sources(cls, sources: list[str]) -> "Contamination":
+    def from_sources(cls, sources: Sequence[str]) -> "Contamination":
         """The grams of all passages of some evaluation sets.
 
         Args:

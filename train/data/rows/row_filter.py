@@ -1,8 +1,10 @@
 """Which rows are trained on, how often, and in which part; decided row by row, so that shards can be read apart."""
 
-import math
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 from train.data.rows.decontamination import Contamination
 from train.data.rows.synth import (
@@ -15,16 +17,15 @@ from train.data.rows.synth import (
     seed_article,
     split_of,
 )
-from train.settings.arguments import DataArguments
 
 
 @dataclass(frozen=True)
 class RowFilter:
-    """The settings that choose rows, resolved.
+    """Which rows are used.
 
     Args:
         exercise_weights, language_weights: how often a row of that kind is used, on average; 1 where not named.
-        contamination: of evaluation sets; `None` where rows are not compared with any.
+        evaluation_sets: files and lm-eval tasks; training rows that share words with them are dropped.
     """
 
     languages: list[str] | None = None
@@ -36,27 +37,22 @@ class RowFilter:
     language_weights: Mapping[str, float] = field(default_factory=dict)
     validation_fraction: float = 0.02
     split_seed: int = 0
-    contamination: Contamination | None = None
+    evaluation_sets: tuple[str, ...] = ()
 
-    @classmethod
-    def from_arguments(cls, arguments: DataArguments) -> "RowFilter":
-        """Read weights and evaluation sets.
+    @cached_property
+    def contamination(self) -> Contamination | None:
+        """Of the evaluation sets; read when it is first asked for, which can take minutes.
 
         Raises:
-            ValueError: a weight that is none, or an evaluation set that cannot be found.
+            ValueError: an evaluation set cannot be found or read.
         """
-        return cls(
-            arguments.languages,
-            arguments.exercises,
-            arguments.require_reasoning,
-            arguments.min_row_tokens,
-            arguments.max_row_tokens,
-            parse_weights("exercise_weights", arguments.exercise_weights),
-            parse_weights("language_weights", arguments.language_weights),
-            arguments.validation_fraction,
-            arguments.split_seed,
-            Contamination.from_sources(arguments.decontaminate) if arguments.decontaminate else None,
-        )
+        return Contamination.from_sources(self.evaluation_sets) if self.evaluation_sets else None
+
+    def fingerprint(self) -> dict:
+        """Everything that decides which rows are used; an evaluation file by its content, too."""
+        files = [Path(name).expanduser() for name in self.evaluation_sets]
+        contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
+        return {**asdict(self), "evaluation_files": contents}
 
     def judge(self, row: Row) -> tuple[str | None, Split, int]:
         """Why a row is dropped (`None` if it is not), and for a kept one its part and how often it is used."""
@@ -83,11 +79,6 @@ class RowFilter:
             return 1
         share = int.from_bytes(article_key(f"{seed_article(row)}\n{row['query']}\n{row['synthetic_answer']}", 1), "big")
         return int(weight) + (share / 2**64 < weight % 1)
-
-    @property
-    def most_times(self) -> int:
-        """How often a row is used, at most."""
-        return math.ceil(max([1, *self.exercise_weights.values()]) * max([1, *self.language_weights.values()]))
 
     def reason_by_length(self, tokens: int) -> str | None:
         """Why a row of so many tokens is dropped."""

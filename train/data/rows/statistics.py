@@ -1,11 +1,14 @@
-"""What happened to every row that was read: the counts that are shown, and saved beside the blocks and the run."""
+"""What happened to every row that was read: the counts that are shown, and saved beside the sequences and the run."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from typing import get_args
+
+from train.data.rows.synth import Split
 
 
-SPLITS = ("train", "validation")
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass
@@ -27,10 +30,11 @@ class DatasetStatistics:
         articles: seed articles and linked ones, by split, each row's counted.
         shared_articles: those that rows of both splits touch; `None` where only one part was read.
         skipped_shards: files that could not be read, as the run's settings allow.
-        blocks: full blocks, by split.
-        left_over_tokens: by split, those that did not fill a last block, and are not used.
-        cut_documents, padding_tokens: by split: documents that run over a block's end, and tokens that fill blocks up.
-        sha256: of the blocks' tokens, by split; names what a run is trained on.
+        sequences: full sequences, by split.
+        left_over_tokens: by split, those that did not fill a last sequence, and are not used.
+        cut_documents: by split, those that run over a sequence's end.
+        padding_tokens: by split, those that fill sequences up.
+        sha256: of the sequences' tokens, by split; names what a run is trained on.
     """
 
     rows_read: int = 0
@@ -51,7 +55,7 @@ class DatasetStatistics:
     articles: Counter = field(default_factory=Counter)
     shared_articles: int | None = None
     skipped_shards: list[str] = field(default_factory=list)
-    blocks: Counter = field(default_factory=Counter)
+    sequences: Counter = field(default_factory=Counter)
     left_over_tokens: Counter = field(default_factory=Counter)
     cut_documents: Counter = field(default_factory=Counter)
     padding_tokens: Counter = field(default_factory=Counter)
@@ -74,6 +78,7 @@ class DatasetStatistics:
     def from_dict(cls, values: dict) -> "DatasetStatistics":
         statistics = cls()
         for name, value in values.items():
+            name = {"blocks": "sequences"}.get(name, name)  # as runs of earlier versions have it
             setattr(statistics, name, Counter(value) if isinstance(getattr(statistics, name), Counter) else value)
         return statistics
 
@@ -104,22 +109,22 @@ class DatasetStatistics:
                 f"  {name!s:<42} {count:>13,} {rows[name]:>13,} {tokens[name]:>15,}"
                 for name, count in read.most_common()
             ]
-        return "\n".join([*lines, "", *self._describe_blocks(), self._describe_articles()])
+        return "\n".join([*lines, "", *self._describe_sequences(), self._describe_articles()])
 
-    def _describe_blocks(self) -> Iterable[str]:
+    def _describe_sequences(self) -> Iterable[str]:
         for split in SPLITS:
             tokens, padding = self.tokens[split], self.padding_tokens[split]
             if not tokens:  # of a stream, which has one part only
                 continue
             yield (
-                f"{split}: {self.blocks[split]:,} blocks; "
+                f"{split}: {self.sequences[split]:,} sequences; "
                 f"{self.cut_documents[split] / max(self.documents(split), 1):.1%} of the documents are cut, "
                 f"{padding / max(tokens + padding, 1):.2%} of the tokens are padding, "
                 f"{self.left_over_tokens[split]:,} are left over"
             )
 
     def documents(self, split: str) -> int:
-        """Rows as they stand in the blocks, repeated ones included."""
+        """Rows as they stand in the sequences, repeated ones included."""
         return self.kept_rows[split] + (self.repeated_rows if split == "train" else 0)
 
     def _describe_articles(self) -> str:

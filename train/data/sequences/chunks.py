@@ -1,157 +1,91 @@
-"""One piece of a source to tokens on disk: a function of the rows and the settings alone, so pieces can be prepared
-apart, in any order, by any number of processes and machines, and equal one preparation."""
+"""One chunk of a source as tokens on disk.
+
+It depends on its rows and the settings alone, so chunks that are prepared apart, in any order, by any number of
+processes and machines, equal one preparation.
+"""
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from transformers import PreTrainedTokenizerBase
 
-from train.data.files.shard_reading import Piece, read_piece
-from train.data.rows.row_filter import RowFilter
-from train.data.rows.row_limit import NO_LIMIT, Limit, up_to
-from train.data.rows.statistics import SPLITS, DatasetStatistics
+from train.data.files.shard_reading import Chunk, RowBatch
+from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Split
 from train.data.sequences.documents import Document, documents_of
 from train.data.sequences.packing import TOKEN_DTYPE, pack_best_fit
+from train.data.sequences.preparation import STATISTICS_FILE, Limit, Preparation, SequenceSettings
 
 
-STATISTICS_FILE = "statistics.json"
 UNFINISHED = ".unfinished"  # at the end of a folder's name
 LENGTH_DTYPE = np.dtype("<u4")
 ARTICLE_DTYPE = np.dtype(">u8")
 
-Report = Callable[[int, int, int], None]  # bytes of the source, rows, tokens
-
 
 @dataclass(frozen=True)
-class PieceSettings:
-    """What pieces are made with, the same for all of a preparation.
-
-    Args:
-        folder: of the preparation; pieces lie in `folder/pieces`.
-        skip_broken: count what cannot be read as skipped, in place of stopping.
-        splits: only documents of these parts are written.
-    """
-
+class FinishedChunk:
     folder: Path
-    sequence_length: int
-    packing: str
-    skip_broken: bool = False
-    splits: tuple[Split, ...] = SPLITS  # type: ignore[assignment]
+    statistics: DatasetStatistics
 
 
-class NotPreparedError(FileNotFoundError):
-    """A piece is not there yet."""
-
-
-def piece_folder(settings: PieceSettings, piece: Piece, limit: Limit = NO_LIMIT) -> Path:
-    """Where a piece lies; one that ends at a limit has that in its name."""
-    end = "".join(f"-{kind}-{n}" for kind, n in (("rows", limit.rows), ("tokens", limit.tokens)) if n is not None)
-    return settings.folder / "pieces" / f"{piece.name}{end}"
-
-
-def piece_lock(settings: PieceSettings, name: str, timeout: float = -1) -> FileLock:
-    """Held by whoever writes or removes a piece, at whatever limit; `name` is that of any of its folders."""
-    locks = settings.folder / "locks"
+def chunk_lock(folder: Path, name: str, timeout: float = -1) -> FileLock:
+    """Held by whoever writes or removes a chunk of a preparation's folder, at whatever limit."""
+    locks = folder / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    piece = "-".join(name.removesuffix(UNFINISHED).split("-")[:4])
-    return FileLock(locks / f"{piece}.lock", timeout)
+    chunk = "-".join(name.removesuffix(UNFINISHED).split("-")[:4])
+    return FileLock(locks / f"{chunk}.lock", timeout)
 
 
-def load_statistics(folder: Path) -> DatasetStatistics:
-    """A finished piece's statistics.
-
-    Raises:
-        NotPreparedError: it is not finished.
-    """
-    try:
-        return DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise NotPreparedError(folder) from error
-
-
-def prepare_piece(
-    settings: PieceSettings,
-    piece: Piece,
-    path: Path,
-    name: str,
-    choice: RowFilter,
-    tokenizer: PreTrainedTokenizerBase,
-    limit: Limit,
-    report: Report,
-) -> tuple[Path, DatasetStatistics]:
-    """Write a piece, unless it is there; returns where it lies, and its statistics.
+def prepare_chunk(preparation: Preparation, chunk: Chunk, batches: Iterable[RowBatch], left: Limit) -> FinishedChunk:
+    """Write a chunk, unless it is there.
 
     It appears whole, by a rename. Whoever is killed leaves an unfinished folder, which the next one removes.
 
     Args:
-        path: the file that the piece is of, at hand.
-        name: what to call it in messages.
+        batches: its rows; not read where the chunk is there.
+        left: what may still be prepared. A chunk that ends at a limit has it in its name.
 
     Raises:
-        BadShardError: the file cannot be read.
+        BadShardError: the rows cannot be read.
     """
-    whole, limited = piece_folder(settings, piece), piece_folder(settings, piece, limit)
-    with piece_lock(settings, piece.name):
-        for folder in (limited, whole):
-            if folder.exists() and (folder == limited or not limit.reached_by(load_statistics(folder))):
-                return folder, load_statistics(folder)
-        unfinished = limited.with_name(f"{limited.name}{UNFINISHED}")
+    whole = preparation.folder / "chunks" / chunk.name
+    cut = whole.with_name(whole.name + "".join(f"-{key}-{n}" for key, n in vars(left).items() if n != math.inf))
+    with chunk_lock(preparation.folder, chunk.name):
+        for folder in (cut, whole):
+            if folder.exists():
+                statistics = DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text("utf-8")))
+                if folder == cut or not left.after(statistics).is_reached:
+                    return FinishedChunk(folder, statistics)
+        unfinished = cut.with_name(cut.name + UNFINISHED)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        statistics = _write(unfinished, settings, piece, path, name, choice, tokenizer, limit, report)
-        (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
-        folder = limited if limit.reached_by(statistics) else whole
+        statistics = _write(unfinished, preparation, batches, left)
+        (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), "utf-8")
+        folder = cut if left.after(statistics).is_reached else whole
         os.replace(unfinished, folder)
-        return folder, statistics
+        return FinishedChunk(folder, statistics)
 
 
-def skip_piece(settings: PieceSettings, piece: Piece, reason: str) -> tuple[Path, DatasetStatistics]:
-    """Write a piece without rows in place of one that cannot be read, unless it is there."""
-    folder = piece_folder(settings, piece)
-    with piece_lock(settings, piece.name):
-        if folder.exists():
-            return folder, load_statistics(folder)
-        unfinished = folder.with_name(f"{folder.name}{UNFINISHED}")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        statistics = DatasetStatistics(skipped_shards=[f"part {piece.part + 1} of {piece.parts}: {reason}"])
-        for split in settings.splits:
-            _SplitWriter(unfinished, split, settings, end_of_text=0).close(statistics)
-        (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
-        os.replace(unfinished, folder)
-        return folder, statistics
-
-
-def _write(
-    folder: Path,
-    settings: PieceSettings,
-    piece: Piece,
-    path: Path,
-    name: str,
-    choice: RowFilter,
-    tokenizer: PreTrainedTokenizerBase,
-    limit: Limit,
-    report: Report,
-) -> DatasetStatistics:
+def _write(folder: Path, preparation: Preparation, batches: Iterable[RowBatch], left: Limit) -> DatasetStatistics:
+    row_filter, tokenizer, splits = preparation.row_filter, preparation.tokenizer, preparation.splits
     statistics = DatasetStatistics()
-    writers = {split: _SplitWriter(folder, split, settings, tokenizer.eos_token_id) for split in settings.splits}
+    writers = {split: _SplitWriter(folder, split, preparation.settings, tokenizer.eos_token_id) for split in splits}
     repeated: list[Document] = []
-    batches = up_to(limit, read_piece(path, name, piece), statistics, choice.most_times)
-    for batch, documents, counts in documents_of(batches, choice, tokenizer, settings.splits):
+    for _, documents, counts in documents_of(batches, row_filter, tokenizer, splits):
         statistics.add(counts)
         for document in documents:
             writers[document.split].add(document)
             repeated += [document] * (document.times - 1)
-        report(batch.bytes, len(batch.rows), sum(len(document.token_ids) for document in documents))
-    for document in repeated:  # away from their first use, so that a block does not hold the same text twice
+        if left.after(statistics).is_reached:
+            break
+    for document in repeated:  # away from their first use, so that a sequence does not hold the same text twice
         writers[document.split].add(document, with_articles=False)
     for writer in writers.values():
         writer.close(statistics)
@@ -161,7 +95,7 @@ def _write(
 class _SplitWriter:
     """Files of one part: tokens, and for each document its length and the articles that it touches."""
 
-    def __init__(self, folder: Path, split: Split, settings: PieceSettings, end_of_text: int):
+    def __init__(self, folder: Path, split: Split, settings: SequenceSettings, end_of_text: int):
         self.split = split
         self.settings = settings
         self.end_of_text = end_of_text
@@ -184,10 +118,10 @@ class _SplitWriter:
     def close(self, statistics: DatasetStatistics) -> None:
         """Write what is left, flush all to the disk, and note counts and hash."""
         if self.to_pack:
-            blocks, cut = pack_best_fit(self.to_pack, self.settings.sequence_length, self.end_of_text)
-            self._write(blocks)
+            sequences, cut = pack_best_fit(self.to_pack, self.settings.sequence_length, self.end_of_text)
+            self._write(sequences)
             statistics.cut_documents[self.split] = cut
-            statistics.padding_tokens[self.split] = blocks.size - sum(map(len, self.to_pack))
+            statistics.padding_tokens[self.split] = sequences.size - sum(map(len, self.to_pack))
         statistics.sha256[self.split] = self.sha256.hexdigest()
         for file in (self.tokens, self.lengths, self.articles):
             file.flush()

@@ -19,7 +19,7 @@ NOT_NAMED = "(none)"  # the exercise or language of rows that have none
 
 
 # Why a row is left out where only one part is read.
-OF_THE_OTHER_PART: dict[Split, str] = {"validation": "held out", "train": "for training"}
+OF_THE_OTHER_PART: dict[Split, str] = {"validation": "validation row", "train": "training row"}
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _ChosenRow:
 
 def documents_of(
     batches: Iterable[RowBatch],
-    choice: RowFilter,
+    row_filter: RowFilter,
     tokenizer: PreTrainedTokenizerBase,
     splits: tuple[Split, ...] = ("train", "validation"),
 ) -> Iterator[tuple[RowBatch, list[Document], DatasetStatistics]]:
@@ -71,12 +71,12 @@ def documents_of(
 
         def finish() -> tuple[RowBatch, list[Document], DatasetStatistics]:
             batch, counts, chosen, token_lists = ahead.popleft()
-            documents = _to_documents(chosen, token_lists.result(), choice, tokenizer.eos_token_id, counts)
+            documents = _to_documents(chosen, token_lists.result(), row_filter, tokenizer.eos_token_id, counts)
             return batch, documents, counts
 
         for batch in batches:
             counts = DatasetStatistics()
-            chosen = list(_choose(batch, choice, counts, splits))
+            chosen = list(_choose(batch, row_filter, counts, splits))
             ahead.append((batch, counts, chosen, thread.submit(tokenise, chosen)))
             if len(ahead) > 1:
                 yield finish()
@@ -85,7 +85,7 @@ def documents_of(
 
 
 def _choose(
-    batch: RowBatch, choice: RowFilter, counts: DatasetStatistics, splits: tuple[Split, ...]
+    batch: RowBatch, row_filter: RowFilter, counts: DatasetStatistics, splits: tuple[Split, ...]
 ) -> Iterator[_ChosenRow]:
     """The rows that are used; the others are counted by reason."""
     counts.rows_read = len(batch.rows) + sum(batch.unreadable.values())
@@ -97,7 +97,7 @@ def _choose(
         counts.characters_read += characters
         counts.rows_read_by_exercise[row["exercise"] or NOT_NAMED] += 1
         counts.rows_read_by_language[row["language"] or NOT_NAMED] += 1
-        reason, split, times = choice.judge(row)
+        reason, split, times = row_filter.judge(row)
         if reason is None and split not in splits:
             reason = OF_THE_OTHER_PART[split]
         if reason is None:
@@ -110,14 +110,14 @@ def _choose(
 def _to_documents(
     chosen: list[_ChosenRow],
     token_lists: list[list[int]],
-    choice: RowFilter,
+    row_filter: RowFilter,
     end_of_text: int,
     counts: DatasetStatistics,
 ) -> list[Document]:
     documents = []
     for one, token_ids in zip(chosen, token_lists, strict=True):
         token_ids.append(end_of_text)
-        reason = choice.reason_by_length(len(token_ids))
+        reason = row_filter.reason_by_length(len(token_ids))
         if reason is not None:
             counts.dropped_rows[reason] += 1
             counts.dropped_characters[reason] += one.characters

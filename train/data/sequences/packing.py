@@ -1,8 +1,9 @@
-"""Documents to blocks of equal length: run together and cut (GPT-2's way), or whole documents side by side."""
+"""Documents to sequences of equal length: run together and cut (GPT-2's way), or whole documents side by side."""
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -10,53 +11,54 @@ import torch
 
 # Two bytes a token: GPT-2's ids fit, and 10 billion tokens take 20 GB in place of 40 or 80.
 TOKEN_DTYPE = np.dtype("<u2")
-PACKINGS = ("concat", "best_fit")
+Packing = Literal["concat", "best_fit"]
+PACKINGS = get_args(Packing)
 
 
 def pack_best_fit(documents: Sequence[np.ndarray], sequence_length: int, padding: int) -> tuple[np.ndarray, int]:
-    """Put whole documents into as few blocks as best fit, largest first, finds (Ding et al., 2024, arXiv 2404.10830).
+    """Put whole documents side by side, by best fit, largest first (Ding et al., 2024, arXiv 2404.10830).
 
-    Each goes where it leaves the least room. One that is longer than a block is cut into full blocks and a rest.
+    Each goes where it leaves the least room. One that is longer than a sequence is cut into full sequences and a rest.
 
     Args:
         documents: token ids, each ending with the end-of-text token.
-        padding: the end-of-text token, which fills blocks up.
+        padding: the end-of-text token, which fills sequences up.
 
     Returns:
-        Blocks (N, sequence_length), and the number of documents that were cut.
+        Sequences (N, sequence_length), and the number of documents that were cut.
     """
     parts = [
         document[at : at + sequence_length] for document in documents for at in range(0, len(document), sequence_length)
     ]
-    parts.sort(key=len, reverse=True)  # stable: equal input gives equal blocks
+    parts.sort(key=len, reverse=True)  # stable: equal input gives equal sequences
     contents: list[list[np.ndarray]] = []
-    with_room: dict[int, list[int]] = defaultdict(list)  # room left to the blocks that have it
+    with_room: dict[int, list[int]] = defaultdict(list)  # room left to the sequences that have it
     rooms: list[int] = []  # those that occur, in order
     for part in parts:
         at = bisect_left(rooms, len(part))
         if at == len(rooms):
-            block, room = len(contents), sequence_length
+            sequence, room = len(contents), sequence_length
             contents.append([])
         else:
             room = rooms[at]
-            block = with_room[room].pop()
+            sequence = with_room[room].pop()
             if not with_room[room]:
                 del rooms[at]
-        contents[block].append(part)
+        contents[sequence].append(part)
         room -= len(part)
         if room:
             if not with_room[room]:
                 insort(rooms, room)
-            with_room[room].append(block)
-    blocks = np.full((len(contents), sequence_length), padding, dtype=TOKEN_DTYPE)
-    for row, content in zip(blocks, contents, strict=True):
+            with_room[room].append(sequence)
+    sequences = np.full((len(contents), sequence_length), padding, dtype=TOKEN_DTYPE)
+    for row, content in zip(sequences, contents, strict=True):
         joined = np.concatenate(content)
         row[: len(joined)] = joined
-    return blocks, sum(len(document) > sequence_length for document in documents)
+    return sequences, sum(len(document) > sequence_length for document in documents)
 
 
 def count_cut(lengths: np.ndarray, offset: int, sequence_length: int) -> int:
-    """How many documents, one after the other from token `offset` on, run over the end of a block."""
+    """How many documents, one after the other from token `offset` on, run over the end of a sequence."""
     ends = offset + np.cumsum(lengths.astype(np.int64))
     starts = ends - lengths
     return int(np.count_nonzero(starts // sequence_length != (ends - 1) // sequence_length))
@@ -66,6 +68,11 @@ def collate_sequences(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.
     """A batch for the model: `input_ids` (B, T) and `labels`, the same ids, which the model shifts."""
     input_ids = torch.from_numpy(np.stack([example["input_ids"] for example in examples]).astype(np.int64))
     return {"input_ids": input_ids, "labels": input_ids}
+
+
+def choose_collator(packing: Packing, end_of_text: int) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+    """Makes a batch of sequences that were packed so."""
+    return collate_sequences if packing == "concat" else CollateDocuments(end_of_text)
 
 
 class CollateDocuments:

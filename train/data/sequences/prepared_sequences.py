@@ -1,4 +1,4 @@
-"""Blocks of tokens on disk as a dataset: memory-mapped files, one after the other, read where they lie."""
+"""Sequences of tokens on disk as a dataset: memory-mapped files, one after the other, read where they lie."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from train.data.sequences.packing import TOKEN_DTYPE
 class PreparedSequences(Dataset):
     """Sequence i is tokens `i * sequence_length` to `(i + 1) * sequence_length` of the files taken as one.
 
-    Nothing is copied, whatever the number of files: a block is read from disk when it is asked for.
+    Nothing is copied, whatever the number of files: a sequence is read from disk when it is asked for.
 
     Args:
         files: of token ids (`TOKEN_DTYPE`), in order.
-        limit: only the first so many blocks.
+        limit: only the first so many sequences.
     """
 
     def __init__(self, files: Sequence[Path], sequence_length: int, limit: int | None = None):
@@ -25,21 +25,21 @@ class PreparedSequences(Dataset):
         sizes = [file.stat().st_size // TOKEN_DTYPE.itemsize for file in self.files]
         self.ends = np.cumsum(sizes, dtype=np.int64)
         self.tokens = int(self.ends[-1]) if sizes else 0
-        blocks = self.tokens // sequence_length
-        self.blocks = blocks if limit is None else min(blocks, limit)
+        sequences = self.tokens // sequence_length
+        self.sequences = sequences if limit is None else min(sequences, limit)
         self._maps: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return self.blocks
+        return self.sequences
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        if not 0 <= number < self.blocks:
-            raise IndexError(f"block {number} of {self.blocks}")
+        if not 0 <= number < self.sequences:
+            raise IndexError(f"sequence {number} of {self.sequences}")
         return {"input_ids": self._read(number * self.sequence_length, self.sequence_length)}
 
-    def first(self, blocks: int) -> "PreparedSequences":
+    def first(self, sequences: int) -> "PreparedSequences":
         """Only the first so many."""
-        return PreparedSequences(self.files, self.sequence_length, min(blocks, self.blocks))
+        return PreparedSequences(self.files, self.sequence_length, min(sequences, self.sequences))
 
     def __getstate__(self) -> dict:
         return {**vars(self), "_maps": {}}  # a worker process maps the files for itself: pickled, a map is its content

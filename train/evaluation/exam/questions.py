@@ -5,9 +5,10 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from train.data.files.sources import SAMPLE, find_source
+from train.data.files.sources import SAMPLE
+from train.data.from_settings import to_preparation
 from train.data.rows.synth import Row, question_to_ids, row_to_question
-from train.data.sequences.prepare import cache_folder, is_prepared, load_prepared, prepare_data
+from train.data.sequences.prepare import prepare_data
 from train.evaluation.exam.citations import expects_citations
 from train.evaluation.exam.exam import load_exam
 from train.evaluation.losses.validation_rows import ValidationRows, demo_recipe, draw_rows
@@ -113,13 +114,11 @@ def _tell_known(opened: OpenedModel, rows: list[Row]) -> tuple[list[bool] | None
 
 
 def _trained_on_article(opened: OpenedModel, trained_on: TrainedOn, rows: list[Row]) -> list[bool] | None:
-    data = trained_on.data
-    if data.streaming:
+    if trained_on.data.streaming:
         return None
-    source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
-    folder = cache_folder(data, source, opened.tokenizer)
-    if is_prepared(folder):
-        return load_prepared(folder, source, data.sequence_length).trained_on_article(rows)
-    if source.revision is None and sum(shard.bytes for shard in source.shards) <= BYTES_TO_PREPARE:
-        return prepare_data(data, opened.tokenizer, PartialState().is_local_main_process).trained_on_article(rows)
+    preparation = to_preparation(trained_on.data, opened.tokenizer)
+    source = preparation.source
+    if preparation.is_whole or (source.revision is None and source.bytes <= BYTES_TO_PREPARE):
+        data = prepare_data(preparation, writes=PartialState().is_local_main_process)
+        return data.trained_on_article(rows)
     return None

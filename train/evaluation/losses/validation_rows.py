@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.files.shard_access import rows_of
 from train.data.files.sources import SAMPLE, find_source
+from train.data.from_settings import to_preparation
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import Row, article_key, reason_to_drop, row_to_text, seed_article
 from train.evaluation.opened_model import TrainedOn, to_trained_on
@@ -51,8 +52,11 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
     name = "the embedded sample" if data.dataset == SAMPLE else _short(data.dataset)
     description = f"validation rows of {name} ({data.validation_fraction:.1%} of its seed articles)"
     try:
-        source = find_source(data.dataset, data.dataset_revision, data.dataset_split)
-        return _draw(_left_out(rows_of(source), data, tokenizer), max_rows, description, "none is held out")
+        preparation = to_preparation(data, tokenizer)
+        # Evaluation sets are compared with training rows only, and take long to read.
+        row_filter = replace(preparation.row_filter, evaluation_sets=())
+        rows = _left_out(rows_of(preparation.source), row_filter, tokenizer)
+        return _draw(rows, max_rows, description, "none is held out")
     except (ValueError, OSError) as error:
         reason = str(error).rstrip(".")
         raise ValueError(
@@ -60,17 +64,15 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
         ) from error
 
 
-def _left_out(rows: Iterator[Row], data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Iterator[Row]:
-    # Evaluation sets are compared with training rows only, and take long to read.
-    choice = RowFilter.from_arguments(replace(data, decontaminate=None))
-    by_length = data.min_row_tokens is not None or data.max_row_tokens is not None
+def _left_out(rows: Iterator[Row], row_filter: RowFilter, tokenizer: PreTrainedTokenizerBase) -> Iterator[Row]:
+    by_length = row_filter.min_row_tokens is not None or row_filter.max_row_tokens is not None
     while some := list(islice(rows, ROWS_AT_ONCE)):
-        kept = [row for row in some if choice.judge(row)[:2] == (None, "validation")]
+        kept = [row for row in some if row_filter.judge(row)[:2] == (None, "validation")]
         if by_length and kept:
             texts = [row_to_text(row) for row in kept]
             token_lists = tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
             # the end-of-text token counts, too
-            reasons = [choice.reason_by_length(len(ids) + 1) for ids in token_lists]
+            reasons = [row_filter.reason_by_length(len(ids) + 1) for ids in token_lists]
             kept = [row for row, reason in zip(kept, reasons, strict=True) if reason is None]
         yield from kept
 

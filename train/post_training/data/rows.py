@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from train.data.files.shard_access import at_hand
+from train.data.files.shard_access import fetch
 from train.data.files.shard_reading import ROWS_PER_BATCH, BadShardError, check_kind
 from train.data.files.sources import Shard, Source
 from train.data.rows.synth import COLUMNS, Row
@@ -30,12 +30,12 @@ def read_rows(source: Source, method: str) -> Iterator[Row]:
     Raises:
         BadShardError: a file cannot be read, or has no columns that the method could use; names the place.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        for number, shard in enumerate(source.shards):
-            with at_hand(shard, Path(folder, str(number))) as path:
-                check_kind(path, str(shard))
-                read = _read_parquet if path.suffix == ".parquet" else _read_json_lines
-                yield from read(path, shard, method)
+    for shard in source.shards:
+        with tempfile.TemporaryDirectory() as folder:
+            path = fetch(shard, Path(folder, "fetched"))
+            check_kind(path, str(shard))
+            read = _read_parquet if path.suffix == ".parquet" else _read_json_lines
+            yield from read(path, shard, method)
 
 
 def _check_form(columns: list[str], shard: Shard, method: str) -> None:

@@ -28,13 +28,16 @@ PREPARE = """
 import json, sys
 from transformers import AutoTokenizer
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.settings.arguments import DataArguments
+from train.data.from_settings import to_preparation
 from train.data.sequences.prepare import prepare_data
+from train.settings.arguments import DataArguments
 
 arguments = DataArguments(dataset="someone/synth", max_samples=200, sequence_length=16, validation_fraction=0.1)
 arguments.data_cache_dir = sys.argv[1]
-data = prepare_data(arguments, AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))
-print(json.dumps({**data.source.describe(), **data.statistics.to_dict()}))
+preparation = to_preparation(arguments, AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))
+data = prepare_data(preparation)
+fetched = [str(file) for file in (preparation.folder / "fetched").rglob("*.parquet")]
+print(json.dumps({**preparation.source.describe(), **data.statistics.to_dict(), "fetched": fetched}))
 """
 
 
@@ -46,5 +49,5 @@ def test_rows_are_prepared_from_the_hub_at_a_recorded_commit(hub, tmp_path):
     result = json.loads(finished.stdout.splitlines()[-1])
     assert result["dataset_revision"] == COMMIT
     assert result["rows_read"] == 200
-    assert hub.downloads("part-0.parquet") >= 1
-    assert hub.downloads("part-1.parquet") >= 1
+    assert result["fetched"] == []  # a file is on the disk while it is read
+    assert hub.downloads("part-0.parquet") == hub.downloads("part-1.parquet") == 1

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.train.data.hub_server import COMMIT, serve, sha256_of
-from train.data.files.shard_access import at_hand, first_rows, rows_of
+from train.data.files.shard_access import fetch, first_rows, rows_of
 from train.data.files.shard_reading import BadShardError
 from train.data.files.sources import find_source
 from train.data.rows.synth import COLUMNS
@@ -40,9 +40,7 @@ def test_files_that_are_what_their_checksums_state_are_read_where_they_lie(check
     source = find_source(str(checked_folder))
     assert all(shard.sha256 for shard in source.shards)
     for shard in source.shards:
-        with at_hand(shard, tmp_path / "fetched") as path:
-            assert str(path) == shard.name
-        assert path.exists()
+        assert str(fetch(shard, tmp_path / "fetched")) == shard.name
     assert [one["query"] for one in rows_of(source)] == [row(number)["query"] for number in range(10)]
     assert not (tmp_path / "fetched").exists()
 
@@ -52,19 +50,17 @@ def test_a_flipped_bit_is_refused(checked_folder, tmp_path, at):
     good, bad = sorted(file for file in checked_folder.iterdir() if file.suffix)
     flip_a_bit(bad, at)
     source = find_source(str(checked_folder))
-    with at_hand(source.shards[0], tmp_path) as path:
-        assert path == good
+    assert fetch(source.shards[0], tmp_path) == good
     with pytest.raises(BadShardError, match=rf"/{bad.name} is not what its source states, its SHA-256 differs"):
-        at_hand(source.shards[1], tmp_path).__enter__()
+        fetch(source.shards[1], tmp_path)
 
 
 def test_a_bit_that_flips_between_two_uses_is_noticed(checked_folder, tmp_path):
     shard = find_source(str(checked_folder)).shards[0]
-    with at_hand(shard, tmp_path) as path:
-        pass
+    path = fetch(shard, tmp_path)
     flip_a_bit(path, 700)
     with pytest.raises(BadShardError, match="SHA-256 differs"):
-        at_hand(shard, tmp_path).__enter__()
+        fetch(shard, tmp_path)
 
 
 def test_a_size_that_changed_is_refused(checked_folder, tmp_path):
@@ -72,14 +68,14 @@ def test_a_size_that_changed_is_refused(checked_folder, tmp_path):
     with open(shard.name, "ab") as file:
         file.write(b"\n")
     with pytest.raises(BadShardError, match=rf"{shard.name} has {shard.bytes + 1:,} bytes, {shard.bytes:,} are stated"):
-        at_hand(shard, tmp_path).__enter__()
+        fetch(shard, tmp_path)
 
 
 def test_a_file_that_is_gone_is_refused(rows_file, tmp_path):
     shard = find_source(str(rows_file)).shards[0]
     rows_file.unlink()
     with pytest.raises(BadShardError, match=rf"{rows_file} is gone"):
-        at_hand(shard, tmp_path).__enter__()
+        fetch(shard, tmp_path)
 
 
 def test_the_first_rows_are_read_and_no_more(tmp_path, row):
@@ -118,13 +114,11 @@ for shard in source.shards:
     try:
         outcome["queries"] = [row["query"] for row in shard_access.rows_of(replace(source, shards=(shard,)))]
         outcome["waits"] = [seconds for seconds in slept if seconds > 100]
-        with shard_access.at_hand(shard, folder) as path:
-            outcome["is_in_folder"] = path.is_relative_to(folder)
-        outcome["is_left"] = path.exists()
+        outcome["is_in_folder"] = shard_access.fetch(shard, folder).is_relative_to(folder)
+        shard_access.fetch(shard, folder)
     except shard_access.BadShardError as error:
         outcome["error"] = str(error)
         outcome["waits"] = [seconds for seconds in slept if seconds > 100]
-    outcome["folder_is_left"] = folder.exists()
 print(json.dumps(outcomes))
 """
 FIRST_ROWS = """
@@ -171,17 +165,15 @@ def hub(tmp_path_factory):
         yield server
 
 
-def test_rows_come_from_the_hub_and_what_was_fetched_is_removed(hub):
+def test_rows_come_from_the_hub_and_what_was_fetched_for_them_is_removed(hub):
     outcome = hub.outcomes["well.parquet"]
     assert outcome == {
         "sha256": sha256_of(hub.folder / "well.parquet"),
         "queries": expected_queries("well.parquet"),
         "waits": [],
         "is_in_folder": True,
-        "is_left": False,
-        "folder_is_left": False,
     }
-    assert hub.downloads("well.parquet") == 2  # by rows_of, and by at_hand
+    assert hub.downloads("well.parquet") == 2  # by rows_of, and by the first fetch
 
 
 @pytest.mark.parametrize(
@@ -214,7 +206,7 @@ def test_a_file_that_stays_broken_is_named_and_nothing_is_read_of_it(hub, name, 
 def test_a_file_in_the_hubs_cache_is_used_and_stays(hub):
     outcome = hub.outcomes["cached.parquet"]
     assert outcome["queries"] == expected_queries("cached.parquet")
-    assert (outcome["is_in_folder"], outcome["is_left"]) == (False, True)
+    assert not outcome["is_in_folder"]
     assert hub.downloads("cached.parquet") == 1  # before, into the cache
 
 

@@ -1,25 +1,24 @@
 import itertools
+import pickle
 
 import pytest
 
-from train.data.rows.decontamination import Contamination
 from train.data.rows.row_filter import RowFilter, parse_weights
 from train.data.rows.synth import split_of
-from train.settings.arguments import DataArguments
 
 
 PASSAGE = "The river rises in the hills north of the old town and runs through fields of barley to the sea."
 
 
 @pytest.fixture
-def contamination(tmp_path):
+def evaluation_sets(tmp_path):
     (tmp_path / "passage.txt").write_text(PASSAGE)
-    return Contamination.from_sources([str(tmp_path / "passage.txt")])
+    return (str(tmp_path / "passage.txt"),)
 
 
 @pytest.fixture
 def rows_of_part(row):
-    """Makes rows of one part, under a held-out share of one half."""
+    """Makes rows of one part, where one half is for validation."""
 
     def make(split, count, **changes):
         rows = (row(number, **changes) for number in itertools.count())
@@ -29,10 +28,10 @@ def rows_of_part(row):
 
 
 def test_a_usable_row_is_kept_once(rows_of_part):
-    choice = RowFilter(validation_fraction=0.5)
+    row_filter = RowFilter(validation_fraction=0.5)
     for split in ("train", "validation"):
         for one in rows_of_part(split, 3):
-            assert choice.judge(one) == (None, split, 1)
+            assert row_filter.judge(one) == (None, split, 1)
 
 
 @pytest.mark.parametrize("reasoning", [None, "", " \n\u200b", "None", "nan"])
@@ -46,37 +45,37 @@ def test_rows_without_reasoning_are_only_dropped_where_it_is_wanted(row, reasoni
 def test_rows_that_link_to_both_parts_are_dropped(rows_of_part):
     (training,), (validation,) = rows_of_part("train", 1), rows_of_part("validation", 1)
     links = (f"https://article/{number}" for number in itertools.count())
-    choice = RowFilter(validation_fraction=0.5)
+    row_filter = RowFilter(validation_fraction=0.5)
     seen = set()
     for link in itertools.islice(links, 20):
         side = split_of({**training, "query_seed_url": link}, 0.5, 0)
         for one, own in ((training, "train"), (validation, "validation")):
-            reason, split, _ = choice.judge({**one, "additional_seed_url": link})
+            reason, split, _ = row_filter.judge({**one, "additional_seed_url": link})
             assert (reason, split) == ((None, own) if side == own else ("links to articles of both parts", "train"))
             seen.add(reason)
     assert len(seen) == 2
 
 
-def test_the_first_reason_counts(rows_of_part, contamination):
-    choice = RowFilter(
+def test_the_first_reason_counts(rows_of_part, evaluation_sets):
+    row_filter = RowFilter(
         languages=["en"],
         exercises=["memorization"],
         require_reasoning=True,
         exercise_weights={"memorization": 0},
         validation_fraction=0.5,
-        contamination=contamination,
+        evaluation_sets=evaluation_sets,
     )
     (one,) = rows_of_part("train", 1)
     (validation,) = rows_of_part("validation", 1)
     links = (f"https://article/{number}" for number in itertools.count())
-    held_out_link = next(link for link in links if split_of({**one, "query_seed_url": link}, 0.5, 0) == "validation")
+    validation_link = next(link for link in links if split_of({**one, "query_seed_url": link}, 0.5, 0) == "validation")
     # From the last reason to the first: each row is worse than the one before.
     one["synthetic_answer"] = PASSAGE
-    weighted = RowFilter(validation_fraction=0.5, contamination=contamination)
+    weighted = RowFilter(validation_fraction=0.5, evaluation_sets=evaluation_sets)
     assert weighted.judge(one) == ("contaminated", "train", 0)
-    assert choice.judge(one) == ("weight", "train", 0)
+    assert row_filter.judge(one) == ("weight", "train", 0)
     for changes, reason in (
-        ({"additional_seed_url": held_out_link}, "links to articles of both parts"),
+        ({"additional_seed_url": validation_link}, "links to articles of both parts"),
         ({"synthetic_reasoning": None}, "no reasoning"),
         ({"constraints": "result:Failed after maximum attempts"}, "failed generation"),
         ({"query": None}, "no question"),
@@ -84,31 +83,30 @@ def test_the_first_reason_counts(rows_of_part, contamination):
         ({"language": "fr"}, "other language"),
     ):
         one.update(changes)
-        assert choice.judge(one)[0] == reason
+        assert row_filter.judge(one)[0] == reason
     validation["synthetic_answer"] = PASSAGE
-    assert choice.judge(validation) == (None, "validation", 1)
+    assert row_filter.judge(validation) == (None, "validation", 1)
 
 
-def test_contamination_is_looked_for_in_the_whole_text_of_training_rows(rows_of_part, contamination):
-    choice = RowFilter(validation_fraction=0.5, contamination=contamination)
+def test_contamination_is_looked_for_in_the_whole_text_of_training_rows(rows_of_part, evaluation_sets):
+    row_filter = RowFilter(validation_fraction=0.5, evaluation_sets=evaluation_sets)
     for column in ("query", "synthetic_reasoning", "synthetic_answer"):
         (one,) = rows_of_part("train", 1, **{column: PASSAGE})
-        assert choice.judge(one) == ("contaminated", "train", 0)
+        assert row_filter.judge(one) == ("contaminated", "train", 0)
         (validation,) = rows_of_part("validation", 1, **{column: PASSAGE})
-        assert choice.judge(validation) == (None, "validation", 1)
+        assert row_filter.judge(validation) == (None, "validation", 1)
     (one,) = rows_of_part("train", 1, constraints=PASSAGE)  # which is not trained on
-    assert choice.judge(one) == (None, "train", 1)
+    assert row_filter.judge(one) == (None, "train", 1)
 
 
 @pytest.mark.parametrize("weight", [0, 0.1, 0.5, 1, 1.75, 2, 3.4])
 def test_rows_are_used_as_often_as_their_weight_says_on_average(row, weight):
-    choice = RowFilter(exercise_weights={"memorization": weight})
-    times = [choice.times(row(number)) for number in range(4000)]
+    row_filter = RowFilter(exercise_weights={"memorization": weight})
+    times = [row_filter.times(row(number)) for number in range(4000)]
     assert set(times) == {int(weight), int(weight) + (weight % 1 > 0)}
     # The share of those that are used once more is that of 4000 coins: five standard deviations are 0.04 at most.
     assert abs(sum(times) / 4000 - weight) <= 0.04 * (weight % 1 > 0)
-    assert times == [choice.times(row(number)) for number in range(4000)]
-    assert max(times) <= choice.most_times
+    assert times == [row_filter.times(row(number)) for number in range(4000)]
 
 
 def test_the_rows_of_a_smaller_weight_are_among_those_of_a_larger(row):
@@ -119,7 +117,7 @@ def test_the_rows_of_a_smaller_weight_are_among_those_of_a_larger(row):
 
 
 def test_weights_of_exercise_and_language_multiply(row):
-    choice = RowFilter(exercise_weights={"mcq": 3, "rag": 0}, language_weights={"fr": 2})
+    row_filter = RowFilter(exercise_weights={"mcq": 3, "rag": 0}, language_weights={"fr": 2})
     for exercise, language, times in (
         ("mcq", "fr", 6),
         ("mcq", "en", 3),
@@ -128,20 +126,18 @@ def test_weights_of_exercise_and_language_multiply(row):
         ("rag", "fr", 0),
         (None, None, 1),
     ):
-        assert choice.times(row(0, exercise=exercise, language=language)) == times
-    assert choice.most_times == 6
-    assert RowFilter(exercise_weights={"mcq": 0.2}).most_times == 1
+        assert row_filter.times(row(0, exercise=exercise, language=language)) == times
 
 
 def test_rows_of_one_article_are_chosen_one_by_one(row):
-    choice = RowFilter(exercise_weights={"memorization": 0.5})
-    times = {choice.times(row(0, query=f"Question {number}?")) for number in range(30)}
+    row_filter = RowFilter(exercise_weights={"memorization": 0.5})
+    times = {row_filter.times(row(0, query=f"Question {number}?")) for number in range(30)}
     assert times == {0, 1}
 
 
 def test_rows_are_chosen_by_their_number_of_tokens():
-    choice = RowFilter(min_row_tokens=5, max_row_tokens=7)
-    reasons = [choice.reason_by_length(tokens) for tokens in (4, 5, 7, 8)]
+    row_filter = RowFilter(min_row_tokens=5, max_row_tokens=7)
+    reasons = [row_filter.reason_by_length(tokens) for tokens in (4, 5, 7, 8)]
     assert reasons == ["too short", None, None, "too long"]
     assert [RowFilter().reason_by_length(tokens) for tokens in (1, 10**6)] == [None, None]
 
@@ -163,26 +159,12 @@ def test_what_is_no_weight_is_refused(word):
     assert str(error.value).startswith(f"--exercise_weights {word}: NAME=WEIGHT is wanted")
 
 
-def test_the_settings_are_read_from_the_arguments(tmp_path, contamination):
-    choice = RowFilter.from_arguments(
-        DataArguments(
-            languages=["en", "fr"],
-            exercises=["mcq"],
-            require_reasoning=True,
-            min_row_tokens=3,
-            max_row_tokens=9,
-            exercise_weights=["mcq=2"],
-            language_weights=["fr=0.5"],
-            validation_fraction=0.25,
-            split_seed=4,
-            decontaminate=[str(tmp_path / "passage.txt")],
-        )
-    )
-    assert choice.contamination.fingerprint == contamination.fingerprint
-    expected = RowFilter(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, choice.contamination)
-    assert choice == expected
-    assert RowFilter.from_arguments(DataArguments()) == RowFilter()
-    with pytest.raises(ValueError, match=r"--language_weights fr"):
-        RowFilter.from_arguments(DataArguments(language_weights=["fr"]))
+def test_an_evaluation_set_is_read_when_it_is_needed(tmp_path, row, evaluation_sets):
+    lacking = RowFilter(evaluation_sets=(str(tmp_path / "nowhere.txt"),))
+    assert lacking.judge(row(0, query=None))[0] == "no question"
     with pytest.raises(ValueError, match=r"--decontaminate .*nowhere\.txt"):
-        RowFilter.from_arguments(DataArguments(decontaminate=[str(tmp_path / "nowhere.txt")]))
+        lacking.judge(row(0))
+    row_filter = RowFilter(evaluation_sets=evaluation_sets)
+    assert row_filter.contamination is row_filter.contamination
+    # A copy for another process has what was read.
+    assert pickle.loads(pickle.dumps(row_filter)).__dict__["contamination"].found_in(PASSAGE)

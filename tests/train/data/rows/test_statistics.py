@@ -28,7 +28,7 @@ def make_statistics(factor=1):
         "tokens_by_language": {"en": 17_171, "fr": 1_929},
         "articles": {"train": 808, "validation": 204},
         "shared_articles": 17,
-        "blocks": {"train": 31, "validation": 9},
+        "sequences": {"train": 31, "validation": 9},
         "left_over_tokens": {"train": 211, "validation": 44},
         "cut_documents": {"train": 125, "validation": 10},
         "padding_tokens": {"train": 5_000, "validation": 900},
@@ -108,9 +108,9 @@ def test_the_tables_show_the_counts(label, cells):
 def test_shares_of_cut_documents_and_padding_are_shown():
     lines = make_statistics().render().splitlines()
     # 125 of 750 + 250 repeated ones; 5,000 of 20,000. Validation rows are not repeated: 10 of 250; 900 of 5,000.
-    train = "train: 31 blocks; 12.5% of the documents are cut, 25.00% of the tokens are padding, 211 are left over"
+    train = "train: 31 sequences; 12.5% of the documents are cut, 25.00% of the tokens are padding, 211 are left over"
     validation = (
-        "validation: 9 blocks; 4.0% of the documents are cut, 18.00% of the tokens are padding, 44 are left over"
+        "validation: 9 sequences; 4.0% of the documents are cut, 18.00% of the tokens are padding, 44 are left over"
     )
     assert lines[-3:] == [
         train,
@@ -126,9 +126,9 @@ def test_reasons_stand_in_order_of_their_rows():
     assert text.index("\n  en ") < text.index("\n  fr ")
 
 
-def test_a_part_without_tokens_has_no_blocks_to_show():
+def test_a_part_without_tokens_has_no_sequences_to_show():
     text = DatasetStatistics().render()
     assert cells_of(text, "read") == ["0", "0.0"]
     assert "used again" not in text
-    assert "blocks" not in text
-    assert "train: 0 blocks; 0.0% of the documents are cut" in DatasetStatistics(tokens=Counter(train=5)).render()
+    assert "sequences" not in text
+    assert "train: 0 sequences; 0.0% of the documents are cut" in DatasetStatistics(tokens=Counter(train=5)).render()

@@ -19,12 +19,12 @@ def make_document(length, seed=0):
     return np.append(content, END).astype(TOKEN_DTYPE)
 
 
-def documents_in(block):
-    """The documents of a block, and its number of padding tokens: ends of text beyond the documents' own."""
-    ends = np.flatnonzero(block == END)
-    parts = np.split(block, ends + 1)
+def documents_in(sequence):
+    """The documents of a sequence, and its number of padding tokens: ends of text beyond the documents' own."""
+    ends = np.flatnonzero(sequence == END)
+    parts = np.split(sequence, ends + 1)
     documents = [part.tolist() for part in parts if len(part) and part.tolist() != [END]]
-    return documents, len(block) - sum(map(len, documents))
+    return documents, len(sequence) - sum(map(len, documents))
 
 
 def test_collate_gives_ids_and_the_same_labels():
@@ -36,32 +36,32 @@ def test_collate_gives_ids_and_the_same_labels():
 
 def test_documents_go_where_they_leave_the_least_room():
     documents = [make_document(length, seed) for seed, length in enumerate((3, 6, 2, 7, 2))]
-    blocks, cut = pack_best_fit(documents, 10, END)
+    sequences, cut = pack_best_fit(documents, 10, END)
     three, six, two, seven, other_two = (document.tolist() for document in documents)
-    assert blocks.tolist() == [[*seven, *three], [*six, *two, *other_two]]
+    assert sequences.tolist() == [[*seven, *three], [*six, *two, *other_two]]
     assert cut == 0
 
 
-def test_the_rest_of_a_block_is_padding():
+def test_the_rest_of_a_sequence_is_padding():
     document = make_document(3)
-    blocks, cut = pack_best_fit([document], 5, END)
-    assert blocks.tolist() == [[*document.tolist(), END, END]]
-    assert (blocks.dtype, cut) == (TOKEN_DTYPE, 0)
+    sequences, cut = pack_best_fit([document], 5, END)
+    assert sequences.tolist() == [[*document.tolist(), END, END]]
+    assert (sequences.dtype, cut) == (TOKEN_DTYPE, 0)
 
 
-def test_a_long_document_is_cut_into_full_blocks_and_a_rest_that_is_packed():
+def test_a_long_document_is_cut_into_full_sequences_and_a_rest_that_is_packed():
     long, short = make_document(11), make_document(2)
-    blocks, cut = pack_best_fit([short, long], 4, END)
-    assert blocks[:2].tolist() == [long[:4].tolist(), long[4:8].tolist()]
-    assert blocks[2:].tolist() == [[*long[8:].tolist(), END], [*short.tolist(), END, END]]
+    sequences, cut = pack_best_fit([short, long], 4, END)
+    assert sequences[:2].tolist() == [long[:4].tolist(), long[4:8].tolist()]
+    assert sequences[2:].tolist() == [[*long[8:].tolist(), END], [*short.tolist(), END, END]]
     assert cut == 1
-    blocks, cut = pack_best_fit([make_document(4)], 4, END)
-    assert (len(blocks), cut) == (1, 0)
+    sequences, cut = pack_best_fit([make_document(4)], 4, END)
+    assert (len(sequences), cut) == (1, 0)
 
 
-def test_no_document_gives_no_block():
-    blocks, cut = pack_best_fit([], 8, END)
-    assert (blocks.shape, cut) == ((0, 8), 0)
+def test_no_document_gives_no_sequence():
+    sequences, cut = pack_best_fit([], 8, END)
+    assert (sequences.shape, cut) == ((0, 8), 0)
 
 
 # From two tokens on, so that a document can be told from padding.
@@ -70,11 +70,11 @@ LENGTHS = st.lists(st.integers(2, 40), max_size=40)
 
 @settings(deadline=None, max_examples=300)
 @given(lengths=LENGTHS, sequence_length=st.integers(4, 32))
-def test_every_document_stands_whole_in_one_block(lengths, sequence_length):
+def test_every_document_stands_whole_in_one_sequence(lengths, sequence_length):
     documents = [make_document(length, seed) for seed, length in enumerate(lengths)]
-    blocks, cut = pack_best_fit(documents, sequence_length, END)
-    assert blocks.shape == (len(blocks), sequence_length)
-    assert blocks.dtype == TOKEN_DTYPE
+    sequences, cut = pack_best_fit(documents, sequence_length, END)
+    assert sequences.shape == (len(sequences), sequence_length)
+    assert sequences.dtype == TOKEN_DTYPE
     assert cut == sum(length > sequence_length for length in lengths)
 
     expected = Counter(
@@ -85,19 +85,19 @@ def test_every_document_stands_whole_in_one_block(lengths, sequence_length):
     # The rest of a cut document may be a lone end of text, which looks like padding: it is counted apart.
     lone_ends = expected.pop((END,), 0)
     found, used = Counter(), []
-    for block in blocks:
-        content, padding = documents_in(block)
-        assert padding == 0 or (block[-padding:] == END).all()
+    for sequence in sequences:
+        content, padding = documents_in(sequence)
+        assert padding == 0 or (sequence[-padding:] == END).all()
         found.update(map(tuple, content))
         used.append(sequence_length - padding)
     assert found == expected
-    assert lone_ends <= blocks.size - sum(used)
-    # As few blocks as any packing that leaves no two to be merged; lone ends of text only add to what is used.
+    assert lone_ends <= sequences.size - sum(used)
+    # As few sequences as any packing that leaves no two to be merged; lone ends of text only add to what is used.
     if not lone_ends:
         assert all(one + other > sequence_length for i, one in enumerate(used) for other in used[:i])
 
     again, _ = pack_best_fit(documents, sequence_length, END)
-    assert (again == blocks).all()
+    assert (again == sequences).all()
 
 
 @settings(deadline=None, max_examples=200)
@@ -106,7 +106,7 @@ def test_every_document_stands_whole_in_one_block(lengths, sequence_length):
     offset=st.integers(0, 100),
     sequence_length=st.integers(1, 30),
 )
-def test_cut_documents_are_those_with_tokens_in_two_blocks(lengths, offset, sequence_length):
+def test_cut_documents_are_those_with_tokens_in_two_sequences(lengths, offset, sequence_length):
     place, expected = offset, 0
     for length in lengths:
         expected += len({token // sequence_length for token in range(place, place + length)}) > 1
@@ -116,15 +116,15 @@ def test_cut_documents_are_those_with_tokens_in_two_blocks(lengths, offset, sequ
 
 def test_cut_documents_are_counted_far_beyond_32_bits():
     lengths, offset = np.array([2**31, 2**31, 7, 5], "<u4"), 10 * 2**32 - 3
-    assert count_cut(lengths, offset, 2**33) == 1  # the first; the others lie in one block
+    assert count_cut(lengths, offset, 2**33) == 1  # the first; the others lie in one sequence
     assert count_cut(np.array([], "<u4"), offset, 8) == 0
 
 
 def test_positions_begin_again_at_each_document_and_its_first_token_is_not_scored():
-    block = [5, 6, END, 7, END, 8, 9, 9, END, END, END]
+    sequence = [5, 6, END, 7, END, 8, 9, 9, END, END, END]
     full = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2]  # out of the middle of a long document
-    batch = CollateDocuments(END)([{"input_ids": np.array(ids, TOKEN_DTYPE)} for ids in (block, full)])
-    assert batch["input_ids"].tolist() == [block, full]
+    batch = CollateDocuments(END)([{"input_ids": np.array(ids, TOKEN_DTYPE)} for ids in (sequence, full)])
+    assert batch["input_ids"].tolist() == [sequence, full]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1, 2, 3, 0, 0], list(range(11))]
     assert batch["labels"].tolist() == [
         [-100, 6, END, -100, END, -100, 9, 9, END, -100, -100],
@@ -136,7 +136,7 @@ def test_positions_begin_again_at_each_document_and_its_first_token_is_not_score
 # A model of 211 tokens, whose last is the end of text; no dropout, random weights: what the initial ones would hide (a
 # bias of 0, a position that is ignored) shows.
 TINY_END = 210
-TINY_LENGTHS = (7, 2, 12, 5, 1)  # of documents in a block of 32; the rest is padding
+TINY_LENGTHS = (7, 2, 12, 5, 1)  # of documents in a sequence of 32; the rest is padding
 
 
 def make_model(attention):
@@ -169,11 +169,11 @@ def tiny_documents(seed=0):
 
 
 def as_batch(*documents):
-    """One block: the documents in order, and padding."""
-    block = np.full(32, TINY_END)
+    """One sequence: the documents in order, and padding."""
+    sequence = np.full(32, TINY_END)
     joined = np.concatenate(documents)
-    block[: len(joined)] = joined
-    return CollateDocuments(TINY_END)([{"input_ids": block.astype(TOKEN_DTYPE)}])
+    sequence[: len(joined)] = joined
+    return CollateDocuments(TINY_END)([{"input_ids": sequence.astype(TOKEN_DTYPE)}])
 
 
 def losses_one_by_one(model, documents):
@@ -190,7 +190,7 @@ def losses_one_by_one(model, documents):
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_loss_of_a_block_is_that_of_its_documents_alone(attention, training):
+def test_the_loss_of_a_sequence_is_that_of_its_documents_alone(attention, training):
     model = make_model(attention).train(training)
     documents = tiny_documents()
     total, count = losses_one_by_one(model, documents)
@@ -206,25 +206,26 @@ def test_the_loss_of_a_block_is_that_of_its_documents_alone(attention, training)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_the_loss_over_blocks_weighs_every_scored_token_alike(attention):
-    """Of blocks with different numbers of scored tokens, given their number as the Trainer does."""
+def test_the_loss_over_sequences_weighs_every_scored_token_alike(attention):
+    """Of sequences with different numbers of scored tokens, given their number as the Trainer does."""
     model = make_model(attention).eval()
     first, second = tiny_documents(), tiny_documents(seed=1)[:2]
     collate = CollateDocuments(TINY_END)
-    blocks = [{"input_ids": as_batch(*documents)["input_ids"][0].numpy()} for documents in (first, second)]
-    batch = collate(blocks)
+    sequences = [{"input_ids": as_batch(*documents)["input_ids"][0].numpy()} for documents in (first, second)]
+    batch = collate(sequences)
     total, count = losses_one_by_one(model, [*first, *second])
     with torch.no_grad():
         torch.testing.assert_close(model(**batch).loss, total / count, rtol=1e-5, atol=1e-6)
         halves = [
-            model(**collate([block]), num_items_in_batch=int((batch["labels"] != -100).sum())).loss for block in blocks
+            model(**collate([sequence]), num_items_in_batch=int((batch["labels"] != -100).sum())).loss
+            for sequence in sequences
         ]
     torch.testing.assert_close(sum(halves), total / count, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("changed", range(len(TINY_LENGTHS) - 1))
-def test_a_document_does_not_see_the_others_in_its_block(attention, changed):
+def test_a_document_does_not_see_the_others_in_its_sequence(attention, changed):
     model = make_model(attention).eval()
     documents = tiny_documents()
     others = list(documents)

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 
 from train.data.files import shard_reading
-from train.data.files.shard_reading import BadShardError
+from train.data.files.shard_reading import BadShardError, Chunk
 from train.data.files.sources import find_source
-from train.data.rows.row_limit import Limit
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import article_key, row_to_text, split_of
-from train.data.sequences import chunk_pool, chunks, prepare
-from train.data.sequences.chunks import ARTICLE_DTYPE, PieceSettings, articles_file
-from train.data.sequences.prepare import is_prepared, prepare_data
-from train.settings.arguments import DataArguments
+from train.data.sequences import chunks, prepare
+from train.data.sequences.chunk_pool import Task, prepare_task
+from train.data.sequences.chunks import ARTICLE_DTYPE, articles_file
+from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
+from train.data.sequences.prepare import prepare_data
 
 
 END_OF_TEXT = 50256
@@ -26,10 +28,21 @@ PASSAGE = "The river rises in the hills north of the old town and runs through f
 
 
 @pytest.fixture
-def arguments(tmp_path, rows_file):
-    def make(**changes) -> DataArguments:
-        settings = {"dataset": str(rows_file), "sequence_length": 16, "validation_fraction": 0.2}
-        return DataArguments(**{**settings, "data_cache_dir": str(tmp_path / "cache"), **changes})
+def preparation(tmp_path, rows_file, tokenizer):
+    def make(dataset=rows_file, cache="cache", max_samples=math.inf, max_tokens=math.inf, **changes) -> Preparation:
+        settings = {"sequence_length": 16}
+        row_filter = {"validation_fraction": 0.2}
+        for name, value in changes.items():
+            group = settings if name in {field.name for field in dataclasses.fields(SequenceSettings)} else row_filter
+            group[name] = value
+        return Preparation(
+            find_source(str(dataset)),
+            RowFilter(**row_filter),
+            SequenceSettings(**settings),
+            tokenizer,
+            tmp_path / cache,
+            Limit(max_samples, max_tokens),
+        )
 
     return make
 
@@ -50,14 +63,14 @@ def write_rows(tmp_path):
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
+def small_chunks(monkeypatch):
     """Pieces and batches so small that a file of 200 rows has several of both; for preparing by one process."""
-    monkeypatch.setattr(shard_reading, "BYTES_PER_PIECE", 10_000)
+    monkeypatch.setattr(shard_reading, "BYTES_PER_CHUNK", 10_000)
     monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 20)
 
 
-def read_stream(blocks) -> list[int]:
-    return np.concatenate([block["input_ids"] for block in blocks]).tolist()
+def read_stream(sequences) -> list[int]:
+    return np.concatenate([sequence["input_ids"] for sequence in sequences]).tolist()
 
 
 def read_all(data, split) -> list[int]:
@@ -84,12 +97,12 @@ def in_part(rows, split):
     return [one for one in rows if split_of(one, 0.2, 0) == split]
 
 
-@pytest.mark.parametrize("pieces", ["one piece", "small pieces"])
-def test_each_split_is_its_rows_texts_in_order_with_ends(arguments, tokenizer, row, encode, request, pieces):
-    if pieces == "small pieces":
-        request.getfixturevalue("small_pieces")
-    data = prepare_data(arguments(sequence_length=64), tokenizer)
-    assert (len(data.train.files) > 1) == (pieces == "small pieces")
+@pytest.mark.parametrize("chunks", ["one chunk", "small chunks"])
+def test_each_split_is_its_rows_texts_in_order_with_ends(preparation, row, encode, request, chunks):
+    if chunks == "small chunks":
+        request.getfixturevalue("small_chunks")
+    data = prepare_data(preparation(sequence_length=64))
+    assert (len(data.train.files) > 1) == (chunks == "small chunks")
     for split in ("train", "validation"):
         documents = [encode(one) for one in in_part(map(row, range(200)), split)]
         expected = list(itertools.chain(*documents))
@@ -100,28 +113,28 @@ def test_each_split_is_its_rows_texts_in_order_with_ends(arguments, tokenizer, r
         assert data.statistics.padding_tokens[split] == 0
 
 
-def test_whole_documents_stand_side_by_side_where_that_is_asked_for(arguments, tokenizer, row, encode, small_pieces):
-    data = prepare_data(arguments(packing="best_fit", sequence_length=64), tokenizer)
+def test_whole_documents_stand_side_by_side_where_that_is_asked_for(preparation, row, encode, small_chunks):
+    data = prepare_data(preparation(packing="best_fit", sequence_length=64))
     assert len(data.train.files) > 1
     for split in ("train", "validation"):
         found, padding = [], 0
-        for block in getattr(data, split):
-            ends = np.flatnonzero(block["input_ids"] == END_OF_TEXT) + 1
-            documents = [part.tolist() for part in np.split(block["input_ids"], ends) if len(part)]
+        for sequence in getattr(data, split):
+            ends = np.flatnonzero(sequence["input_ids"] == END_OF_TEXT) + 1
+            documents = [part.tolist() for part in np.split(sequence["input_ids"], ends) if len(part)]
             padding += documents.count([END_OF_TEXT])
             found += [document for document in documents if document != [END_OF_TEXT]]
         assert sorted(found) == sorted(encode(one) for one in in_part(map(row, range(200)), split))
         assert data.statistics.padding_tokens[split] == padding > 0
         assert data.statistics.cut_documents[split] == data.statistics.left_over_tokens[split] == 0
-        assert data.statistics.blocks[split] * 64 == data.statistics.tokens[split] + padding
+        assert data.statistics.sequences[split] * 64 == data.statistics.tokens[split] + padding
 
 
-def test_the_statistics_adds_up(arguments, tokenizer, write_rows, row):
+def test_the_statistics_adds_up(preparation, write_rows, row):
     rows = [row(number) for number in range(100)]
     rows += [row(200, query=None), row(201, synthetic_answer=" "), row(202, language="fr"), row(203, language="fr")]
     rows += [row(204, query="What\r\nnow?"), row(205, exercise=None), row(206, synthetic_answer="long " * 90)]
-    settings = {"languages": ["en"], "max_row_tokens": 80, "exercise_weights": ["memorization=1.5"]}
-    data = prepare_data(arguments(dataset=write_rows(rows), **settings), tokenizer)
+    settings = {"languages": ["en"], "max_row_tokens": 80, "exercise_weights": {"memorization": 1.5}}
+    data = prepare_data(preparation(dataset=write_rows(rows), **settings))
     statistics = data.statistics
     assert statistics.rows_read == 107
     assert statistics.dropped_rows == {"no question": 1, "no answer": 1, "other language": 2, "too long": 1}
@@ -147,7 +160,7 @@ def test_the_statistics_adds_up(arguments, tokenizer, write_rows, row):
         assert sum(getattr(statistics, f"rows_by_{kind}").values()) == sum(statistics.kept_rows.values())
         assert sum(getattr(statistics, f"tokens_by_{kind}").values()) == sum(statistics.tokens.values())
     for split in ("train", "validation"):
-        assert statistics.tokens[split] == statistics.blocks[split] * 16 + statistics.left_over_tokens[split]
+        assert statistics.tokens[split] == statistics.sequences[split] * 16 + statistics.left_over_tokens[split]
         assert statistics.tokens[split] == len(read_all(data, split))
         assert statistics.documents(split) == len(documents_of(data, split))
         assert statistics.articles[split] == statistics.kept_rows[split]
@@ -155,41 +168,21 @@ def test_the_statistics_adds_up(arguments, tokenizer, write_rows, row):
     assert "dropped: other language" in statistics.render()
 
 
-def test_the_hashes_name_the_tokens(arguments, tokenizer, write_rows, row, rows_file):
-    first = prepare_data(arguments(), tokenizer).statistics
+def test_the_hashes_name_the_tokens(preparation, write_rows, row, rows_file):
+    first = prepare_data(preparation()).statistics
     copied = write_rows([row(number) for number in range(200)])
-    assert prepare_data(arguments(dataset=copied), tokenizer).statistics.sha256 == first.sha256
+    assert prepare_data(preparation(dataset=copied)).statistics.sha256 == first.sha256
     # Row 0 is for training, as the next line shows, and only that part's hash follows it.
     changed = write_rows([row(0, synthetic_answer="2"), *(row(number) for number in range(1, 200))], name="changed")
     assert split_of(row(0), 0.2, 0) == "train"
-    other = prepare_data(arguments(dataset=changed), tokenizer).statistics
+    other = prepare_data(preparation(dataset=changed)).statistics
     assert other.sha256["validation"] == first.sha256["validation"]
     assert other.sha256["train"] != first.sha256["train"]
 
 
-def test_max_samples_counts_usable_rows(arguments, tokenizer):
-    statistics = prepare_data(arguments(max_samples=50), tokenizer).statistics
+def test_max_samples_counts_usable_rows(preparation):
+    statistics = prepare_data(preparation(max_samples=50)).statistics
     assert sum(statistics.kept_rows.values()) == statistics.rows_read == 50
-
-
-@pytest.mark.parametrize("weights", [None, ["memorization=2.5"]])
-def test_max_tokens_ends_with_the_row_that_reaches_it(arguments, tokenizer, weights, small_pieces):
-    statistics = prepare_data(arguments(exercise_weights=weights), tokenizer).statistics
-    for asked in (
-        1000,
-        1001,
-        statistics.tokens["train"] - 1,
-        statistics.tokens["train"],
-        statistics.tokens["train"] + 1,
-    ):
-        some = prepare_data(arguments(exercise_weights=weights, max_tokens=asked), tokenizer)
-        if asked > statistics.tokens["train"]:
-            assert some.statistics == statistics
-            continue
-        rows = sum(some.statistics.kept_rows.values())
-        one_less = prepare_data(arguments(exercise_weights=weights, max_samples=rows - 1), tokenizer)
-        assert one_less.statistics.tokens["train"] < asked <= some.statistics.tokens["train"]
-        assert some.statistics.rows_read == rows
 
 
 @pytest.fixture
@@ -199,43 +192,52 @@ def four_files(write_rows, row):
     return write_rows(*(rows[60 * number : 60 * (number + 1)] for number in range(4)))
 
 
+@pytest.mark.parametrize("weights", [{}, {"memorization": 2.5}])
 @pytest.mark.parametrize("limit", [{"max_samples": 130}, {"max_tokens": 2700}])
-def test_a_limit_gives_the_first_rows_whatever_the_number_of_processes(
-    quick_workers, arguments, tokenizer, four_files, limit
+def test_a_limit_gives_the_first_rows_to_within_a_batch_whatever_the_number_of_processes(
+    quick_workers, preparation, four_files, limit, weights, monkeypatch
 ):
-    whole = prepare_data(arguments(dataset=four_files), tokenizer)
+    monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 20)
+    changes = {"dataset": four_files, "exercise_weights": weights}
+    whole = prepare_data(preparation(**changes))
     found = []
     for processes in (1, 2):
-        settings = {"dataset": four_files, "data_cache_dir": f"{whole.folder.parent}-{processes}", **limit}
-        data = prepare_data(arguments(dataset_num_proc=processes, **settings), tokenizer)
+        data = prepare_data(preparation(**changes, **limit, cache=f"by-{processes}"), processes)
         found.append((data.statistics, read_all(data, "train"), read_all(data, "validation")))
-        assert {path.name for path in (data.folder / "pieces").iterdir()} == {
-            file.parent.name for file in data.train.files
-        }
+        used = {file.parent.name for file in data.train.files}
+        assert {path.name for path in (data.folder / "chunks").iterdir()} == used
     assert found[0] == found[1]
     statistics, *tokens = found[0]
     if "max_samples" in limit:
-        assert sum(statistics.kept_rows.values()) == 130
+        assert 130 <= sum(statistics.kept_rows.values()) < 130 + 20
     else:
-        assert 0 <= statistics.tokens["train"] - 2700 < 100
-    assert 120 < statistics.rows_read < 180  # it ends in the third of the four files
-    for split, some in zip(("train", "validation"), tokens, strict=True):
-        assert some == read_all(whole, split)[: len(some)]
+        most = max(map(len, documents_of(data)))
+        assert 2700 <= statistics.tokens["train"] < 2700 + 20 * 3 * most
+    assert statistics.rows_read % 20 == 0
+    assert statistics.rows_read < whole.statistics.rows_read
+    if not weights:
+        for split, some in zip(("train", "validation"), tokens, strict=True):
+            assert some == read_all(whole, split)[: len(some)]
 
 
-def test_end_of_text_in_a_row_stays_text(arguments, tokenizer, write_rows, row):
+def test_a_limit_beyond_the_rows_changes_nothing(preparation, small_chunks):
+    statistics = prepare_data(preparation()).statistics
+    limits = {"max_samples": 201, "max_tokens": statistics.tokens["train"] + 1}
+    assert prepare_data(preparation(**limits)).statistics == statistics
+
+
+def test_end_of_text_in_a_row_stays_text(preparation, tokenizer, write_rows, row):
     rows = [row(number, synthetic_answer="stop <|endoftext|> go") for number in range(40)]
-    data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
+    data = prepare_data(preparation(dataset=write_rows(rows)))
     assert read_all(data, "train").count(END_OF_TEXT) == data.statistics.kept_rows["train"]
     assert "stop <|endoftext|> go" in tokenizer.decode(read_stream(data.train))
 
 
-def test_prepared_data_is_found_again(arguments, tokenizer, monkeypatch):
-    first = prepare_data(arguments(), tokenizer)
-    monkeypatch.setattr(prepare, "prepare_pieces", lambda *_: pytest.fail("prepared twice"))
-    # How the work is done or shown is not part of what comes out.
-    for changes in ({}, {"dataset_num_proc": 3}, {"max_eval_sequences": 2}, {"shuffle_buffer": 7}):
-        second = prepare_data(arguments(**changes), tokenizer)
+def test_prepared_data_is_found_again(preparation, monkeypatch):
+    first = prepare_data(preparation())
+    monkeypatch.setattr(prepare, "prepare_chunks", lambda *_: pytest.fail("prepared twice"))
+    for processes in (1, 3):
+        second = prepare_data(preparation(), processes)
         assert second.folder == first.folder
         assert second.statistics == first.statistics
         assert read_stream(second.train) == read_stream(first.train)
@@ -250,83 +252,66 @@ def test_prepared_data_is_found_again(arguments, tokenizer, monkeypatch):
         {"require_reasoning": True},
         {"min_row_tokens": 3},
         {"max_row_tokens": 1000},
-        {"exercise_weights": ["memorization=2"]},
-        {"language_weights": ["en=2"]},
-        {"decontaminate": ["passage.txt"]},
+        {"exercise_weights": {"memorization": 2}},
+        {"language_weights": {"en": 2}},
+        {"evaluation_sets": ("passage.txt",)},
         {"max_samples": 60},
         {"max_tokens": 2000},
         {"packing": "best_fit"},
-        {"broken_shards": "skip"},
+        {"skip_broken": True},
         {"validation_fraction": 0.3},
         {"split_seed": 1},
     ],
 )
-def test_other_settings_are_prepared_anew(arguments, tokenizer, changes, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "passage.txt").write_text(PASSAGE)
-    first = prepare_data(arguments(), tokenizer)
-    assert prepare_data(arguments(**changes), tokenizer).folder != first.folder
+def test_other_settings_are_prepared_anew(preparation, changes):
+    assert preparation(**changes).folder != preparation().folder
 
 
-def test_every_setting_that_is_not_known_to_be_harmless_is_prepared_anew(arguments, tokenizer):
-    """So that a setting which is added later is not forgotten; as for the dataset, its files and not its name count."""
-    source = find_source(arguments().dataset)
-    names = {field.name for field in dataclasses.fields(DataArguments)}
-    folders = {}
-    for name in names - set(prepare.NOT_IN_THE_BLOCKS):
-        folders[name] = prepare.cache_folder(arguments(**{name: "other"}), source, tokenizer)
-    assert len(set(folders.values())) == len(folders)
-    for name in prepare.NOT_IN_THE_BLOCKS:
-        if name != "data_cache_dir":
-            other = prepare.cache_folder(arguments(**{name: 77}), source, tokenizer)
-            assert other == prepare.cache_folder(arguments(), source, tokenizer)
-
-
-def test_an_evaluation_set_that_changed_is_prepared_anew(arguments, tokenizer, tmp_path, row, write_rows):
+def test_an_evaluation_set_that_changed_is_prepared_anew(preparation, tmp_path, row, write_rows):
     evaluation = tmp_path / "evaluation.txt"
     dataset = write_rows([row(number, synthetic_answer=f"{PASSAGE} {number}") for number in range(50)])
-    settings = arguments(dataset=dataset, decontaminate=[str(evaluation)], min_row_tokens=1)
+    settings = {"dataset": dataset, "evaluation_sets": (str(evaluation),)}
     evaluation.write_text("words that stand in no row of this data set at all here")
-    first = prepare_data(settings, tokenizer)
+    first = prepare_data(preparation(**settings))
     assert first.statistics.dropped_rows == {}
     evaluation.write_text(PASSAGE)
     with pytest.raises(ValueError, match=r"The train split holds 0 tokens"):
-        prepare_data(settings, tokenizer)
+        prepare_data(preparation(**settings))
 
 
-def test_other_rows_are_prepared_anew(arguments, tokenizer, rows_file, row):
-    first = prepare_data(arguments(), tokenizer)
+def test_other_rows_are_prepared_anew(preparation, rows_file, row):
+    first = prepare_data(preparation())
     with open(rows_file, "a") as file:
         file.write(json.dumps(row(500)) + "\n")
-    second = prepare_data(arguments(), tokenizer)
+    second = prepare_data(preparation())
     assert second.statistics.rows_read == first.statistics.rows_read + 1
 
 
-def test_a_process_that_does_not_write_waits_for_the_one_that_does(arguments, tokenizer):
+def test_a_process_that_does_not_write_waits_for_the_one_that_does(preparation):
     with ThreadPoolExecutor() as threads:
-        waiting = threads.submit(prepare_data, arguments(), tokenizer, writes=False)
+        waiting = threads.submit(prepare_data, preparation(), writes=False)
         assert not waiting.done()
-        written = prepare_data(arguments(), tokenizer)
+        written = prepare_data(preparation())
         assert waiting.result(timeout=60).folder == written.folder
 
 
-def test_two_runs_may_prepare_the_same_data_at_once(arguments, tokenizer, small_pieces, monkeypatch):
-    """Both begin before either has a piece, and so each piece is wanted twice."""
+def test_two_runs_may_prepare_the_same_data_at_once(preparation, small_chunks, monkeypatch):
+    """Both begin before either has a chunk, and so each chunk is wanted twice."""
     both_began = threading.Barrier(2)
-    prepare_pieces, write, written = prepare.prepare_pieces, chunks._write, []
+    prepare_chunks, write, written = prepare.prepare_chunks, chunks._write, []
 
     def begin_together(*args, **kwargs):
         both_began.wait(60)
-        return prepare_pieces(*args, **kwargs)
+        return prepare_chunks(*args, **kwargs)
 
     def note(folder, *args):
         written.append(folder)
         return write(folder, *args)
 
-    monkeypatch.setattr(prepare, "prepare_pieces", begin_together)
+    monkeypatch.setattr(prepare, "prepare_chunks", begin_together)
     monkeypatch.setattr(chunks, "_write", note)
     with ThreadPoolExecutor() as threads:
-        first, second = threads.map(lambda _: prepare_data(arguments(), tokenizer), range(2))
+        first, second = threads.map(lambda _: prepare_data(preparation()), range(2))
     assert first.folder == second.folder
     assert first.statistics == second.statistics
     assert first.statistics.rows_read == 200
@@ -334,30 +319,26 @@ def test_two_runs_may_prepare_the_same_data_at_once(arguments, tokenizer, small_
     assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
 
 
-def test_runs_whose_limits_differ_may_prepare_a_piece_at_once(arguments, tokenizer, tmp_path, monkeypatch):
-    """As two runs of several processes do: what room is left when a piece is begun depends on who was quick."""
-    settings = PieceSettings(tmp_path / "folder", 16, "concat")
-    source = find_source(arguments().dataset)
-    choice = prepare.RowFilter.from_arguments(arguments())
+def test_runs_whose_limits_differ_may_prepare_a_chunk_at_once(preparation, monkeypatch):
+    """As two runs of several processes do: what room is left when a chunk is begun depends on who was quick."""
     write, begun = chunks._write, threading.Barrier(2)
+    asked = preparation()
+    task = Task(asked.source.shards[0], (Chunk(0, 0, 1),))
 
     def wait_for_the_other(*args):
-        with suppress(threading.BrokenBarrierError):  # as it should be: the other one waits for this one's piece
+        with suppress(threading.BrokenBarrierError):  # as it should be: the other one waits for this one's chunk
             begun.wait(0.5)
         return write(*args)
 
-    def prepare_up_to(rows):
-        return chunk_pool.prepare_pieces(settings, source, choice, tokenizer, 1, Limit(rows=rows))
-
     monkeypatch.setattr(chunks, "_write", wait_for_the_other)
     with ThreadPoolExecutor() as threads:
-        first, second = threads.map(prepare_up_to, (1000, 2000))
+        first, second = threads.map(lambda rows: prepare_task(asked, task, Limit(rows)), (1000, 2000))
     assert first == second
     assert first[0].statistics.rows_read == 200
 
 
-def test_two_runs_may_seal_the_same_data_at_once(arguments, tokenizer, monkeypatch):
-    """They come to it together, as each has waited for the other's last piece; here both are ready before either
+def test_two_runs_may_seal_the_same_data_at_once(preparation, monkeypatch):
+    """They come to it together, as each has waited for the other's last chunk; here both are ready before either
     renames."""
     replace, both_ready = os.replace, threading.Barrier(2)
 
@@ -369,47 +350,45 @@ def test_two_runs_may_seal_the_same_data_at_once(arguments, tokenizer, monkeypat
 
     monkeypatch.setattr(prepare.os, "replace", replace_together)
     with ThreadPoolExecutor() as threads:
-        first, second = threads.map(lambda _: prepare_data(arguments(), tokenizer), range(2))
+        first, second = threads.map(lambda _: prepare_data(preparation()), range(2))
     assert first.statistics == second.statistics
     assert first.statistics.rows_read == 200
 
 
-def test_sealing_leaves_alone_what_another_run_is_writing(arguments, tokenizer, tmp_path):
-    settings = arguments(max_samples=50)
-    folder = prepare.cache_folder(settings, find_source(settings.dataset), tokenizer)
-    own = PieceSettings(folder, 16, "concat")
+def test_sealing_leaves_alone_what_another_run_is_writing(preparation, tmp_path):
+    asked = preparation(max_samples=50)
+    folder = asked.folder
     for name in ("00007-0000-of-0001-rows-3.unfinished", "00008-0000-of-0001.unfinished", "00009-0000-of-0001"):
-        (folder / "pieces" / name).mkdir(parents=True)
-    with chunks.piece_lock(own, "00007-0000-of-0001"):
-        prepare_data(settings, tokenizer)
-    left = {path.name for path in (folder / "pieces").iterdir()}
+        (folder / "chunks" / name).mkdir(parents=True)
+    with chunks.chunk_lock(folder, "00007-0000-of-0001"):
+        prepare_data(asked)
+    left = {path.name for path in (folder / "chunks").iterdir()}
     assert left == {"00000-0000-of-0001-rows-50", "00007-0000-of-0001-rows-3.unfinished"}
 
 
-def test_too_few_rows_for_a_block_is_refused_with_the_counts(arguments, tokenizer):
-    with pytest.raises(ValueError, match=r"split holds .* tokens, less than one block of 4096") as error:
-        prepare_data(arguments(sequence_length=4096, languages=["fr"]), tokenizer)
+def test_too_few_rows_for_a_sequence_is_refused_with_the_counts(preparation):
+    with pytest.raises(ValueError, match=r"split holds .* tokens, less than one sequence of 4096") as error:
+        prepare_data(preparation(sequence_length=4096, languages=["fr"]))
     assert "dropped: other language" in str(error.value)
-    settings = arguments(sequence_length=4096, languages=["fr"])
-    assert not is_prepared(prepare.cache_folder(settings, find_source(settings.dataset), tokenizer))
+    assert not preparation(sequence_length=4096, languages=["fr"]).is_whole
 
 
-def test_it_is_known_what_the_model_is_taught_about(arguments, tokenizer, row, small_pieces):
-    data = prepare_data(arguments(), tokenizer)
+def test_it_is_known_what_the_model_is_taught_about(preparation, row, small_chunks):
+    data = prepare_data(preparation())
     rows = [row(number) for number in range(200)] + [row(900)]
     expected = [split_of(one, 0.2, 0) == "train" for one in rows[:200]] + [False]
     assert data.trained_on_article(rows) == expected
     assert data.trained_on_article([]) == []
 
 
-def test_it_is_known_of_linked_articles_too(arguments, tokenizer, row, write_rows):
+def test_it_is_known_of_linked_articles_too(preparation, row, write_rows):
     links = (f"https://article/{number}" for number in itertools.count())
     link = next(link for link in links if split_of(row(0, query_seed_url=link), 0.2, 0) == "train")
     training = in_part(map(row, range(200)), "train")
     training[5]["additional_seed_url"] = link
     # Files of one row too, whose articles are few.
     dataset = write_rows(training[:1], training[1:2], training[2:] + in_part(map(row, range(200)), "validation"))
-    data = prepare_data(arguments(dataset=dataset), tokenizer)
+    data = prepare_data(preparation(dataset=dataset))
     asked = [row(999, query_seed_url=link), row(999), *training[:2]]
     assert data.trained_on_article(asked) == [True, False, True, True]
 
@@ -422,11 +401,11 @@ def counts_by_row(data, rows, encode, split="train"):
     return [documents.count(encode(one)) for one in rows]
 
 
-def test_weights_give_about_their_share_of_the_rows(arguments, tokenizer, row, encode, write_rows):
+def test_weights_give_about_their_share_of_the_rows(preparation, row, encode, write_rows):
     rows = [row(number, exercise="mcq" if number % 2 else "memorization") for number in range(800)]
     dataset = write_rows(rows)
-    settings = {"dataset": dataset, "exercise_weights": ["mcq=0.3"]}
-    data = prepare_data(arguments(**settings), tokenizer)
+    settings = {"dataset": dataset, "exercise_weights": {"mcq": 0.3}}
+    data = prepare_data(preparation(**settings))
     training = in_part(rows, "train")
     counts = counts_by_row(data, training, encode)
     weighted = [count for count, one in zip(counts, training, strict=True) if one["exercise"] == "mcq"]
@@ -437,15 +416,13 @@ def test_weights_give_about_their_share_of_the_rows(arguments, tokenizer, row, e
     assert abs(sum(weighted) / len(weighted) - 0.3) < 0.13
     assert data.statistics.dropped_rows == {"weight": weighted.count(0)}
     assert set(counts_by_row(data, in_part(rows, "validation"), encode, "validation")) == {1}
-    again = prepare_data(arguments(**settings, data_cache_dir=f"{data.folder.parent}-again"), tokenizer)
+    again = prepare_data(preparation(**settings, cache="again"))
     assert read_all(again, "train") == read_all(data, "train")
 
 
-def test_a_weight_of_0_drops_all_training_rows_of_a_kind_and_no_validation_one(
-    arguments, tokenizer, row, encode, write_rows
-):
+def test_a_weight_of_0_drops_all_training_rows_of_a_kind_and_no_validation_one(preparation, row, encode, write_rows):
     rows = [row(number, language="fr" if number % 2 else "en") for number in range(200)]
-    data = prepare_data(arguments(dataset=write_rows(rows), language_weights=["fr=0"]), tokenizer)
+    data = prepare_data(preparation(dataset=write_rows(rows), language_weights={"fr": 0}))
     training = in_part(rows, "train")
     assert counts_by_row(data, training, encode) == [int(one["language"] == "en") for one in training]
     assert data.statistics.dropped_rows == {"weight": sum(one["language"] == "fr" for one in training)}
@@ -455,9 +432,9 @@ def test_a_weight_of_0_drops_all_training_rows_of_a_kind_and_no_validation_one(
 
 
 @pytest.mark.parametrize("packing", ["concat", "best_fit"])
-def test_a_weight_of_2_has_each_row_twice_but_not_side_by_side(arguments, tokenizer, row, encode, packing):
-    settings = {"exercise_weights": ["memorization=2"], "packing": packing, "sequence_length": 128}
-    data = prepare_data(arguments(**settings), tokenizer)
+def test_a_weight_of_2_has_each_row_twice_but_not_side_by_side(preparation, row, encode, packing):
+    settings = {"exercise_weights": {"memorization": 2}, "packing": packing, "sequence_length": 128}
+    data = prepare_data(preparation(**settings))
     rows = [row(number) for number in range(200)]
     training, validation = ([encode(one) for one in in_part(rows, split)] for split in ("train", "validation"))
     statistics = data.statistics
@@ -471,9 +448,9 @@ def test_a_weight_of_2_has_each_row_twice_but_not_side_by_side(arguments, tokeni
         assert documents_of(data) == [*training, *training]
         assert documents_of(data, "validation") == validation
     else:
-        assert statistics.blocks["train"] * 128 == statistics.tokens["train"] + statistics.padding_tokens["train"]
-    for block in data.train:
-        text = block["input_ids"].tolist()
+        assert statistics.sequences["train"] * 128 == statistics.tokens["train"] + statistics.padding_tokens["train"]
+    for sequence in data.train:
+        text = sequence["input_ids"].tolist()
         whole = [tuple(part) for part in np.split(text, np.flatnonzero(np.array(text) == END_OF_TEXT) + 1)]
         whole = [part for part in whole if len(part) > 1]
         assert len(whole) == len(set(whole)) > 1
@@ -482,21 +459,21 @@ def test_a_weight_of_2_has_each_row_twice_but_not_side_by_side(arguments, tokeni
 # Which rows
 
 
-def test_only_rows_with_reasoning_where_that_is_asked_for(arguments, tokenizer, row, encode, write_rows):
+def test_only_rows_with_reasoning_where_that_is_asked_for(preparation, row, encode, write_rows):
     rows = [row(number, synthetic_reasoning=None if number % 3 else "So.") for number in range(300)]
-    data = prepare_data(arguments(dataset=write_rows(rows), require_reasoning=True), tokenizer)
+    data = prepare_data(preparation(dataset=write_rows(rows), require_reasoning=True))
     assert data.statistics.dropped_rows == {"no reasoning": 200}
     for split in ("train", "validation"):
         expected = [encode(one) for one in in_part(rows[::3], split)]
         assert documents_of(data, split) == expected
 
 
-def test_rows_of_other_lengths_are_dropped(arguments, tokenizer, row, encode, write_rows):
+def test_rows_of_other_lengths_are_dropped(preparation, row, encode, write_rows):
     rows = [row(number, synthetic_answer="word " * (number % 40)) for number in range(200)]
     rows = [one for one in rows if one["synthetic_answer"]]
     lengths = [len(encode(one)) for one in rows]
     limits = {"min_row_tokens": min(lengths) + 5, "max_row_tokens": max(lengths) - 5}
-    data = prepare_data(arguments(dataset=write_rows(rows), **limits), tokenizer)
+    data = prepare_data(preparation(dataset=write_rows(rows), **limits))
     kept = [
         one
         for one, length in zip(rows, lengths, strict=True)
@@ -515,7 +492,7 @@ def test_rows_of_other_lengths_are_dropped(arguments, tokenizer, row, encode, wr
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_training_rows_that_overlap_with_an_evaluation_set_are_dropped(
-    quick_workers, arguments, tokenizer, row, encode, write_rows, tmp_path, processes
+    quick_workers, preparation, row, encode, write_rows, tmp_path, processes
 ):
     evaluation = tmp_path / "evaluation.txt"
     evaluation.write_text(f"{PASSAGE}\n\n{' '.join(f'w{number}' for number in range(20))}")
@@ -526,9 +503,7 @@ def test_training_rows_that_overlap_with_an_evaluation_set_are_dropped(
         columns = ({"synthetic_answer": f"Well: {overlap}."}, {"synthetic_reasoning": no_overlap}, {}, {})
         rows.append(row(number, **columns[number % 4]))
     dataset = write_rows(rows[:150], rows[150:])
-    data = prepare_data(
-        arguments(dataset=dataset, decontaminate=[str(evaluation)], dataset_num_proc=processes), tokenizer
-    )
+    data = prepare_data(preparation(dataset=dataset, evaluation_sets=(str(evaluation),)), processes)
     training = in_part(rows, "train")
     kept = [one for one in training if overlap not in one["synthetic_answer"]]
     assert data.statistics.dropped_rows == {"contaminated": len(training) - len(kept)}
@@ -539,10 +514,10 @@ def test_training_rows_that_overlap_with_an_evaluation_set_are_dropped(
     assert documents_of(data, "validation") == [encode(one) for one in validation]
 
 
-def test_rows_that_link_to_articles_of_both_parts_are_dropped(arguments, tokenizer, row, encode, write_rows):
+def test_rows_that_link_to_articles_of_both_parts_are_dropped(preparation, row, encode, write_rows):
     rows = [row(number, additional_seed_url=f"https://article/{number}") for number in range(300)]
     sides = [split_of(one, 0.2, 0) for one in rows]
-    data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
+    data = prepare_data(preparation(dataset=write_rows(rows)))
     assert data.statistics.dropped_rows == {"links to articles of both parts": sides.count(None)}
     assert min(sides.count(side) for side in (None, "train", "validation")) > 3
     for split in ("train", "validation"):
@@ -551,13 +526,13 @@ def test_rows_that_link_to_articles_of_both_parts_are_dropped(arguments, tokeniz
     assert data.statistics.shared_articles == 0
 
 
-def test_parts_share_no_article_however_often_rows_touch_it(arguments, tokenizer, row, write_rows):
+def test_parts_share_no_article_however_often_rows_touch_it(preparation, row, write_rows):
     rows = [
         row(number, query_seed_url=f"https://article/{number % 60}", additional_seed_url=f"https://article/{link}")
         for number in range(600)
         for link in [number * 7 % 60]
     ]
-    data = prepare_data(arguments(dataset=write_rows(rows)), tokenizer)
+    data = prepare_data(preparation(dataset=write_rows(rows)))
     assert data.statistics.shared_articles == 0
     assert data.statistics.articles["train"] == 2 * data.statistics.kept_rows["train"]
     assert data.statistics.articles["validation"] == 2 * data.statistics.kept_rows["validation"] > 20
@@ -590,21 +565,18 @@ def one_broken_of_three(write_rows, row):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_file_that_cannot_be_read_ends_the_preparation(
-    quick_workers, arguments, tokenizer, one_broken_of_three, processes
-):
-    settings = arguments(dataset=one_broken_of_three, dataset_num_proc=processes)
+def test_a_file_that_cannot_be_read_ends_the_preparation(quick_workers, preparation, one_broken_of_three, processes):
+    asked = preparation(dataset=one_broken_of_three)
     with pytest.raises(BadShardError, match=r"own/1\.jsonl, line 61 is no JSON"):
-        prepare_data(settings, tokenizer)
-    assert not is_prepared(prepare.cache_folder(settings, find_source(settings.dataset), tokenizer))
+        prepare_data(asked, processes)
+    assert not asked.is_whole
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_file_that_cannot_be_read_is_skipped_and_counted_where_that_is_asked_for(
-    quick_workers, arguments, tokenizer, one_broken_of_three, row, encode, processes
+    quick_workers, preparation, one_broken_of_three, row, encode, processes
 ):
-    settings = {"broken_shards": "skip", "dataset_num_proc": processes}
-    data = prepare_data(arguments(dataset=one_broken_of_three, **settings), tokenizer)
+    data = prepare_data(preparation(dataset=one_broken_of_three, skip_broken=True), processes)
     assert len(data.statistics.skipped_shards) == 1
     assert "part 1 of 1: " in data.statistics.skipped_shards[0]
     assert "own/1.jsonl, line 61 is no JSON" in data.statistics.skipped_shards[0]
@@ -615,34 +587,34 @@ def test_a_file_that_cannot_be_read_is_skipped_and_counted_where_that_is_asked_f
         assert documents_of(data, split) == [encode(one) for one in in_part(others, split)]
 
 
-def test_only_the_piece_with_the_unreadable_line_is_skipped(arguments, tokenizer, one_broken_of_three, small_pieces):
+def test_only_the_chunk_with_the_unreadable_line_is_skipped(preparation, one_broken_of_three, small_chunks):
     """A file has several; its others are used."""
-    data = prepare_data(arguments(dataset=one_broken_of_three, broken_shards="skip"), tokenizer)
+    data = prepare_data(preparation(dataset=one_broken_of_three, skip_broken=True))
     assert len(data.statistics.skipped_shards) == 1
     assert 120 < data.statistics.rows_read < 180
 
 
 def test_a_file_that_is_not_what_its_checksum_says_is_skipped_again_under_a_limit(
-    arguments, tokenizer, write_rows, row, monkeypatch
+    preparation, write_rows, row, monkeypatch
 ):
     """What was skipped before a preparation was interrupted is there already."""
     folder = write_rows(*([row(60 * file + number) for number in range(60)] for file in range(3)))
     (Path(folder) / "SHA256SUMS").write_text(f"{'0' * 64}  0.jsonl\n")
-    settings = arguments(dataset=folder, broken_shards="skip", max_samples=100)
+    settings = preparation(dataset=folder, skip_broken=True, max_samples=100)
     with monkeypatch.context() as patch:
         patch.setattr(prepare, "seal", lambda *_: pytest.fail("interrupted"))
         with pytest.raises(pytest.fail.Exception, match="interrupted"):
-            prepare_data(settings, tokenizer)
-    statistics = prepare_data(settings, tokenizer).statistics
+            prepare_data(settings)
+    statistics = prepare_data(settings).statistics
     assert sum(statistics.kept_rows.values()) == 100
     assert len(statistics.skipped_shards) == 1
 
 
-def test_rows_that_are_no_utf8_are_counted(arguments, tokenizer, write_rows, row):
+def test_rows_that_are_no_utf8_are_counted(preparation, write_rows, row):
     dataset = write_rows([row(number) for number in range(60)])
     with open(dataset, "ab") as file:
         file.write(b'{"query": "caf\xe9"}\n')
-    statistics = prepare_data(arguments(dataset=dataset), tokenizer).statistics
+    statistics = prepare_data(preparation(dataset=dataset)).statistics
     assert statistics.rows_read == 61
     assert statistics.dropped_rows == {"invalid UTF-8": 1}
 
@@ -650,24 +622,12 @@ def test_rows_that_are_no_utf8_are_counted(arguments, tokenizer, write_rows, row
 # Pieces
 
 
-def test_pieces_that_another_limit_left_are_not_taken_for_this_one(arguments, tokenizer, four_files, tmp_path):
-    """A piece that ends at a limit is only found again under the same."""
-    settings = arguments(dataset=four_files)
-    source = find_source(four_files)
-    own = PieceSettings(tmp_path / "folder", 16, "concat")
-    choice = prepare.RowFilter.from_arguments(settings)
-
-    def prepare_up_to(rows):
-        limit = Limit(rows=rows)
-        finished = chunk_pool.prepare_pieces(own, source, choice, tokenizer, 1, limit)
-        return [sum(piece.statistics.kept_rows.values()) for piece in finished]
-
-    sizes = [
-        sum(piece.statistics.kept_rows.values())
-        for piece in chunk_pool.prepare_pieces(
-            PieceSettings(tmp_path / "whole", 16, "concat"), source, choice, tokenizer, 1, Limit()
-        )
-    ]
-    for rows in (70, 60, 130, 70):
-        expected = [min(size, max(rows - sum(sizes[:number]), 0)) for number, size in enumerate(sizes)]
-        assert prepare_up_to(rows) == [size for size in expected if size]
+def test_chunks_that_another_limit_left_are_not_taken_for_this_one(preparation, four_files):
+    """A chunk that ends at a limit is only found again under the same."""
+    asked = preparation(dataset=four_files)
+    task = Task(asked.source.shards[0], (Chunk(0, 0, 1),))
+    for number, rows in enumerate((20, 10, 30, math.inf, 20)):
+        (found,) = prepare_task(asked, task, Limit(rows))
+        (anew,) = prepare_task(preparation(dataset=four_files, cache=f"new-{number}"), task, Limit(rows))
+        assert found.statistics == anew.statistics
+        assert rows <= sum(found.statistics.kept_rows.values()) < 2 * rows or rows == math.inf

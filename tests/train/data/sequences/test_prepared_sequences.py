@@ -22,53 +22,53 @@ def write_files(folder, sizes):
 
 @settings(deadline=None, max_examples=150)
 @given(sizes=st.lists(st.just(0) | st.integers(0, 40), max_size=8), sequence_length=st.integers(1, 17))
-def test_blocks_are_slices_of_the_files_taken_as_one(tmp_path_factory, sizes, sequence_length):
+def test_sequences_are_slices_of_the_files_taken_as_one(tmp_path_factory, sizes, sequence_length):
     files, tokens = write_files(tmp_path_factory.mktemp("tokens"), sizes)
-    blocks = PreparedSequences(files, sequence_length)
-    assert len(blocks) == len(tokens) // sequence_length
-    assert blocks.tokens == len(tokens)
-    for number in reversed(range(len(blocks))):
-        ids = blocks[number]["input_ids"]
+    sequences = PreparedSequences(files, sequence_length)
+    assert len(sequences) == len(tokens) // sequence_length
+    assert sequences.tokens == len(tokens)
+    for number in reversed(range(len(sequences))):
+        ids = sequences[number]["input_ids"]
         assert ids.dtype == TOKEN_DTYPE
         assert ids.tolist() == tokens[number * sequence_length : (number + 1) * sequence_length].tolist()
 
 
-def test_what_does_not_fill_a_block_is_left_over(tmp_path):
+def test_what_does_not_fill_a_sequence_is_left_over(tmp_path):
     files, _ = write_files(tmp_path, [5, 0, 6])
-    blocks = PreparedSequences(files, 4)
-    assert [block["input_ids"].tolist() for block in blocks] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    sequences = PreparedSequences(files, 4)
+    assert [sequence["input_ids"].tolist() for sequence in sequences] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize("number", [-1, 2, 10**9])
-def test_there_is_no_other_block(tmp_path, number):
+def test_there_is_no_other_sequence(tmp_path, number):
     files, _ = write_files(tmp_path, [5, 6])
-    with pytest.raises(IndexError, match=f"block {number} of 2"):
+    with pytest.raises(IndexError, match=f"sequence {number} of 2"):
         PreparedSequences(files, 4)[number]
 
 
-def test_only_the_first_blocks_can_be_taken(tmp_path):
+def test_only_the_first_sequences_can_be_taken(tmp_path):
     files, _ = write_files(tmp_path, [5, 6, 9])
-    blocks = PreparedSequences(files, 4)
+    sequences = PreparedSequences(files, 4)
     for first in (
-        blocks.first(3),
+        sequences.first(3),
         PreparedSequences(files, 4, limit=3),
-        blocks.first(4).first(3),
-        blocks.first(3).first(9),
+        sequences.first(4).first(3),
+        sequences.first(3).first(9),
     ):
-        assert [block["input_ids"].tolist() for block in first] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+        assert [sequence["input_ids"].tolist() for sequence in first] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
         assert len(first) == 3
-    assert len(blocks.first(99)) == len(blocks) == 5
+    assert len(sequences.first(99)) == len(sequences) == 5
 
 
-def test_no_file_gives_no_block():
+def test_no_file_gives_no_sequence():
     assert len(PreparedSequences([], 4)) == 0
 
 
 def test_pickled_they_do_not_carry_their_content(tmp_path):
     files, tokens = write_files(tmp_path, [50_000, 50_000])
-    blocks = PreparedSequences(files, 10)
-    before = [blocks[number]["input_ids"].tolist() for number in (0, 9_999)]  # maps both files
-    pickled = pickle.dumps(blocks)
+    sequences = PreparedSequences(files, 10)
+    before = [sequences[number]["input_ids"].tolist() for number in (0, 9_999)]  # maps both files
+    pickled = pickle.dumps(sequences)
     assert len(pickled) < len(tokens) * TOKEN_DTYPE.itemsize / 50
     copy = pickle.loads(pickled)
     assert [copy[number]["input_ids"].tolist() for number in (0, 9_999)] == before
@@ -77,9 +77,14 @@ def test_pickled_they_do_not_carry_their_content(tmp_path):
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_worker_processes_read_them(tmp_path, start):
     files, tokens = write_files(tmp_path, [30, 0, 50])
-    blocks = PreparedSequences(files, 8)
-    assert len(blocks[0]["input_ids"]) == 8  # a file is mapped when the workers start
+    sequences = PreparedSequences(files, 8)
+    assert len(sequences[0]["input_ids"]) == 8  # a file is mapped when the workers start
     loader = DataLoader(
-        blocks, batch_size=2, num_workers=2, collate_fn=collate_sequences, multiprocessing_context=start, shuffle=False
+        sequences,
+        batch_size=2,
+        num_workers=2,
+        collate_fn=collate_sequences,
+        multiprocessing_context=start,
+        shuffle=False,
     )
     assert np.concatenate([batch["input_ids"].flatten() for batch in loader]).tolist() == tokens.tolist()

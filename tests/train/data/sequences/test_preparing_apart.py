@@ -17,9 +17,8 @@ import pytest
 
 from train.data.__main__ import main, shards_of_part
 from train.data.files import shard_reading
-from train.data.files.sources import find_source
+from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences import chunks
-from train.data.sequences.prepare import is_prepared, load_prepared
 
 
 @pytest.fixture
@@ -51,9 +50,9 @@ def command(tiny_recipe, tmp_path):
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
+def small_chunks(monkeypatch):
     """For preparing in this process only."""
-    monkeypatch.setattr(shard_reading, "BYTES_PER_PIECE", 8_000)
+    monkeypatch.setattr(shard_reading, "BYTES_PER_CHUNK", 8_000)
 
 
 @pytest.fixture
@@ -79,80 +78,85 @@ def the_folder(cache: Path) -> Path:
     return folder
 
 
-def content(cache: Path, dataset: str) -> tuple:
+def content(cache: Path) -> tuple:
     """What a preparation came to: its tokens, in order, and its statistics with the hashes."""
-    data = load_prepared(the_folder(cache), find_source(dataset), sequence_length=32)
+    folder = the_folder(cache)
+    chunks = [folder / "chunks" / name for name in json.loads((folder / "chunks.json").read_text())]
     tokens = [
-        np.concatenate([np.fromfile(file, "<u2") for file in blocks.files]).tolist()
-        for blocks in (data.train, data.validation)
+        np.concatenate([np.fromfile(chunk / f"{split}.tokens.u16", "<u2") for chunk in chunks]).tolist()
+        for split in ("train", "validation")
     ]
-    return tokens, data.statistics
+    return tokens, DatasetStatistics.from_dict(json.loads((folder / "statistics.json").read_text()))
 
 
-def piece_times(folder: Path) -> dict[str, int]:
-    """The time of change of each finished piece's tokens."""
+def is_whole(folder: Path) -> bool:
+    return (folder / "statistics.json").exists()
+
+
+def chunk_times(folder: Path) -> dict[str, int]:
+    """The time of change of each finished chunk's tokens."""
     return {
-        piece.name: (piece / "train.tokens.u16").stat().st_mtime_ns
-        for piece in (folder / "pieces").glob("*")
-        if not piece.name.endswith(chunks.UNFINISHED)
+        chunk.name: (chunk / "train.tokens.u16").stat().st_mtime_ns
+        for chunk in (folder / "chunks").glob("*")
+        if not chunk.name.endswith(chunks.UNFINISHED)
     }
 
 
 def refuse_to_write(*_):
-    pytest.fail("a piece was made again")
+    pytest.fail("a chunk was made again")
 
 
 # Five files of several chunks each; seven parts are more than there are files.
 @pytest.mark.parametrize("order", [[2, 0, 1], [6, 5, 4, 3, 2, 1, 0]])
 @pytest.mark.parametrize("packing", ["concat", "best_fit"])
 def test_parts_in_any_order_equal_one_preparation(
-    dataset, command, tmp_path, monkeypatch, small_pieces, order, packing
+    dataset, command, tmp_path, monkeypatch, small_chunks, order, packing
 ):
     files = dataset(40, 1, 90, 25, 60)
     settings = ["--packing", packing, "--exercise_weights", "memorization=1.5"]
     assert main(command(files, *settings)) == 0
     for part in order:
         assert main(command(files, *settings, "--shards", f"{part}/{len(order)}", cache="apart")) == 0
-        assert not is_prepared(the_folder(tmp_path / "apart"))
-    assert len(piece_times(the_folder(tmp_path / "apart"))) > 5
+        assert not is_whole(the_folder(tmp_path / "apart"))
+    assert len(chunk_times(the_folder(tmp_path / "apart"))) > 5
     monkeypatch.setattr(chunks, "_write", refuse_to_write)
     assert main(command(files, *settings, cache="apart")) == 0
-    assert content(tmp_path / "apart", files) == content(tmp_path / "cache", files)
-    assert content(tmp_path / "apart", files)[1].rows_read == 216
+    assert content(tmp_path / "apart") == content(tmp_path / "cache")
+    assert content(tmp_path / "apart")[1].rows_read == 216
 
 
-def test_parts_may_be_prepared_at_the_same_time_and_more_than_once(dataset, command, tmp_path, small_pieces):
+def test_parts_may_be_prepared_at_the_same_time_and_more_than_once(dataset, command, tmp_path, small_chunks):
     files = dataset(40, 1, 90, 25, 60)
     assert main(command(files)) == 0
     words = [command(files, "--shards", part, cache="apart") for part in ("0/2", "1/2", "1/3", "0/2")]
     with ThreadPoolExecutor() as threads:
         assert list(threads.map(main, words)) == [0, 0, 0, 0]
     assert main(command(files, cache="apart")) == 0
-    assert content(tmp_path / "apart", files) == content(tmp_path / "cache", files)
+    assert content(tmp_path / "apart") == content(tmp_path / "cache")
 
 
 def test_parts_that_are_missing_are_prepared_by_the_command_for_all(
-    dataset, command, tmp_path, monkeypatch, small_pieces
+    dataset, command, tmp_path, monkeypatch, small_chunks
 ):
     files = dataset(40, 40, 40, 40)
     assert main(command(files)) == 0
     assert main(command(files, "--shards", "1/2", cache="apart")) == 0
-    before = piece_times(the_folder(tmp_path / "apart"))
+    before = chunk_times(the_folder(tmp_path / "apart"))
     assert {name[:5] for name in before} == {"00002", "00003"}
     assert main(command(files, cache="apart")) == 0
-    assert before.items() < piece_times(the_folder(tmp_path / "apart")).items()
-    assert content(tmp_path / "apart", files) == content(tmp_path / "cache", files)
+    assert before.items() < chunk_times(the_folder(tmp_path / "apart")).items()
+    assert content(tmp_path / "apart") == content(tmp_path / "cache")
 
 
 def test_a_part_of_what_is_prepared_is_left_alone(dataset, command, tmp_path, monkeypatch, caplog):
     files = dataset(100, 100)
     assert main(command(files)) == 0
-    before = content(tmp_path / "cache", files)
+    before = content(tmp_path / "cache")
     monkeypatch.setattr(chunks, "_write", refuse_to_write)
     with caplog.at_level(logging.INFO, "train.data"):
         assert main(command(files, "--shards", "1/2")) == 0
     assert "Files 1 to 1 of 2 are prepared" in caplog.text
-    assert content(tmp_path / "cache", files) == before
+    assert content(tmp_path / "cache") == before
 
 
 @pytest.mark.parametrize("files", [1, 2, 9, 10, 37])
@@ -172,7 +176,7 @@ def test_parts_have_neither_gap_nor_overlap(files, parts):
         (["--shards=-1/2"], "--shards -1/2: PART/PARTS is wanted"),
         (["--shards", "1/2/3"], "--shards 1/2/3: PART/PARTS is wanted"),
         (["--shards", "0/2", "--max_samples", "9"], "--shards 0/2 with --max_samples or --max_tokens"),
-        (["--shards", "0/2", "--max_tokens", "9"], "which row is the last depends on the files before"),
+        (["--shards", "0/2", "--max_tokens", "9"], "where they end depends on the files before"),
         (["--shard", "0/2"], "There is no setting 'shard'"),
         (["--dataset", "nowhere.parquet"], "nowhere.parquet"),
         (["--exercise_weights", "rag"], "--exercise_weights rag: NAME=WEIGHT is wanted"),
@@ -185,14 +189,14 @@ def test_mistakes_end_the_command_with_status_2_and_a_message(dataset, command, 
 
 
 def test_an_error_in_the_middle_leaves_nothing_that_is_taken_for_whole(
-    dataset, command, tmp_path, monkeypatch, small_pieces, caplog
+    dataset, command, tmp_path, monkeypatch, small_chunks, caplog
 ):
     files = dataset(60, 60, 60)
     assert main(command(files)) == 0
-    prepared = content(tmp_path / "cache", files)
+    prepared = content(tmp_path / "cache")
     write, calls = chunks._write, []
 
-    def fail_at_the_fourth_piece(folder, *args):
+    def fail_at_the_fourth_chunk(folder, *args):
         calls.append(folder)
         if len(calls) == 4:
             (folder / "train.tokens.u16").write_bytes(b"half of it")
@@ -200,17 +204,17 @@ def test_an_error_in_the_middle_leaves_nothing_that_is_taken_for_whole(
         return write(folder, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "_write", fail_at_the_fourth_piece)
+        patch.setattr(chunks, "_write", fail_at_the_fourth_chunk)
         assert main(command(files, cache="failed")) == 2
     assert "disk full" in caplog.text
     folder = the_folder(tmp_path / "failed")
-    assert not is_prepared(folder)
-    before = piece_times(folder)
+    assert not is_whole(folder)
+    before = chunk_times(folder)
     assert len(before) == 3
     assert main(command(files, cache="failed")) == 0
-    assert content(tmp_path / "failed", files) == prepared
-    assert before.items() < piece_times(folder).items()
-    assert {path.name for path in (folder / "pieces").iterdir()} == set(piece_times(folder))
+    assert content(tmp_path / "failed") == prepared
+    assert before.items() < chunk_times(folder).items()
+    assert {path.name for path in (folder / "chunks").iterdir()} == set(chunk_times(folder))
 
 
 def last_of_bar(output: str) -> dict[str, int]:
@@ -220,10 +224,10 @@ def last_of_bar(output: str) -> dict[str, int]:
     return {name: int(number.replace(",", "")) for name, number in zip(names, found[-1], strict=True)}
 
 
-def test_a_bar_shows_rows_tokens_and_tokens_a_second(dataset, command, tmp_path, capsys, small_pieces):
+def test_a_bar_shows_rows_tokens_and_tokens_a_second(dataset, command, tmp_path, capsys, small_chunks):
     files = dataset(60, 60)
     assert main(command(files)) == 0
-    _, statistics = content(tmp_path / "cache", files)
+    _, statistics = content(tmp_path / "cache")
     output = capsys.readouterr().err
     assert f"Tokenising {files}: 100%" in output
     bar = last_of_bar(output)
@@ -236,7 +240,7 @@ def test_the_bar_counts_what_is_found(dataset, command, tmp_path, capsys):
     assert main(command(files, "--shards", "0/2")) == 0
     capsys.readouterr()
     assert main(command(files)) == 0
-    _, statistics = content(tmp_path / "cache", files)
+    _, statistics = content(tmp_path / "cache")
     output = capsys.readouterr().err
     assert f"Tokenising {files}: 100%" in output
     assert last_of_bar(output)["rows"] == statistics.rows_read
@@ -248,12 +252,12 @@ def test_the_bar_counts_what_is_found(dataset, command, tmp_path, capsys):
 def test_a_preparation_that_was_killed_goes_on(
     dataset, command, tmp_path, launch_preparation, quick_workers, capsys, processes
 ):
-    """Killed once a piece is finished; then a part of the rest is prepared, and then all, by so many processes."""
+    """Killed once a chunk is finished; then a part of the rest is prepared, and then all, by so many processes."""
     files = dataset(*[4000] * 6)
     words = command(files, "--dataset_num_proc", str(processes), cache="killed")
     process = launch_preparation(words)
     deadline = time.monotonic() + 200
-    while not any(piece_times(folder) for folder in (tmp_path / "killed").glob("*")):
+    while not any(chunk_times(folder) for folder in (tmp_path / "killed").glob("*")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.005)
     started = psutil.Process(process.pid).children(recursive=True)
@@ -265,22 +269,22 @@ def test_a_preparation_that_was_killed_goes_on(
     assert psutil.wait_procs(started, timeout=60)[1] == []
 
     folder = the_folder(tmp_path / "killed")
-    before = piece_times(folder)
+    before = chunk_times(folder)
     assert 0 < len(before) < 6
-    assert not is_prepared(folder)
+    assert not is_whole(folder)
     assert main(command(files, "--shards", "4/5", cache="killed")) == 0
-    assert not is_prepared(folder)
+    assert not is_whole(folder)
     capsys.readouterr()
     assert main(words) == 0
     bar = last_of_bar(capsys.readouterr().err)
-    after = piece_times(folder)
+    after = chunk_times(folder)
     assert before.items() < after.items()
-    assert {path.name for path in (folder / "pieces").iterdir()} == set(after)
+    assert {path.name for path in (folder / "chunks").iterdir()} == set(after)
     assert len(after) == 6
 
     assert main(command(files, cache="undisturbed")) == 0
-    assert content(tmp_path / "killed", files) == content(tmp_path / "undisturbed", files)
-    _, statistics = content(tmp_path / "killed", files)
+    assert content(tmp_path / "killed") == content(tmp_path / "undisturbed")
+    _, statistics = content(tmp_path / "killed")
     assert (bar["rows"], bar["tokens"]) == (24_000, sum(statistics.tokens.values()))
 
 
@@ -313,7 +317,7 @@ def test_memory_does_not_grow_with_the_number_of_files(dataset, command, tmp_pat
         )
         assert finished.returncode == 0, finished.stderr
         peaks.append(int(finished.stdout.splitlines()[-1]))
-        _, statistics = content(tmp_path / f"cache-{files}", rows)
+        _, statistics = content(tmp_path / f"cache-{files}")
         tokens.append(sum(statistics.tokens.values()))
     held = 2 * (tokens[1] - tokens[0])  # bytes, if all tokens were kept in the smallest form
     assert held > 15e6

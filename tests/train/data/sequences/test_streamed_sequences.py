@@ -14,13 +14,14 @@ from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import row_to_text, split_of
 from train.data.sequences import streamed_sequences
 from train.data.sequences.packing import collate_sequences
-from train.data.sequences.streamed_sequences import StreamedSequences, StreamSettings
+from train.data.sequences.preparation import Preparation, SequenceSettings
+from train.data.sequences.streamed_sequences import StreamedSequences
 from train.trainer.streaming import NOTES, CollateStream
 
 
 END_OF_TEXT = 50256
 ROWS, FILES = 240, 6
-BLOCK = 16
+SEQUENCE_LENGTH = 16
 
 
 @pytest.fixture(autouse=True)
@@ -40,20 +41,33 @@ def folder(tmp_path, row):
 
 @pytest.fixture
 def stream(folder, tokenizer, tmp_path):
-    def make(process=0, processes=1, workers=1, places=None, batches_before=0, **changes) -> StreamedSequences:
-        settings = {
-            "source": find_source(str(folder)),
-            "choice": RowFilter(validation_fraction=0.1),
-            "sequence_length": BLOCK,
-            "packing": "concat",
-            "shuffle_buffer": 20,
-            "skip_broken": False,
-            "seed": 0,
-            "streams": processes * workers,
-            "folder": tmp_path / "fetched",
-        }
+    def make(
+        process=0,
+        processes=1,
+        workers=1,
+        places=None,
+        batches_before=0,
+        seed=0,
+        row_filter=None,
+        **settings,
+    ) -> StreamedSequences:
+        source = find_source(str(folder))
+        sequence_settings = SequenceSettings(SEQUENCE_LENGTH, **settings)
         return StreamedSequences(
-            StreamSettings(**{**settings, **changes}), tokenizer, process, processes, batches_before, places
+            Preparation(
+                source,
+                row_filter or RowFilter(validation_fraction=0.1),
+                sequence_settings,
+                tokenizer,
+                tmp_path,
+            ),
+            shuffle_buffer=20,
+            seed=seed,
+            streams=processes * workers,
+            process=process,
+            processes=processes,
+            batches_before=batches_before,
+            places=places,
         )
 
     return make
@@ -65,9 +79,9 @@ def training_texts(row):
     return sorted(row_to_text(one) for one in rows if split_of(one, 0.1, 0) == "train")
 
 
-def one_pass(blocks: StreamedSequences, stream: int = 0) -> list[dict]:
+def one_pass(sequences: StreamedSequences, stream: int = 0) -> list[dict]:
     items = []
-    for item in blocks.blocks_of(stream):
+    for item in sequences.sequences_of(stream):
         if item["place"].passes:
             return items
         items.append(item)
@@ -83,18 +97,18 @@ def texts_in(items, tokenizer) -> list[str]:
 def test_a_pass_of_all_streams_has_every_training_row_once(stream, tokenizer, training_texts, streams):
     found = []
     for number in range(streams):
-        blocks = stream(processes=streams, process=number)
-        statistics_parts = [item["statistics"] for item in one_pass(blocks, number) if item["statistics"] is not None]
+        sequences = stream(processes=streams, process=number)
+        items = one_pass(sequences, number)
+        statistics_parts = [item["statistics"] for item in items if item["statistics"] is not None]
         documents = sum(statistics.kept_rows["train"] for statistics in statistics_parts)
-        # The last document of a pass ends in a block of the next one.
-        found += texts_in(list(islice(blocks.blocks_of(number), len(one_pass(blocks, number)) + 3)), tokenizer)[
-            :documents
-        ]
+        # The last document of a pass ends in a sequence of the next one.
+        more = list(islice(sequences.sequences_of(number), len(items) + 3))
+        found += texts_in(more, tokenizer)[:documents]
     assert sorted(found) == training_texts
 
 
 def test_rows_are_shuffled_and_anew_in_each_pass(stream, tokenizer, training_texts):
-    items = list(islice(stream().blocks_of(0), 900))
+    items = list(islice(stream().sequences_of(0), 900))
     first = texts_in([item for item in items if item["place"].passes == 0], tokenizer)
     second = texts_in([item for item in items if item["place"].passes == 1], tokenizer)[1:]
     numbers = [int(text.split("What follows ")[1].split("?")[0]) for text in first[:-1]]
@@ -107,18 +121,18 @@ def test_rows_are_shuffled_and_anew_in_each_pass(stream, tokenizer, training_tex
 
 
 def test_another_seed_is_another_order(stream):
-    one, other = (list(islice(stream(seed=seed).blocks_of(0), 20)) for seed in (0, 1))
+    one, other = (list(islice(stream(seed=seed).sequences_of(0), 20)) for seed in (0, 1))
     assert any(not np.array_equal(a["input_ids"], b["input_ids"]) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("packing", ["concat", "best_fit"])
 def test_it_goes_on_from_any_place(stream, packing):
     """Across windows, files and passes."""
-    items = list(islice(stream(packing=packing).blocks_of(0), 700))
+    items = list(islice(stream(packing=packing).sequences_of(0), 700))
     assert items[-1]["place"].passes >= 1
     for stopped in (0, 1, 2, 30, 31, 150, 401, 433, 434, 435, 436, 500):
         places = {0: items[stopped]["place"]}
-        again = islice(stream(packing=packing, places=places).blocks_of(0), 120)
+        again = islice(stream(packing=packing, places=places).sequences_of(0), 120)
         for expected, found in zip(items[stopped + 1 :], again, strict=False):
             assert np.array_equal(found["input_ids"], expected["input_ids"])
             assert found["place"] == expected["place"]
@@ -127,17 +141,17 @@ def test_it_goes_on_from_any_place(stream, packing):
 
 
 def test_going_on_reads_no_more_than_a_window_again(stream, monkeypatch):
-    items = list(islice(stream().blocks_of(0), 200))
+    items = list(islice(stream().sequences_of(0), 200))
     read = []
-    original = streamed_sequences.read_piece
+    original = streamed_sequences.read_shard
 
-    def counting(*args):
-        for batch in original(*args):
+    def counting(*args, **kwargs):
+        for batch in original(*args, **kwargs):
             read.append(len(batch.rows))
             yield batch
 
-    monkeypatch.setattr(streamed_sequences, "read_piece", counting)
-    next(stream(places={0: items[-1]["place"]}).blocks_of(0))
+    monkeypatch.setattr(streamed_sequences, "read_shard", counting)
+    next(stream(places={0: items[-1]["place"]}).sequences_of(0))
     assert sum(read) <= 20 + 3 * 7  # the buffer, and the batches that are ahead
 
 
@@ -148,8 +162,8 @@ def test_the_statistics_counts_each_row_once(stream):
         if item["statistics"] is not None:
             total.add(item["statistics"])
     assert total.rows_read == ROWS
-    assert total.kept_rows["train"] + total.dropped_rows["held out"] == ROWS
-    assert total.cut_documents["train"] == total.kept_rows["train"]  # each is longer than a block
+    assert total.kept_rows["train"] + total.dropped_rows["validation row"] == ROWS
+    assert total.cut_documents["train"] == total.kept_rows["train"]  # each is longer than a sequence
 
 
 @pytest.mark.parametrize("before", [0, 3, 8])
@@ -157,9 +171,12 @@ def test_workers_and_processes_give_the_same_batches(stream, before):
     """Two workers of one process, or one of each of two, in any state of going on."""
 
     def batches(process, processes, workers, places, batches_before, count):
-        blocks = stream(process, processes, workers, places, batches_before)
+        sequences = stream(process, processes, workers, places, batches_before)
         loader = DataLoader(
-            blocks, batch_size=2, collate_fn=CollateStream(collate_sequences), num_workers=workers if workers > 1 else 0
+            sequences,
+            batch_size=2,
+            collate_fn=CollateStream(collate_sequences),
+            num_workers=workers if workers > 1 else 0,
         )
         return list(islice(loader, count))
 
@@ -177,8 +194,8 @@ def test_workers_and_processes_give_the_same_batches(stream, before):
 
 
 def test_weights_repeat_rows(stream, tokenizer, training_texts):
-    choice = RowFilter(validation_fraction=0.1, exercise_weights={"memorization": 2.0})
-    texts = texts_in(one_pass(stream(choice=choice)), tokenizer)
+    row_filter = RowFilter(validation_fraction=0.1, exercise_weights={"memorization": 2.0})
+    texts = texts_in(one_pass(stream(row_filter=row_filter)), tokenizer)
     whole = [text for text in texts if text in training_texts]
     assert len(whole) >= 2 * len(training_texts) - 2
 
@@ -198,6 +215,6 @@ def test_a_broken_file_stops_the_stream_by_name_or_is_skipped_and_counted(stream
     assert ROWS - ROWS // FILES <= read < ROWS
 
 
-def test_rows_that_give_no_block_are_an_error_and_no_endless_loop(stream):
-    with pytest.raises(ValueError, match="gives no block of training tokens"):
-        next(stream(choice=RowFilter(languages=["xx"])).blocks_of(0))
+def test_rows_that_give_no_sequence_are_an_error_and_no_endless_loop(stream):
+    with pytest.raises(ValueError, match="gives no sequence of training tokens"):
+        next(stream(row_filter=RowFilter(languages=["xx"])).sequences_of(0))

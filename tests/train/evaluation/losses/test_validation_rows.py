@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from train.data.from_settings import to_preparation
 from train.data.rows.synth import split_of
 from train.data.sequences.prepare import prepare_data
 from train.evaluation.losses.validation_rows import draw_rows, read_given, read_validation
@@ -23,7 +24,7 @@ def data(rows_file, tmp_path) -> DataArguments:
 
 def test_they_are_those_that_training_leaves_out(data, tokenizer):
     validation = read_validation(data, tokenizer, max_rows=1000)
-    prepared = prepare_data(data, tokenizer)
+    prepared = prepare_data(to_preparation(data, tokenizer))
     assert len(validation.rows) == len(validation.found) == prepared.statistics.kept_rows["validation"]
     assert validation.all_read
     assert all(split_of(row, 0.3, 3) == "validation" for row in validation.rows)

@@ -1,0 +1,80 @@
+import dataclasses
+
+import pytest
+
+from train.data.from_settings import to_preparation
+from train.data.rows.row_filter import RowFilter
+from train.data.sequences.preparation import Limit, SequenceSettings
+from train.settings.arguments import DataArguments
+
+
+# These say how the work is done or shown, and not what comes out.
+HARMLESS = {"data_cache_dir", "dataset_num_proc", "max_eval_sequences", "streaming", "shuffle_buffer"}
+OTHER_VALUES = {
+    "dataset_split": "test",  # of the Hub; a file has none
+    "languages": ["en"],
+    "exercises": ["memorization"],
+    "require_reasoning": True,
+    "min_row_tokens": 3,
+    "max_row_tokens": 1000,
+    "exercise_weights": ["memorization=2"],
+    "language_weights": ["en=2"],
+    "decontaminate": ["hellaswag"],
+    "max_samples": 60,
+    "max_tokens": 2000,
+    "packing": "best_fit",
+    "broken_shards": "skip",
+    "sequence_length": 8,
+    "validation_fraction": 0.3,
+    "split_seed": 1,
+}
+
+
+@pytest.fixture
+def folder(rows_file, tokenizer, tmp_path):
+    def make(**changes):
+        settings = {"dataset": str(rows_file), "data_cache_dir": str(tmp_path)}
+        return to_preparation(DataArguments(**{**settings, **changes}), tokenizer).folder
+
+    return make
+
+
+def test_every_setting_that_is_not_known_to_be_harmless_is_prepared_anew(folder):
+    """So that a setting which is added later is not forgotten; as for the dataset, its files and not its name count."""
+    names = {field.name for field in dataclasses.fields(DataArguments)}
+    assert names - HARMLESS == OTHER_VALUES.keys() | {"dataset", "dataset_revision"}
+    folders = [folder(**{name: value}) for name, value in OTHER_VALUES.items() if name != "dataset_split"]
+    assert len({folder(), *folders}) == len(folders) + 1
+    for name in HARMLESS - {"data_cache_dir"}:
+        assert folder(**{name: 7}) == folder()
+
+
+def test_settings_become_values(rows_file, tokenizer, tmp_path):
+    arguments = DataArguments(
+        dataset=str(rows_file),
+        languages=["en", "fr"],
+        exercises=["mcq"],
+        require_reasoning=True,
+        min_row_tokens=3,
+        max_row_tokens=9,
+        exercise_weights=["mcq=2"],
+        language_weights=["fr=0.5"],
+        validation_fraction=0.25,
+        split_seed=4,
+        decontaminate=["hellaswag"],
+        sequence_length=8,
+        packing="best_fit",
+        broken_shards="skip",
+        data_cache_dir=str(tmp_path),
+        max_samples=7,
+    )
+    preparation = to_preparation(arguments, tokenizer)
+    assert preparation.row_filter == RowFilter(
+        *(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, ("hellaswag",))
+    )
+    assert preparation.settings == SequenceSettings(8, "best_fit", skip_broken=True)
+    assert preparation.limit == Limit(rows=7)
+    assert preparation.folder.parent == tmp_path
+    assert to_preparation(DataArguments(), tokenizer).row_filter == RowFilter()
+    with pytest.raises(ValueError, match=r"--language_weights fr"):
+        to_preparation(DataArguments(language_weights=["fr"]), tokenizer)

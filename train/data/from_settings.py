@@ -1,0 +1,43 @@
+"""The settings of the data as the values that this room works with: the only file here that knows the settings."""
+
+import math
+from pathlib import Path
+from typing import cast
+
+from transformers import PreTrainedTokenizerBase
+
+from train.data.files.sources import find_source
+from train.data.rows.row_filter import RowFilter, parse_weights
+from train.data.sequences.packing import Packing
+from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
+from train.settings.arguments import DataArguments
+
+
+def to_preparation(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Preparation:
+    """Find the source, and put the settings with it.
+
+    Raises:
+        ValueError: the source cannot be found, or a weight is none.
+        OSError: the Hub cannot be reached.
+    """
+    return Preparation(
+        source=find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split),
+        row_filter=RowFilter(
+            languages=arguments.languages,
+            exercises=arguments.exercises,
+            require_reasoning=arguments.require_reasoning,
+            min_row_tokens=arguments.min_row_tokens,
+            max_row_tokens=arguments.max_row_tokens,
+            exercise_weights=parse_weights("exercise_weights", arguments.exercise_weights),
+            language_weights=parse_weights("language_weights", arguments.language_weights),
+            validation_fraction=arguments.validation_fraction,
+            split_seed=arguments.split_seed,
+            evaluation_sets=tuple(arguments.decontaminate or ()),
+        ),
+        settings=SequenceSettings(
+            arguments.sequence_length, cast(Packing, arguments.packing), skip_broken=arguments.broken_shards == "skip"
+        ),
+        tokenizer=tokenizer,
+        cache_dir=Path(arguments.data_cache_dir) if arguments.data_cache_dir else None,
+        limit=Limit(rows=arguments.max_samples or math.inf, train_tokens=arguments.max_tokens or math.inf),
+    )

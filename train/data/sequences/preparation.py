@@ -1,0 +1,103 @@
+"""A preparation: which rows, how they become sequences, and the folder in which these lie."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from train.data.files.sources import Source
+from train.data.rows.row_filter import RowFilter
+from train.data.rows.statistics import SPLITS, DatasetStatistics
+from train.data.rows.synth import Split
+from train.data.sequences.packing import Packing
+
+
+# Part of the fingerprint: raise it when the same rows and settings would give other sequences or other files.
+FORMAT_VERSION = 4
+STATISTICS_FILE = "statistics.json"
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """How rows become sequences.
+
+    Args:
+        sequence_length: in tokens.
+        skip_broken: leave out what cannot be read, and count it, in place of stopping.
+    """
+
+    sequence_length: int
+    packing: Packing = "concat"
+    skip_broken: bool = False
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much is still to be prepared. Reading ends with the batch of rows that reaches one of these numbers.
+
+    Args:
+        rows: usable rows of both parts.
+    """
+
+    rows: float = math.inf
+    train_tokens: float = math.inf
+    validation_tokens: float = math.inf
+
+    def after(self, statistics: DatasetStatistics) -> "Limit":
+        """The rest, once these rows are prepared."""
+        tokens = statistics.tokens
+        return Limit(
+            self.rows - sum(statistics.kept_rows.values()),
+            self.train_tokens - tokens["train"],
+            self.validation_tokens - tokens["validation"],
+        )
+
+    @property
+    def is_reached(self) -> bool:
+        return min(self.rows, self.train_tokens, self.validation_tokens) <= 0
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything that decides the sequences.
+
+    Args:
+        cache_dir: holds the folders of all preparations; beside the datasets library's cache where `None`.
+        splits: the parts that are prepared.
+    """
+
+    source: Source
+    row_filter: RowFilter
+    settings: SequenceSettings
+    tokenizer: PreTrainedTokenizerBase
+    cache_dir: Path | None = None
+    limit: Limit = Limit()
+    splits: tuple[Split, ...] = SPLITS
+
+    def only_validation(self, sequences: int) -> "Preparation":
+        """The same for the first so many validation sequences, and no training rows."""
+        limit = Limit(validation_tokens=sequences * self.settings.sequence_length)
+        row_filter = replace(self.row_filter, evaluation_sets=())  # which drop training rows only
+        return replace(self, row_filter=row_filter, splits=("validation",), limit=limit)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Named by a hash of everything that decides its content."""
+        made_from = [
+            *(FORMAT_VERSION, self.source.fingerprint(), self.row_filter.fingerprint()),
+            *(asdict(self.settings), asdict(self.limit), self.splits),
+            hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        ]
+        fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+        root = self.cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch"
+        return root.expanduser() / fingerprint
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is on the disk."""
+        return (self.folder / STATISTICS_FILE).exists()

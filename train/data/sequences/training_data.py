@@ -1,0 +1,104 @@
+"""The data that a run trains and evaluates on: sequences prepared on disk, or made from a stream of rows."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from train.data.files.shard_reading import check_file
+from train.data.files.sources import Source
+from train.data.rows.statistics import DatasetStatistics
+from train.data.rows.synth import Row
+from train.data.sequences.packing import choose_collator
+from train.data.sequences.preparation import Preparation
+from train.data.sequences.prepare import load_evaluation_sets, prepare_data
+from train.data.sequences.prepared_sequences import PreparedSequences
+from train.data.sequences.streamed_sequences import StreamedSequences
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Args:
+    train, validation: sequences.
+    collate: makes batches of them.
+    name: the SHA-256 of the training tokens; of a stream, of what decides them.
+    statistics: what became of the rows; of a stream, of the validation ones.
+    is_known: for each row, whether its seed article is one that is trained on; `None` where a stream will show.
+    """
+
+    train: Dataset
+    validation: PreparedSequences
+    collate: Callable[[list[dict]], dict]
+    name: str
+    statistics: DatasetStatistics
+    source: Source
+    is_known: Callable[[list[Row]], list[bool] | None]
+
+
+def load_prepared_data(
+    preparation: Preparation, sequences_per_step: int, max_eval_sequences: int | None, processes: int, writes: bool
+) -> TrainingData:
+    """Prepare the data, or find it.
+
+    Args:
+        processes, writes: see `prepare_data`.
+
+    Raises:
+        ValueError: the source cannot be read, too few rows are left, or they do not fill one batch.
+    """
+    data = prepare_data(preparation, processes, writes)
+    # Whole batches only: every step then sees the same number of tokens, whatever the number of processes.
+    train_sequences = len(data.train) // sequences_per_step * sequences_per_step
+    if not train_sequences:
+        raise ValueError(
+            f"{len(data.train):,} training sequences do not fill one batch of {sequences_per_step:,}: lower "
+            "--per_device_train_batch_size, --gradient_accumulation_steps or --sequence_length, or give more rows."
+        )
+    return TrainingData(
+        train=data.train.first(train_sequences),
+        validation=data.validation.first(max_eval_sequences or len(data.validation)),
+        collate=choose_collator(preparation.settings.packing, preparation.tokenizer.eos_token_id),
+        name=data.statistics.sha256["train"],
+        statistics=data.statistics,
+        source=preparation.source,
+        is_known=data.trained_on_article,
+    )
+
+
+def load_streamed_data(
+    stream: StreamedSequences, max_eval_sequences: int, processes: int, writes: bool
+) -> TrainingData:
+    """Prepare the validation rows of a stream, or find them.
+
+    Args:
+        processes, writes: see `prepare_data`.
+
+    Raises:
+        ValueError: the source cannot be read, or too few validation rows are left.
+    """
+    preparation = stream.preparation
+    validation = prepare_data(preparation.only_validation(max_eval_sequences), processes, writes)
+    load_evaluation_sets(preparation)
+    if preparation.source.revision is None and not preparation.settings.skip_broken:
+        for shard in preparation.source.shards:  # now, and not in the step that comes to it
+            check_file(Path(shard.name), str(shard))
+    return TrainingData(
+        train=stream,
+        validation=validation.validation.first(max_eval_sequences),
+        collate=choose_collator(preparation.settings.packing, preparation.tokenizer.eos_token_id),
+        name=_stream_name(preparation),
+        statistics=validation.statistics,
+        source=preparation.source,
+        is_known=lambda rows: None,
+    )
+
+
+def _stream_name(preparation: Preparation) -> str:
+    """Names the rows and how they are chosen; the order is the seed's and the recipe's."""
+    source = preparation.source
+    shards = [[Path(shard.name).name, shard.bytes, shard.sha256] for shard in source.shards]
+    made_from = [shards, source.revision, preparation.row_filter.fingerprint(), asdict(preparation.settings)]
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,47 @@
+"""The data that a recipe asks for: prepared ahead of the training, or streamed."""
+
+from transformers import PreTrainedTokenizerBase
+
+from train.checkpointing.checkpoints import step_of
+from train.data.from_settings import to_preparation
+from train.data.sequences.streamed_sequences import Place, StreamedSequences
+from train.data.sequences.training_data import TrainingData, load_prepared_data, load_streamed_data
+from train.settings.recipe import Recipe
+from train.trainer.streaming import read_places
+
+
+def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
+    """Prepare or find the data; a stream goes on where the checkpoint left it.
+
+    Raises:
+        ValueError: the source cannot be read, too few rows are left, or a checkpoint has another number of streams.
+    """
+    data, training = recipe.data, recipe.training
+    preparation = to_preparation(data, tokenizer)
+    writes = training.local_process_index == 0
+    if not data.streaming:
+        return load_prepared_data(
+            preparation,
+            sequences_per_step=recipe.sequences_per_step,
+            max_eval_sequences=data.max_eval_sequences,
+            processes=data.dataset_num_proc,
+            writes=writes,
+        )
+    streams = training.world_size * max(1, training.dataloader_num_workers)
+    places: dict[int, Place] = {}
+    batches_before = 0
+    if recipe.resume_from is not None:
+        places = read_places(recipe.resume_from, streams)
+        batches_before = step_of(recipe.resume_from) * training.gradient_accumulation_steps
+    stream = StreamedSequences(
+        preparation,
+        shuffle_buffer=data.shuffle_buffer,
+        seed=training.data_seed if training.data_seed is not None else training.seed,
+        streams=streams,
+        process=training.process_index,
+        processes=training.world_size,
+        batches_before=batches_before,
+        places=places,
+    )
+    assert data.max_eval_sequences is not None
+    return load_streamed_data(stream, data.max_eval_sequences, data.dataset_num_proc, writes)
