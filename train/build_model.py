@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, GPT2Config, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, from_hf_gpt2
-from train.settings.recipe import Recipe
+from train.settings.arguments import ModelArguments
 
 
 class LoadSettings(Protocol):
@@ -18,13 +18,12 @@ class LoadSettings(Protocol):
     resid_pdrop: float
 
 
-def build_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> GPT2ScratchConfig:
+def build_config(model: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> GPT2ScratchConfig:
     """The configuration of a fresh model.
 
     Raises:
         ValueError: sizes that no model can have.
     """
-    model = recipe.model
     return GPT2ScratchConfig(
         vocab_size=len(tokenizer),
         n_positions=model.n_positions,
@@ -41,20 +40,22 @@ def build_config(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> GPT2Scra
     )
 
 
-def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A model with initial weights drawn from the recipe's seed, or with those of `init_from`.
+def build_model(
+    settings: ModelArguments, tokenizer: PreTrainedTokenizerBase, sequence_length: int, seed: int
+) -> PreTrainedModel:
+    """A model with initial weights drawn from the seed, or with those of `init_from`.
 
     Raises:
         ValueError: sizes that no model can have, or a block longer than the context of `init_from`.
     """
-    set_seed(recipe.training.seed)  # every process draws the same weights
-    if recipe.model.init_from is None:
+    set_seed(seed)  # every process draws the same weights
+    if settings.init_from is None:
         model = GPT2ScratchForCausalLM._from_config(
-            build_config(recipe, tokenizer), attn_implementation=recipe.model.attn_implementation
+            build_config(settings, tokenizer), attn_implementation=settings.attn_implementation
         )
     else:
-        model = load_model(recipe.model.init_from, recipe.model)
-        check_length(model, "--sequence_length", recipe.data.sequence_length, recipe.model.init_from)
+        model = load_model(settings.init_from, settings)
+        check_length(model, "--sequence_length", sequence_length, settings.init_from)
     assert isinstance(model, GPT2ScratchForCausalLM)
     return model.to(torch.float32)  # the master weights; bf16 recipes train through autocast
 

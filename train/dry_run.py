@@ -23,7 +23,7 @@ GIB = 2**30
 
 def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
     """The resolved recipe and what follows from it, as text; reads at most a thousand rows."""
-    config = build_config(recipe, tokenizer)
+    config = build_config(recipe.model, tokenizer)
     with torch.device("meta"):
         model = GPT2ScratchForCausalLM(config)
     parameters = model.num_parameters()

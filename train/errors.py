@@ -1,5 +1,9 @@
-"""A run that must not start."""
+"""The two ways in which a run ends with a message: it does not start, or it cannot go on."""
 
 
 class RunRefusedError(ValueError):
     """Refused before the first step, for a reason that the message names, together with what to do."""
+
+
+class RunFailedError(RuntimeError):
+    """Ended during training, for a reason that the message names; the checkpoints so far are as they were."""

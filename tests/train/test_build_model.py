@@ -5,54 +5,55 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.build_model import build_model
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 
 
 @pytest.fixture
-def recipe(tiny_recipe):
-    def make(*words: str):
-        return RecipeParser().parse_recipe(["--config", str(tiny_recipe), *words])
+def build(tiny_recipe, tokenizer):
+    def build(*words: str):
+        recipe = parse_recipe(["--config", str(tiny_recipe), *words])
+        return build_model(recipe.model, tokenizer, recipe.sequence_tokens, recipe.training.seed)
 
-    return make
+    return build
 
 
-def test_the_seed_decides_the_weights(recipe, tokenizer):
-    first, again = build_model(recipe(), tokenizer), build_model(recipe(), tokenizer)
-    other = build_model(recipe("--seed", "7"), tokenizer)
+def test_the_seed_decides_the_weights(build):
+    first, again = build(), build()
+    other = build("--seed", "7")
     assert torch.equal(first.transformer.token_embedding.weight, again.transformer.token_embedding.weight)
     assert not torch.equal(first.transformer.token_embedding.weight, other.transformer.token_embedding.weight)
 
 
-def test_a_head_count_that_does_not_divide_the_width_is_refused(recipe, tokenizer):
+def test_a_head_count_that_does_not_divide_the_width_is_refused(build):
     with pytest.raises(ValueError, match="n_embd=16 is not divisible by n_head=3"):
-        build_model(recipe("--n_head", "3"), tokenizer)
+        build("--n_head", "3")
 
 
-def test_the_attention_function_is_as_asked(recipe, tokenizer):
-    model = build_model(recipe("--attn_implementation", "eager"), tokenizer)
+def test_the_attention_function_is_as_asked(build):
+    model = build("--attn_implementation", "eager")
     assert model.config._attn_implementation == "eager"
 
 
-def test_a_run_can_start_from_another_runs_weights_with_its_own_dropout(recipe, tokenizer, tmp_path):
-    first = build_model(recipe("--seed", "7"), tokenizer)
+def test_a_run_can_start_from_another_runs_weights_with_its_own_dropout(build, tmp_path):
+    first = build("--seed", "7")
     first.save_pretrained(tmp_path / "first")
     words = ("--init_from", str(tmp_path / "first"), "--attn_pdrop", "0.3", "--resid_pdrop", "0.2", "--embd_pdrop", "0")
-    model = build_model(recipe(*words), tokenizer)
+    model = build(*words)
     assert isinstance(model, GPT2ScratchForCausalLM)
     assert torch.equal(model.lm_head.weight, first.lm_head.weight)
     assert model.transformer.blocks[0].attention.attention_dropout.p == model.config.attn_pdrop == 0.3
     assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.0, 0.2, 0.3}
 
 
-def test_a_run_can_start_from_a_stock_gpt2(recipe, tokenizer, tmp_path):
+def test_a_run_can_start_from_a_stock_gpt2(build, tmp_path):
     stock = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=16, n_positions=64))
     stock.save_pretrained(tmp_path / "stock")
-    model = build_model(recipe("--init_from", str(tmp_path / "stock")), tokenizer).eval()
+    model = build("--init_from", str(tmp_path / "stock")).eval()
     ids = torch.tensor([[1, 2, 3]])
     torch.testing.assert_close(model(ids).logits, stock.eval()(ids).logits, rtol=0, atol=1e-5)
 
 
-def test_a_block_longer_than_the_loaded_context_is_refused(recipe, tokenizer, tmp_path):
-    build_model(recipe("--n_positions", "32"), tokenizer).save_pretrained(tmp_path / "short")
+def test_a_block_longer_than_the_loaded_context_is_refused(build, tmp_path):
+    build("--n_positions", "32").save_pretrained(tmp_path / "short")
     with pytest.raises(ValueError, match="sequence_length 48 is longer than the context"):
-        build_model(recipe("--init_from", str(tmp_path / "short"), "--sequence_length", "48"), tokenizer)
+        build("--init_from", str(tmp_path / "short"), "--sequence_length", "48")

@@ -7,13 +7,13 @@ from train.build_model import build_config, build_model
 from train.data.from_settings import to_preparation
 from train.data.sequences.prepare import prepare_data
 from train.dry_run import describe_plan, estimate_memory_bytes
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 
 
 @pytest.fixture
 def recipe(tiny_recipe):
     def make(*words: str):
-        return RecipeParser().parse_recipe(["--config", str(tiny_recipe), "--dry_run", *words])
+        return parse_recipe(["--config", str(tiny_recipe), "--dry_run", *words])
 
     return make
 
@@ -46,7 +46,7 @@ def test_a_hub_that_cannot_be_reached_costs_only_the_number_of_steps(recipe, tok
 
 def test_muon_keeps_one_average_of_the_blocks_matrices(recipe, tokenizer):
     plans = [recipe("--optim_name", name) for name in ("adamw", "muon")]
-    adamw, muon = (estimate_memory_bytes(build_config(plan, tokenizer), 10**6, plan) for plan in plans)
+    adamw, muon = (estimate_memory_bytes(build_config(plan.model, tokenizer), 10**6, plan) for plan in plans)
     assert adamw - muon == 4 * 2 * 12 * 16 * 16
 
 
@@ -56,7 +56,7 @@ def test_the_memory_estimate_is_near_what_a_step_takes(recipe, tokenizer, dropou
     words = ["--n_embd", "128", "--n_layer", "4", "--sequence_length", "64", "--per_device_train_batch_size", "16"]
     words += ["--embd_pdrop", dropout, "--attn_pdrop", dropout, "--resid_pdrop", dropout]
     plan = recipe(*words)
-    model = build_model(plan, tokenizer).train()
+    model = build_model(plan.model, tokenizer, plan.sequence_tokens, plan.training.seed).train()
     ids = torch.randint(50257, (16, 64))
     optimizer = torch.optim.AdamW(model.parameters())
     with torch.profiler.profile(profile_memory=True) as profile:
@@ -70,5 +70,5 @@ def test_the_memory_estimate_is_near_what_a_step_takes(recipe, tokenizer, dropou
             held += event.nbytes()
             peak = max(peak, held)
     measured = peak + 4 * model.num_parameters()  # the weights were there before
-    estimated = estimate_memory_bytes(build_config(plan, tokenizer), model.num_parameters(), plan)
+    estimated = estimate_memory_bytes(build_config(plan.model, tokenizer), model.num_parameters(), plan)
     assert 0.75 < estimated / measured < 1.35, (estimated, measured)

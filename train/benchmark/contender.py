@@ -41,7 +41,7 @@ from train.data.sequences.packing import collate_sequences
 from train.data.sequences.preparation import Preparation, SequenceSettings
 from train.data.sequences.prepare import prepare_data
 from train.hardware import available_cores, set_up_hardware, set_up_model
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 from train.trainer.pretraining import PretrainingTrainer
 
 
@@ -121,7 +121,7 @@ def build_ours(case: Case, blocks: Dataset, folder: str) -> Trainer:
         "n_positions": case.length,
     }
     recipe_file.write_text(json.dumps(settings))
-    recipe = RecipeParser().parse_recipe(["--config", str(recipe_file)])
+    recipe = parse_recipe(["--config", str(recipe_file)])
     training = recipe.training
     set_up_hardware(training.device, training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
     config = GPT2ScratchConfig(**sizes(case.model), **dropouts, n_positions=positions(case))

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from train.errors import RunFailedError
+
 
 logger = logging.getLogger(__name__)
 
 WINDOW_STEPS = 128  # as llm.c's outlier detector
-
-
-class NotFiniteError(ArithmeticError):
-    """The loss or its gradient has become NaN or infinite."""
 
 
 class LossGuard(TrainerCallback):
@@ -72,7 +70,7 @@ class LossGuard(TrainerCallback):
             gradient_norm: a scalar, before clipping.
 
         Raises:
-            NotFiniteError: one of the two is NaN or infinite (on an accelerator: was, at the step before).
+            RunFailedError: one of the two is NaN or infinite (on an accelerator: was, at the step before).
         """
         values = torch.stack([loss.detach().float(), gradient_norm.detach().float()])
         if values.device.type == "cpu" or (self.skip_spikes and self.spike_score):
@@ -95,7 +93,7 @@ class LossGuard(TrainerCallback):
 
     def _judge(self, step: int, loss: float, gradient_norm: float) -> bool:
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            raise NotFiniteError(
+            raise RunFailedError(
                 f"Step {step}: the loss is {loss:g} and its gradient norm {gradient_norm:g}; "
                 f"{self.describe_step(step)}. Nothing of this step was saved. Look at these rows, or resume from the "
                 "last checkpoint with a lower learning rate."

@@ -14,7 +14,8 @@ from train.checkpointing.checkpoints import (
 )
 from train.checkpointing.compatible_settings import accumulation_for, changed_schedule, changed_settings, render_changes
 from train.errors import RunRefusedError
-from train.run_files import TRAINER_STATE_FILE
+from train.run_files import RECIPE_FILE, TRAINER_STATE_FILE
+from train.settings.recipe_file import read_recipe_file
 
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,20 @@ def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
             "of another course of training. Move them away, or choose another --output_dir."
         )
     return checkpoint
+
+
+def check_method(checkpoint: Path, method: str | None) -> None:
+    """Refuse a checkpoint of another method of training; the method of pre-training is `None`.
+
+    Raises:
+        ValueError: with both methods.
+    """
+    before = read_recipe_file(str(checkpoint / RECIPE_FILE)).get("method")
+    if before != method:
+        raise ValueError(
+            f"{checkpoint} was made by {before or 'pre-training'}, and cannot go on with {method or 'pre-training'}: "
+            "choose another --output_dir, and name the checkpoint in --init_from to start from its weights."
+        )
 
 
 def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per_batch: int, processes: int) -> int:

@@ -19,7 +19,7 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.from_settings import to_preparation
 from train.data.sequences.chunk_pool import prepare_chunks
 from train.data.sequences.prepare import load_evaluation_sets, prepare_data
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 
 
 logger = logging.getLogger("train.data")
@@ -51,7 +51,7 @@ def prepare(recipe_words: list[str], part: str | None) -> None:
     Raises:
         ValueError: a mistake in the settings, or in the data.
     """
-    recipe = RecipeParser().parse_recipe([*recipe_words, "--resume_from_checkpoint", "auto"])
+    recipe = parse_recipe(recipe_words)
     arguments = recipe.data
     if part is not None and (arguments.max_samples is not None or arguments.max_tokens is not None):
         raise ValueError(

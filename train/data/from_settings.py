@@ -2,15 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import find_source
-from train.data.rows.row_filter import RowFilter, parse_weights
-from train.data.sequences.packing import Packing
+from train.data.rows.row_filter import RowFilter
 from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
-from train.settings.arguments import DataArguments
+from train.settings.arguments import DataArguments, parse_weights
 
 
 def to_preparation(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Preparation:
@@ -35,7 +33,7 @@ def to_preparation(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase)
             evaluation_sets=tuple(arguments.decontaminate or ()),
         ),
         settings=SequenceSettings(
-            arguments.sequence_length, cast(Packing, arguments.packing), skip_broken=arguments.broken_shards == "skip"
+            arguments.sequence_length, arguments.packing, skip_broken=arguments.broken_shards == "skip"
         ),
         tokenizer=tokenizer,
         cache_dir=Path(arguments.data_cache_dir) if arguments.data_cache_dir else None,

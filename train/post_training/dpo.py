@@ -102,7 +102,7 @@ def _pairs_of_rows(
     pairs = []
     for row in rows:
         try:
-            pairs.append(row_to_pair(row, tokenizer, recipe.longest_sequence_tokens))
+            pairs.append(row_to_pair(row, tokenizer, recipe.sequence_tokens))
         except UnusableRowError as error:
             data.statistics.drop_after_all(row, split, str(error))
     if not pairs:
@@ -119,7 +119,7 @@ def _made_pairs(
     data: PostTrainingData,
 ) -> list[Pair]:
     settings = recipe.pairs
-    room = min(recipe.longest_sequence_tokens, model.config.max_position_embeddings) - settings.pair_tokens
+    room = min(recipe.sequence_tokens, model.config.max_position_embeddings) - settings.pair_tokens
     questions = verifiable_rows(rows, split, tokenizer, room, data.statistics)
     texts = write_texts(
         model,

@@ -15,7 +15,8 @@ from train.data.sequences.prepare import prepare_data
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.run_files import RECIPE_FILE
 from train.settings.arguments import DataArguments
-from train.settings.recipe import RecipeParser, pick
+from train.settings.parser import pick
+from train.settings.recipe import settings_parser
 from train.settings.recipe_file import read_recipe_file
 
 
@@ -74,7 +75,8 @@ def find_pretraining_data(source: str) -> DataArguments:
         file = _find_recipe(source)
         settings = read_recipe_file(str(file))
         if "method" not in settings:
-            return pick(RecipeParser().resolve(["--config", str(file)]), DataArguments)
+            words = ["--config", str(file)]
+            return pick(settings_parser(words).resolve(words), DataArguments)
         source = settings["init_from"]
 
 

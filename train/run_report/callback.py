@@ -10,12 +10,10 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from train.data.sequences.training_data import TrainingData
 from train.run_files import REPORT_DATA_FILE, REPORT_FILE, write_whole
 from train.run_report.environment import describe_environment, shorten_paths_in
 from train.run_report.page import write_page
 from train.run_report.run_record import read_run
-from train.settings.recipe import Recipe
 
 
 logger = logging.getLogger(__name__)
@@ -132,11 +130,3 @@ def _with_finite_values(line: dict) -> dict:
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in line.items()
     }
-
-
-def build_report(recipe: Recipe, data: TrainingData, parameters: int) -> RunReport:
-    """The report of a recipe's run."""
-    statistics = {**data.source.describe(), **data.statistics.to_dict()}
-    # A stream's statistics is known at its end.
-    facts = {"parameters": parameters, "validation_data" if recipe.data.streaming else "data": statistics}
-    return RunReport(recipe.run_folder, facts, recipe.run.html_report)

@@ -1,8 +1,11 @@
-"""The settings of a run that transformers' `TrainingArguments` does not have, with their defaults and help."""
+"""The settings of a pre-training run that `TrainingArguments` does not have, with their defaults and help.
+
+Each group refuses values of its own that cannot work; `train.settings.checks` refuses what does not fit together.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 RECIPES_FOLDER = Path(__file__).parent.parent / "recipes"
@@ -11,6 +14,39 @@ RECIPES_FOLDER = Path(__file__).parent.parent / "recipes"
 def setting(help: str, default: Any = None) -> Any:
     """A dataclass field with its `--help` text."""
     return field(default=default, metadata={"help": help})
+
+
+def check_least(group: object, **least: float) -> None:
+    """Refuse values of a group below these limits; a setting that is unset passes."""
+    for name, limit in least.items():
+        value = vars(group)[name]
+        if value is not None and value < limit:
+            raise ValueError(f"--{name} {value} must be at least {limit}.")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse a share of the validation rows that leaves training or evaluation without rows."""
+    if not 0 < value < 1:
+        raise ValueError(f"--{name} {value} must be between 0 and 1: training needs rows, and so does evaluation.")
+
+
+def parse_weights(name: str, words: list[str] | None) -> dict[str, float]:
+    """`["rag=2", "mcq=0.5"]` as a dictionary.
+
+    Raises:
+        ValueError: a word is not NAME=WEIGHT, or a weight is not in [0, 100].
+    """
+    weights = {}
+    for word in words or []:
+        kind, equals, number = word.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = -1.0
+        if not kind or not equals or not 0 <= weight <= 100:
+            raise ValueError(f"--{name} {word}: NAME=WEIGHT is wanted, with a weight from 0 to 100, as in rag=2.")
+        weights[kind] = weight
+    return weights
 
 
 @dataclass
@@ -32,8 +68,8 @@ class ModelArguments:
     resid_pdrop: float = setting("Dropout on what each layer adds to the residual stream.", 0.1)
     attn_implementation: str = setting("Attention function: eager, sdpa, flash_attention_2, flex_attention.", "sdpa")
     init_from: str | None = setting(
-        "Start from these weights in place of random ones: a run folder, a Hub id, or a stock GPT-2. The settings of "
-        "size are then taken from it; dropout is as set here."
+        "Start from these weights in place of random ones: a run folder, a Hub id, or Hugging Face's GPT-2. The "
+        "settings of size are then taken from it; dropout is as set here."
     )
 
 
@@ -63,11 +99,9 @@ class DataArguments:
         "Drop training rows that share 13 words in a row with these evaluation sets: .txt, .jsonl or .parquet files, "
         "or names of lm-eval tasks."
     )
-    max_samples: int | None = setting(
-        "Stop after this many usable rows of both parts, to within a batch of 1,000 rows."
-    )
-    max_tokens: int | None = setting("Stop after this many training tokens, to within a batch of 1,000 rows.")
-    packing: str = setting(
+    max_samples: int | None = setting("Stop after this many usable rows of both parts, to within 1,000 rows.")
+    max_tokens: int | None = setting("Stop after this many training tokens, to within 1,000 rows.")
+    packing: Literal["concat", "best_fit"] = setting(
         "concat: documents run together and are cut at a sequence's end, as in GPT-2. best_fit: whole documents side "
         "by side, attention kept inside each; the rest of a sequence is padding.",
         "concat",
@@ -78,7 +112,7 @@ class DataArguments:
         False,
     )
     shuffle_buffer: int = setting("Rows that each stream shuffles at once, with --streaming.", 10_000)
-    broken_shards: str = setting(
+    broken_shards: Literal["stop", "skip"] = setting(
         "stop: a file that cannot be read ends the run. skip: its unreadable part is left out and counted.", "stop"
     )
     dataset_num_proc: int = setting("Processes that prepare the data.", 1)
@@ -90,6 +124,29 @@ class DataArguments:
         "Where tokenised data is kept; beside the datasets library's cache where unset."
     )
 
+    def __post_init__(self) -> None:
+        check_least(
+            self,
+            sequence_length=2,
+            max_samples=1,
+            max_tokens=1,
+            min_row_tokens=1,
+            max_row_tokens=self.min_row_tokens or 1,
+            shuffle_buffer=1,
+            dataset_num_proc=1,
+            max_eval_sequences=1,
+        )
+        check_share("validation_fraction", self.validation_fraction)
+        parse_weights("exercise_weights", self.exercise_weights)
+        parse_weights("language_weights", self.language_weights)
+        if self.streaming and self.max_eval_sequences is None:
+            raise ValueError(
+                "--streaming needs --max_eval_sequences: how many validation rows are gathered before training."
+            )
+        for name in ("max_samples", "max_tokens"):
+            if self.streaming and vars(self)[name] is not None:
+                raise ValueError(f"--{name} {vars(self)[name]}: a stream ends where the run does. Set --max_steps.")
+
 
 @dataclass
 class OptimizerArguments:
@@ -97,7 +154,7 @@ class OptimizerArguments:
 
     _argument_group_name = "optimizer"
 
-    optim_name: str = setting(
+    optim_name: Literal["adamw", "muon"] = setting(
         "adamw: AdamW for all weights (--optim names another of transformers' optimizers). muon: Muon for the blocks' "
         "matrices and AdamW for embeddings, norms and biases.",
         "adamw",
@@ -111,6 +168,13 @@ class OptimizerArguments:
         0.2,
     )
 
+    def __post_init__(self) -> None:
+        for name in ("hidden_lr_scale", "embedding_lr_scale", "decay_steps"):
+            if vars(self)[name] <= 0:
+                raise ValueError(f"--{name} {vars(self)[name]} must be above 0.")
+        if not 0 <= self.muon_momentum < 1:
+            raise ValueError(f"--muon_momentum {self.muon_momentum} must be in [0, 1).")
+
     @property
     def differs_from_stock(self) -> bool:
         """Whether the Trainer's own optimizer, one learning rate for all weights, would not do."""
@@ -119,7 +183,7 @@ class OptimizerArguments:
 
 @dataclass
 class RunArguments:
-    """What the run does around the training."""
+    """The work of a run around its training."""
 
     _argument_group_name = "run"
 
@@ -147,3 +211,6 @@ class RunArguments:
         "Settings that are meant to differ from those of the checkpoint that is resumed; any other difference that "
         "would train something else is refused."
     )
+
+    def __post_init__(self) -> None:
+        check_least(self, sample_tokens=1, exam_tokens=1, cpu_threads=1, loss_spike_score=0, sample_temperature=0)

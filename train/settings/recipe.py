@@ -1,32 +1,20 @@
-"""All settings of a run: defaults, overridden by a YAML recipe, overridden by the command line.
-
-Five groups: the model, the data, the optimizer, the run, and everything that transformers' `TrainingArguments` has,
-under its own names. A recipe is a flat YAML file of such settings. The resolved one is written into the run folder and
-can be given to `--config` again.
-"""
+"""All settings of a run, checked, in groups: the model, the data, the optimizer, the run, and the Trainer's own."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-import torch
 import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
-from train.checkpointing.resume import adapt_to_checkpoint, find_checkpoint
 from train.run_files import RECIPE_FILE
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
-from train.settings.checks import check_optimizer, check_settings, check_training
-from train.settings.recipe_file import RENAMED, read_recipe_words, unknown_setting
+from train.settings.checks import check_pretraining, check_trainer
+from train.settings.parser import SettingsParser, pick, pick_training
 
-
-Arguments = TypeVar("Arguments")
-Training = TypeVar("Training", bound=TrainingArguments)
 
 OWN_GROUPS = (ModelArguments, DataArguments, OptimizerArguments, RunArguments)
-
 
 # Below any recipe: what a pre-training run wants where TrainingArguments' own defaults serve fine-tuning.
 TRAINING_DEFAULTS = {
@@ -51,14 +39,26 @@ TRAINING_DEFAULTS = {
     "ddp_find_unused_parameters": False,  # there are none, and looking for them costs a pass over the graph a step
     "report_to": ["tensorboard"],
 }
+# The Trainer's settings that `--help` shows.
+SHOWN = (
+    *("output_dir", "resume_from_checkpoint", "num_train_epochs", "max_steps"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size"),
+    *("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *("optim", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm"),
+    *("bf16", "torch_compile", "activation_checkpointing", "fsdp"),
+    *("eval_strategy", "eval_steps", "save_steps", "save_total_limit", "load_best_model_at_end"),
+    *("logging_steps", "report_to", "seed", "data_seed", "dataloader_num_workers"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecipe:
-    """What every run's settings have in common, checked.
+    """The settings that every run has; a child adds groups by declaring them.
 
     Attributes:
         settings: the flat form that `--config` reads.
+        all_settings: those that `settings` leaves out as well.
+        sequence_tokens: length of a training sequence, at most.
         resume_from: the checkpoint to go on from, verified; `None` for a fresh start.
     """
 
@@ -66,6 +66,8 @@ class RunRecipe:
     run: RunArguments
     training: TrainingArguments
     settings: dict
+    all_settings: dict
+    sequence_tokens: int
     resume_from: Path | None = None
 
     @property
@@ -77,11 +79,6 @@ class RunRecipe:
         """Sequences that one optimizer step sees, over all processes and accumulated batches."""
         training = self.training
         return training.train_batch_size * training.gradient_accumulation_steps * training.world_size
-
-    @property
-    def sequence_tokens(self) -> int:
-        """Length of a training sequence, at most."""
-        raise NotImplementedError
 
     @property
     def tokens_per_step(self) -> int:
@@ -105,6 +102,9 @@ class RunRecipe:
         (self.run_folder / RECIPE_FILE).write_text(self.to_yaml(), encoding="utf-8")
 
 
+AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(RunRecipe):
     """One pre-training run's settings, checked."""
@@ -112,144 +112,51 @@ class Recipe(RunRecipe):
     model: ModelArguments
     data: DataArguments
 
-    @property
-    def sequence_tokens(self) -> int:
-        return self.data.sequence_length
+
+def parse_recipe(argv: list[str]) -> Recipe:
+    """Resolve the settings on a command line.
+
+    Raises:
+        ValueError: an unknown setting (the nearest valid name is given), a value of the wrong type, or settings that do
+            not fit together.
+    """
+    recipe = build_recipe(Recipe, settings_parser(argv), argv, "sequence_length")
+    check_pretraining(recipe.model, recipe.data, recipe.training)
+    return recipe
 
 
-class RunParser(HfArgumentParser):
-    """Reads recipe and command line; every mistake is a `ValueError` that says what to write instead.
+def settings_parser(argv: list[str]) -> SettingsParser:
+    """The parser of pre-training."""
+    return SettingsParser(
+        groups=OWN_GROUPS,
+        trainer=TrainingArguments,
+        shown=SHOWN,
+        defaults=TRAINING_DEFAULTS,
+        script="train/pretrain.py",
+        description="Pre-train GPT-2. With no settings: the demo, on the embedded sample.",
+        recipes=RECIPES_FOLDER,
+        show_all="--help_all" in argv,
+    )
+
+
+def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str], length_name: str) -> AnyRecipe:
+    """A recipe of some kind, with the checks that all kinds share.
 
     Args:
-        groups: the dataclasses of a run's own settings.
-        training: the dataclass of the Trainer's.
-        defaults: of the Trainer's settings, below any recipe.
-        script, description: for `--help`.
-        recipes: the folder of the shipped ones.
+        length_name: the setting that bounds a sequence.
     """
-
-    def __init__(
-        self, groups: Sequence[type], training: type, defaults: dict, script: str, description: str, recipes: Path
-    ) -> None:
-        super().__init__(
-            [*groups, training],
-            usage=f"accelerate launch {script} [--config RECIPE.yaml] [--SETTING VALUE ...]",
-            description=description,
-            epilog="Recipes: " + ", ".join(sorted(path.name for path in recipes.glob("*.yaml"))),
-            allow_abbrev=False,
-        )
-        self.names = [action.dest for action in self._actions if action.dest not in ("help", *RENAMED)]
-        self.stock_defaults = {name: self.get_default(name) for name in self.names}
-        self.set_defaults(**defaults)
-        self.always_saved = defaults.keys() | {name for kind in groups for name in _field_names(kind)}
-        (resume,) = (action for action in self._actions if action.dest == "resume_from_checkpoint")
-        (trackers,) = (action for action in self._actions if action.dest == "report_to")
-        trackers.nargs = "+"  # transformers' own parser takes a single one
-        resume.help = "true: the newest complete checkpoint of --output_dir; auto: that, or a start; or a checkpoint."
-
-    def error(self, message: str) -> None:
-        raise ValueError(message)
-
-    def resolve(self, words: list[str]) -> dict:
-        """All settings: defaults, under those of the recipe that the words name, under those of the words.
-
-        Raises:
-            ValueError: an unknown setting (the nearest valid name is given), or a value of the wrong type.
-        """
-        given = self._parse_words(words)
-        # The recipe's settings become words before the user's: one parser types both, and the later word wins.
-        return self._parse_words(read_recipe_words(given["config"], self.names) + words)
-
-    def find_start(self, settings: dict, training: TrainingArguments) -> Path | None:
-        """The checkpoint that the settings go on from, if any; `gradient_accumulation_steps` may follow its batch.
-
-        Raises:
-            ValueError: there is none to go on from, or the settings do not train what it trained.
-        """
-        if settings["dry_run"]:
-            return None
-        checkpoint = find_checkpoint(Path(training.output_dir), training.resume_from_checkpoint)
-        if checkpoint is not None:
-            before = self.settings_of(checkpoint)
-            accumulated = adapt_to_checkpoint(
-                checkpoint, before, settings, training.train_batch_size, training.world_size
-            )
-            training.gradient_accumulation_steps = settings["gradient_accumulation_steps"] = accumulated
-        return checkpoint
-
-    def settings_of(self, checkpoint: Path) -> dict:
-        """All settings that a checkpoint was made with."""
-        return self._parse_words(read_recipe_words(str(checkpoint / RECIPE_FILE), self.names))
-
-    def _parse_words(self, words: list[str]) -> dict:
-        namespace, unknown = self.parse_known_args(words)
-        deprecated = [word for word in words if word.partition("=")[0].removeprefix("--").replace("-", "_") in RENAMED]
-        for word in [*deprecated, *unknown]:
-            if word.startswith("--"):
-                raise ValueError(unknown_setting(word.partition("=")[0].removeprefix("--"), self.names))
-        if unknown:
-            raise ValueError(f"Unexpected {unknown[0]!r}: settings are written --name value.")
-        return vars(namespace)
-
-    def settings_to_save(self, settings: dict) -> dict:
-        """All settings of ours, and those of the Trainer's that differ from its own defaults."""
-        # Not settings of the run itself, but of one call of the script; and what nobody else may read.
-        once = {"config", "dry_run", "resume_from_checkpoint", "resume_with_changes", "hub_token"}
-        return {
-            name: value
-            for name, value in settings.items()
-            if name in self.names
-            and name not in once
-            and value is not None
-            and (name in self.always_saved or value != self.stock_defaults[name])
-        }
-
-
-class RecipeParser(RunParser):
-    """The settings of pre-training."""
-
-    def __init__(self) -> None:
-        description = "Pre-train GPT-2. With no settings: the demo, on the embedded sample."
-        super().__init__(
-            OWN_GROUPS, TrainingArguments, TRAINING_DEFAULTS, "train/pretrain.py", description, RECIPES_FOLDER
-        )
-
-    def parse_recipe(self, words: list[str]) -> Recipe:
-        """Resolve the settings on a command line.
-
-        Raises:
-            ValueError: an unknown setting (the nearest valid name is given), a value of the wrong type, or settings
-                that do not fit together.
-        """
-        settings = self.resolve(words)
-        model, data = pick(settings, ModelArguments), pick(settings, DataArguments)
-        optimizer, run = pick(settings, OptimizerArguments), pick(settings, RunArguments)
-        check_settings(model, data, run)
-        training = pick_training(settings, TrainingArguments)
-        check_training(training, data)
-        check_optimizer(optimizer, training)
-        checkpoint = self.find_start(settings, training)
-        return Recipe(
-            model=model,
-            data=data,
-            optimizer=optimizer,
-            run=run,
-            training=training,
-            settings=self.settings_to_save(settings),
-            resume_from=checkpoint,
-        )
-
-
-def pick(settings: dict, kind: type[Arguments]) -> Arguments:
-    """A group of settings out of all of them."""
-    return kind(**{name: settings[name] for name in _field_names(kind)})
-
-
-def pick_training(settings: dict, kind: type[Training]) -> Training:
-    """The Trainer's settings out of all of them."""
-    # Without this the processes of a distributed run on CPUs never meet: each would train alone, in the same folder.
-    return pick({**settings, "use_cpu": settings["use_cpu"] or not torch.accelerator.is_available()}, kind)
-
-
-def _field_names(kind: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind) if field.init]
+    settings = parser.resolve(argv)
+    groups: dict[str, Any] = {
+        field.name: pick(settings, cast(type, field.type))
+        for field in dataclasses.fields(kind)
+        if dataclasses.is_dataclass(field.type) and field.name != "training"
+    }
+    training = pick_training(settings, parser.trainer)
+    check_trainer(settings, training, groups["optimizer"])
+    return kind(
+        **groups,
+        training=training,
+        settings=parser.settings_to_save(settings),
+        all_settings=settings,
+        sequence_tokens=settings[length_name],
+    )

@@ -14,11 +14,8 @@ from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from train.checkpointing import checkpoints, disk_space
+from train.errors import RunFailedError
 from train.run_files import RECIPE_FILE, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE
-
-
-class CheckpointNotWrittenError(OSError):
-    """A checkpoint could not be written; those before it are as they were."""
 
 
 class SavingTrainer(Trainer):
@@ -73,7 +70,7 @@ class SavingTrainer(Trainer):
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(self.run_folder / UNFINISHED_FOLDER, ignore_errors=True)
             needs = disk_space.describe_failure(self.run_folder, disk_space.checkpoint_bytes(self.model))
-            raise CheckpointNotWrittenError(
+            raise RunFailedError(
                 f"{target} could not be written ({needs}); earlier checkpoints are untouched. {error}"
             ) from error
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.callbacks.loss_guard import WINDOW_STEPS, LossGuard, NotFiniteError
+from train.callbacks.loss_guard import WINDOW_STEPS, LossGuard
 from train.data.sequences.packing import collate_sequences
+from train.errors import RunFailedError
 from train.pretrain import main
 from train.trainer.pretraining import PretrainingTrainer
 
@@ -25,7 +26,7 @@ def filled(**settings):
     ("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (3.0, math.nan), (3.0, math.inf), (-math.inf, 1.0)]
 )
 def test_what_is_not_finite_ends_the_run(loss, norm):
-    with pytest.raises(NotFiniteError, match=r"Step 129: .*rows of 129"):
+    with pytest.raises(RunFailedError, match=r"Step 129: .*rows of 129"):
         filled().allows(129, torch.tensor(loss), torch.tensor(norm))
 
 
@@ -54,7 +55,7 @@ def test_a_step_that_is_still_on_its_way_is_judged_before_anything_is_saved():
     """On an accelerator, values arrive later; here they lie ready."""
     guard = filled()
     guard._pending = (129, torch.tensor([math.nan, 1.0]), None)
-    with pytest.raises(NotFiniteError, match="Step 129"):
+    with pytest.raises(RunFailedError, match="Step 129"):
         guard.settle()
     guard.settle()
 

@@ -6,7 +6,7 @@ import pytest
 
 from train.experiments import time_to_loss
 from train.experiments.time_to_loss import ARMS, CONTROL, compare, draw, main, read_curve, render, seconds_to
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 
 
 CONTROL_ARM, RECIPE_ARM = ARMS
@@ -72,8 +72,8 @@ def test_the_control_differs_in_optimizer_rate_and_length_only(tmp_path):
     file = time_to_loss.RECIPES_FOLDER / "small_cpu.yaml"
     words = [word for name, value in CONTROL.items() for word in (f"--{name}", value)]
     words = ["--config", str(file), "--output_dir", str(tmp_path), *words]
-    control = RecipeParser().parse_recipe(words).settings
-    shipped = RecipeParser().parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)]).settings
+    control = parse_recipe(words).settings
+    shipped = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)]).settings
     assert {name for name in shipped if shipped[name] != control[name]} == CONTROL.keys()
 
 

@@ -9,7 +9,7 @@ from torch.optim import AdamW
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.optim.muon import Muon
 from train.optim.parameter_groups import MuonWithAdamW
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 from train.trainer.pretraining import PretrainingTrainer
 
 
@@ -29,7 +29,7 @@ def build(tiny_recipe):
             "0.01",
             *words,
         ]
-        recipe = RecipeParser().parse_recipe(words)
+        recipe = parse_recipe(words)
         torch.manual_seed(0)
         config = GPT2ScratchConfig(vocab_size=50, n_layer=2, n_head=2, n_embd=8, n_positions=16, attn_pdrop=0.0)
         model = GPT2ScratchForCausalLM(config)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.callbacks.loss_guard import NotFiniteError
+from train.errors import RunFailedError
 from train.pretrain import main
 from train.run_report import callback, page
 from train.run_report.callback import RunReport
@@ -106,11 +106,11 @@ def test_an_error_is_noted_with_the_last_step_and_without_local_paths(report, tr
     report.on_train_begin(arguments, state, control)
     state.global_step = 5
     state.log_history.append({"step": 5, "loss": float("nan"), "grad_norm": float("inf")})
-    with pytest.raises(NotFiniteError), report.noting_failure():
-        raise NotFiniteError("the loss is nan, see /home/someone/runs/tiny for more")
+    with pytest.raises(RunFailedError), report.noting_failure():
+        raise RunFailedError("the loss is nan, see /home/someone/runs/tiny for more")
     found = record(tmp_path)
     assert (found["condition"], found["step"]) == ("failed", 5)
-    assert found["reason"] == "NotFiniteError: the loss is nan, see .../tiny for more"
+    assert found["reason"] == "RunFailedError: the loss is nan, see .../tiny for more"
     assert found["log"][-1] == {"step": 5, "loss": None, "grad_norm": None}
     assert "ended by an error after step 5" in (tmp_path / "report.html").read_text()
 

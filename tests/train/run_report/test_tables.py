@@ -10,7 +10,7 @@ from train.run_report.tables import (
     samples_grid,
     show_setting,
 )
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 
 
 MARKS = {"exercise": "mcq", "correct": 1, "asked": 4, "chance": 0.25, "well_formed": 2, "ended": 3}
@@ -65,7 +65,7 @@ def test_settings_that_differ_from_the_defaults_are_marked(finished_run):
 def test_no_default_of_the_recipe_counts_as_a_change(run_files, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.yaml").write_text("{}")
-    recipe = RecipeParser().parse_recipe(["--config", "empty.yaml"])
+    recipe = parse_recipe(["--config", "empty.yaml"])
     groups = recipe_settings(run_files(recipe=recipe.settings))
     changed = [setting.name for group in groups.values() for setting in group if setting.default is not None]
     assert changed == (["use_cpu"] if recipe.settings.get("use_cpu") else [])

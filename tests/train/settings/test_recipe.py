@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from train.settings.arguments import RECIPES_FOLDER
-from train.settings.recipe import TRAINING_DEFAULTS, RecipeParser
+from train.settings.recipe import SHOWN, TRAINING_DEFAULTS, parse_recipe, settings_parser
 
 
 @pytest.fixture
 def parse():
-    return RecipeParser().parse_recipe
+    return parse_recipe
 
 
 @pytest.fixture
@@ -93,16 +93,15 @@ def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
         (["--push_to_hub", "true"], "push_to_hub.*python -m hub_card.publish"),
         (["--report_to", "wandbx"], "wandbx"),
         (["--report_to", "flyte"], "report_to flyte: .*not installed.*pip install flyte"),
-        (["--packing", "bfd"], "packing bfd: there are concat and best_fit"),
+        (["--packing", "bfd"], "packing: invalid choice: 'bfd' .choose from 'concat', 'best_fit'"),
         (["--packing", "best_fit", "--use_cache", "true"], "use_cache true with --packing best_fit"),
-        (["--broken_shards", "ignore"], "broken_shards ignore: there are stop and skip"),
+        (["--broken_shards", "ignore"], "broken_shards.*'ignore' .choose from 'stop', 'skip'"),
         (["--exercise_weights", "rag"], "exercise_weights rag: NAME=WEIGHT"),
         (["--min_row_tokens", "9", "--max_row_tokens", "8"], "max_row_tokens 8 must be at least 9"),
         (["--streaming", "true"], "streaming needs --max_eval_sequences"),
         (["--streaming", "true", "--max_eval_sequences", "2"], "streaming needs --max_steps"),
         (["--streaming", "true", "--max_eval_sequences", "2", "--max_samples", "9"], "max_samples 9: a stream ends"),
-        (["--resume_from_checkpoint", "true"], "holds no complete checkpoint"),
-        (["--resume_from_checkpoint", "elsewhere"], "elsewhere: no checkpoint there"),
+        (["--optim_name", "adam"], "optim_name.*'adam' .choose from 'adamw', 'muon'"),
     ],
 )
 def test_a_mistake_is_refused_by_name(parse, recipe_file, words, message):
@@ -131,15 +130,6 @@ def test_keeping_one_checkpoint_and_the_best_is_refused(parse, recipe_file):
         parse(["--config", config])
 
 
-def test_a_finished_run_is_not_written_over(parse, recipe_file, tmp_path):
-    config = recipe_file("n_layer: 2\n")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "model.safetensors").touch()
-    with pytest.raises(ValueError, match="already holds a run"):
-        parse(["--config", config])
-    assert parse(["--config", config, "--dry_run"]).run.dry_run
-
-
 def test_the_resolved_recipe_reads_back_to_the_same_settings(parse, recipe_file, tmp_path):
     config = recipe_file(
         "learning_rate: 6e-4\neval_strategy: no\nlanguages: [en, de]\nlr_scheduler_type: cosine_with_min_lr\n"
@@ -159,16 +149,31 @@ def test_a_recipe_resolved_without_an_accelerator_does_not_force_the_cpu_elsewhe
     assert "use_cpu" not in recipe.settings
 
 
-def test_help_names_every_setting(capsys):
-    parser = RecipeParser()
+def show_help(word: str, capsys) -> str:
     with pytest.raises(SystemExit) as stop:
-        parser.parse_args(["--help"])
-    text = capsys.readouterr().out
+        parse_recipe([word])
     assert stop.value.code == 0
-    for name in ("--n_layer", "--dataset", "--dry_run", "--learning_rate", "--resume_from_checkpoint", "demo.yaml"):
-        assert name in text
-    undocumented = [action.dest for action in parser._actions if not action.help]
-    assert undocumented == []
+    return capsys.readouterr().out
+
+
+def test_help_shows_our_own_settings_first_then_those_of_the_trainer_that_pre_training_uses(capsys):
+    text = show_help("--help", capsys)
+    titles = ["\nmodel:", "\ndata:", "\noptimizer:", "\nrun:", "\ntraining:", "\nRecipes: "]
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    for name, group in (("--n_layer", 0), ("--dataset", 1), ("--optim_name", 2), ("--dry_run", 3)):
+        assert places[group] < text.index(f"  {name} ") < places[group + 1]
+    assert all(places[4] < text.index(f"  --{name} ") < places[5] for name in SHOWN)
+    assert 25 <= len(SHOWN) <= 35
+    assert "--neftune_noise_alpha" not in text
+    assert "demo.yaml" in text
+
+
+def test_help_all_shows_every_setting_with_its_meaning(capsys):
+    text = show_help("--help_all", capsys)
+    assert text.startswith(show_help("--help", capsys).split("\nRecipes: ")[0])
+    names = {name for name in settings_parser([]).names if f"--{name}" not in text}
+    assert names == set()
 
 
 def test_shipped_recipes_lie_where_the_readme_says():
@@ -178,5 +183,5 @@ def test_shipped_recipes_lie_where_the_readme_says():
 
 
 def test_a_token_is_not_written_down(tmp_path):
-    recipe = RecipeParser().parse_recipe(["--output_dir", str(tmp_path), "--hub_token", "hf_secret"])
+    recipe = parse_recipe(["--output_dir", str(tmp_path), "--hub_token", "hf_secret"])
     assert "hf_secret" not in recipe.to_yaml()

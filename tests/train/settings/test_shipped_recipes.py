@@ -8,7 +8,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.build_model import build_config
 from train.settings.arguments import RECIPES_FOLDER
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 
 
 RECIPES = sorted(RECIPES_FOLDER.glob("*.yaml"))
@@ -17,11 +17,11 @@ LAUNCH_CONFIGS = sorted((RECIPES_FOLDER / "accelerate").glob("*.yaml"))
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
 def test_recipe_parses_and_its_model_builds(file, tmp_path, tokenizer):
-    recipe = RecipeParser().parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
+    recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
     given = yaml.safe_load(file.read_text())
     assert recipe.settings.keys() >= given.keys()
     with torch.device("meta"):
-        model = GPT2ScratchForCausalLM(build_config(recipe, tokenizer))
+        model = GPT2ScratchForCausalLM(build_config(recipe.model, tokenizer))
     assert model.config.vocab_size == 50_257
     if "124m" in file.name:
         assert model.num_parameters() == 124_439_808
@@ -29,7 +29,7 @@ def test_recipe_parses_and_its_model_builds(file, tmp_path, tokenizer):
 
 def test_the_origin_recipe_is_the_origins_run(tmp_path):
     file = RECIPES_FOLDER / "gpt2_124m_synth.yaml"
-    recipe = RecipeParser().parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
+    recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
     training = recipe.training
     assert (recipe.data.dataset, recipe.data.max_samples, recipe.data.languages) == ("PleIAs/SYNTH", 50_000, ["en"])
     assert (recipe.data.sequence_length, training.per_device_train_batch_size, training.num_train_epochs) == (512, 8, 2)
@@ -40,7 +40,7 @@ def test_the_origin_recipe_is_the_origins_run(tmp_path):
 
 def test_the_serious_recipe_sees_half_a_million_tokens_a_step(tmp_path):
     file = RECIPES_FOLDER / "gpt2_124m_synth_10b.yaml"
-    recipe = RecipeParser().parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
+    recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
     assert recipe.tokens_per_step == 524_288
     assert 9.9e9 < recipe.tokens_per_step * recipe.training.max_steps < 10.1e9
     assert recipe.training.bf16

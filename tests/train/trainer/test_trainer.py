@@ -11,9 +11,9 @@ from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.next_token_loss import ALIGNED_COLUMNS, CHUNK_ROWS
 from train.callbacks import throughput
 from train.data.sequences.packing import collate_sequences
-from train.settings.recipe import RecipeParser
+from train.errors import RunFailedError
+from train.settings.recipe import parse_recipe
 from train.trainer.pretraining import PretrainingTrainer
-from train.trainer.saving import CheckpointNotWrittenError
 
 
 VOCABULARY, BLOCK = 5000, 64
@@ -35,7 +35,7 @@ def build(tiny_recipe, tmp_path):
             "seed": 0,
         }
         given = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-        recipe = RecipeParser().parse_recipe(["--config", str(tiny_recipe), *given, *words])
+        recipe = parse_recipe(["--config", str(tiny_recipe), *given, *words])
         torch.manual_seed(0)
         ids = torch.randint(VOCABULARY, (48, BLOCK))
         blocks = Dataset.from_dict({"input_ids": ids.tolist()}).with_format("numpy")
@@ -181,7 +181,7 @@ def test_a_final_model_that_cannot_be_written_leaves_the_one_before(trainer, mon
         raise SafetensorError("No space left on device")
 
     monkeypatch.setattr(trainer, "save_model", fill_disk)
-    with pytest.raises(CheckpointNotWrittenError, match=r"model.safetensors could not be written .* No space left"):
+    with pytest.raises(RunFailedError, match=r"model.safetensors could not be written .* No space left"):
         trainer.save_final_model()
     assert (run / "model.safetensors").read_text() == "before"
     assert not (run / "unfinished").exists()

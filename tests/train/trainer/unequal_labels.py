@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.data.sequences.packing import collate_sequences
-from train.settings.recipe import RecipeParser
+from train.settings.recipe import parse_recipe
 from train.trainer.pretraining import PretrainingTrainer
 
 
@@ -40,7 +40,7 @@ settings = {
     "max_grad_norm": 0,
 }
 words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-recipe = RecipeParser().parse_recipe(["--config", recipe_file, *words])
+recipe = parse_recipe(["--config", recipe_file, *words])
 torch.manual_seed(0)
 blocks = Dataset.from_dict({"input_ids": torch.randint(500, (13, 16)).tolist()}).with_format("numpy")
 config = GPT2ScratchConfig(

@@ -87,22 +87,3 @@ class RowFilter:
         if self.max_row_tokens is not None and tokens > self.max_row_tokens:
             return "too long"
         return None
-
-
-def parse_weights(name: str, words: list[str] | None) -> dict[str, float]:
-    """`["rag=2", "mcq=0.5"]` as a dictionary.
-
-    Raises:
-        ValueError: a word is not NAME=WEIGHT, or a weight is not in [0, 100].
-    """
-    weights = {}
-    for word in words or []:
-        kind, equals, number = word.rpartition("=")
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = -1.0
-        if not kind or not equals or not 0 <= weight <= 100:
-            raise ValueError(f"--{name} {word}: NAME=WEIGHT is wanted, with a weight from 0 to 100, as in rag=2.")
-        weights[kind] = weight
-    return weights

@@ -79,7 +79,7 @@ def _write_tokens(folder: Path, recipe: PostTrainingRecipe, source: Source, toke
     for chosen in choose_rows(source, recipe.method, recipe.rows, statistics):
         for split, writer in writers.items():
             mine = [one for one in chosen if one.split == split]
-            examples = list(_encode(mine, tokenizer, recipe.longest_sequence_tokens, statistics))
+            examples = list(_encode(mine, tokenizer, recipe.sequence_tokens, statistics))
             writer.write_batch(pa.RecordBatch.from_pylist(examples, SCHEMA))
             if split == "train":
                 digest.update(json.dumps(examples).encode())
@@ -119,7 +119,7 @@ def _cache_folder(recipe: PostTrainingRecipe, source: Source, tokenizer: PreTrai
         **rows,
         "format": FORMAT_VERSION,
         "source": source.fingerprint(),
-        "max_length": recipe.longest_sequence_tokens,
+        "max_length": recipe.sequence_tokens,
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         "chat_template": tokenizer.chat_template,
     }

@@ -1,12 +1,14 @@
 """The settings of a post-training run that neither TRL nor pre-training has, with their defaults and help."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from train.settings.arguments import RECIPES_FOLDER, RunArguments, setting
+from train.settings.arguments import RECIPES_FOLDER, RunArguments, check_least, check_share, setting
 
 
 POST_TRAINING_RECIPES = RECIPES_FOLDER / "post_training"
-METHODS = ("sft", "dpo", "grpo")
+Method = Literal["sft", "dpo", "grpo"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 
 @dataclass
@@ -16,7 +18,7 @@ class StartArguments:
     _argument_group_name = "model"
 
     init_from: str = setting(
-        "The model to start from: a run folder, a checkpoint, a Hub id, or a stock GPT-2.", "runs/demo"
+        "The model to start from: a run folder, a checkpoint, a Hub id, or Hugging Face's GPT-2.", "runs/demo"
     )
     attn_implementation: str = setting("Attention function: eager, sdpa, flash_attention_2, flex_attention.", "sdpa")
     embd_pdrop: float = setting("Dropout on the embeddings.", 0.0)
@@ -55,6 +57,10 @@ class RowsArguments:
         "Where tokenised rows are kept; beside the datasets library's cache where unset."
     )
 
+    def __post_init__(self) -> None:
+        check_least(self, max_samples=1, max_eval_samples=1)
+        check_share("validation_fraction", self.validation_fraction)
+
 
 @dataclass
 class PairArguments:
@@ -67,34 +73,49 @@ class PairArguments:
     pair_tokens: int = setting("Tokens of an answer, its reasoning included, at most.", 64)
     pairs_per_question: int = setting("Pairs of one question, at most.", 4)
 
+    def __post_init__(self) -> None:
+        check_least(self, pair_samples=2, pair_tokens=2, pairs_per_question=1)
+        if self.pair_temperature <= 0:
+            raise ValueError(f"--pair_temperature {self.pair_temperature} must be above 0: answers must differ.")
+
 
 @dataclass
 class LoraArguments:
-    """Low-rank adapters in place of training all weights; names and meanings as in TRL's `ModelConfig`."""
+    """Low-rank adapters in place of training all weights; names, defaults and meanings are as in TRL's `ModelConfig`.
+    Where no layers are named, all linear layers of the blocks get an adapter."""
 
     _argument_group_name = "LoRA"
 
     use_peft: bool = setting("Train low-rank adapters (LoRA) only; the run folder holds the merged model.", False)
     lora_r: int = setting("Rank of the adapters.", 16)
-    lora_alpha: int = setting("Their weight is lora_alpha / lora_r.", 32)
-    lora_dropout: float = setting("Dropout before them.", 0.05)
+    lora_alpha: int = setting("The adapters are scaled by lora_alpha / lora_r.", 32)
+    lora_dropout: float = setting("Dropout before the adapters.", 0.05)
     lora_target_modules: list[str] | None = setting(
-        "Layers that get one, e.g. q_proj v_proj; all linear layers of the blocks where unset."
+        "Layers that get an adapter, e.g. q_proj v_proj; all-linear, as where unset, for all linear layers."
     )
-    use_rslora: bool = setting("Weigh them by lora_alpha / sqrt(lora_r) (rank-stabilised LoRA).", False)
+    use_rslora: bool = setting("Scale by lora_alpha / sqrt(lora_r) (rank-stabilised LoRA).", False)
     use_dora: bool = setting("Learn direction and magnitude apart (DoRA).", False)
+
+    def __post_init__(self) -> None:
+        check_least(self, lora_r=1)
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"--lora_dropout {self.lora_dropout} must be in [0, 1).")
 
 
 @dataclass
 class PostTrainingRunArguments(RunArguments):
-    """What the run does around the training."""
+    """The work of a run around its training."""
 
     _argument_group_name = "run"
 
     config: str = setting("The recipe: a YAML file of settings.", str(POST_TRAINING_RECIPES / "demo_sft.yaml"))
-    method: str = setting("sft (supervised fine-tuning), dpo (preference) or grpo (reinforcement).", "sft")
+    method: Method = setting("sft (supervised fine-tuning), dpo (preference) or grpo (reinforcement).", "sft")
     forgetting_sequences: int = setting(
-        "Held-out blocks of the pre-training (by the recipe beside the model in --init_from) whose loss is measured "
-        "before and after, to see what is forgotten; 0 for none.",
+        "Validation sequences of the pre-training (by the recipe beside the model in --init_from) whose loss is "
+        "measured before and after, to see what is forgotten; 0 for none.",
         64,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, forgetting_sequences=0)

@@ -1,31 +1,76 @@
-"""What a post-training recipe must fulfil: mistakes are refused before any row is read."""
+"""What a method's TRL config takes and these runs would not follow: refused before any row is read."""
 
-from train.post_training.settings.arguments import LoraArguments, PostTrainingRunArguments, RowsArguments
+from train.post_training.settings.arguments import LoraArguments, PairArguments
 from train.settings.arguments import OptimizerArguments
+from train.settings.checks import Refused, refuse_others
 
 
-def check_rows(rows: RowsArguments, run: PostTrainingRunArguments) -> None:
-    """Refuse values that cannot work, before any row is read."""
-    for name, value, least in (
-        ("max_samples", rows.max_samples, 1),
-        ("max_eval_samples", rows.max_eval_samples, 1),
-        ("forgetting_sequences", run.forgetting_sequences, 0),
-    ):
-        if value is not None and value < least:
-            raise ValueError(f"--{name} {value} must be at least {least}.")
-    if not 0 < rows.validation_fraction < 1:
+OWN_MODEL: Refused = {
+    "model_init_kwargs": (None, "set --init_from and --attn_implementation"),
+    "trust_remote_code": (False, "the model's code is this project's. Leave it out"),
+    "router_aux_loss_coef": (None, "there are no experts. Leave it out"),
+    "use_liger_kernel": (False, "its kernels know other models only. Leave it out"),
+}
+OWN_REFERENCE: Refused = {
+    "sync_ref_model": (False, "a checkpoint does not hold the reference, so it could not be resumed. Leave it out"),
+}
+# By method: the value to leave a setting at, and what to do.
+REFUSED: dict[str, Refused] = {
+    # Rows come tokenised, with labels, so that text that looks like a special token stays text.
+    "sft": {
+        **OWN_MODEL,
+        "assistant_only_loss": (False, "the loss is always on what the assistant says. Leave it out"),
+        "completion_only_loss": (None, "the loss is always on what the assistant says. Leave it out"),
+        "chat_template_path": (None, "questions and answers have one form, that of pre-training. Leave it out"),
+        "eos_token": (None, "it is <|endoftext|>, as in pre-training. Leave it out"),
+        "pad_token": (None, "none is needed. Leave it out"),
+        "dataset_kwargs": (None, "rows come prepared. Leave it out"),
+        "dataset_text_field": ("text", "rows have columns of their own. Leave it out"),
+        "eval_packing": (None, "validation rows are not packed, which the loss does not see. Leave it out"),
+        "padding_free": (False, "--packing true leaves out padding, too"),
+        "shuffle_dataset": (False, "rows are shuffled anew for each pass. Leave it out"),
+        "truncation_mode": ("keep_start", "rows that are too long are not cut. Leave it out"),
+    },
+    "dpo": {
+        **OWN_MODEL,
+        **OWN_REFERENCE,
+        "pad_token": (None, "none is needed. Leave it out"),
+        "padding_free": (False, "it needs flash attention, and the reference would see other positions. Leave it out"),
+        "truncation_mode": ("keep_start", "pairs that are too long are left out, not cut. Leave it out"),
+    },
+    "grpo": {
+        **OWN_MODEL,
+        **OWN_REFERENCE,
+        "chat_template_kwargs": (None, "questions have one form, that of pre-training. Leave it out"),
+        "cast_lm_head_to_fp32": (False, "weights are in float32. Leave it out"),
+        "use_vllm": (False, "vLLM needs other versions of transformers and TRL. Leave it out"),
+        "max_tool_calling_iterations": (None, "there are no tools. Leave it out"),
+        "log_completions_hub_repo": (None, "publish the finished run with `python -m hub_card.publish`"),
+    },
+}
+REWARDS = 2  # accuracy_reward, format_reward
+
+
+def check_post_training(
+    method: str, settings: dict, pairs: PairArguments, lora: LoraArguments, optimizer: OptimizerArguments
+) -> None:
+    """Refuse what does not fit together in a post-training."""
+    refuse_others(settings, REFUSED[method])
+    _check_lora(lora, optimizer)
+    length_name = "max_completion_length" if method == "grpo" else "max_length"
+    length = settings[length_name]
+    if (length or 0) < 2:
+        raise ValueError(f"--{length_name} {length} must be at least 2 tokens.")
+    if method == "dpo" and pairs.pair_tokens >= length:
         raise ValueError(
-            f"--validation_fraction {rows.validation_fraction} must be between 0 and 1: training needs rows, and so "
-            "does evaluation."
+            f"--pair_tokens {pairs.pair_tokens} leaves no room for a question in --max_length {length}: lower the one "
+            "or raise the other."
         )
+    if method == "grpo":
+        _check_grpo(settings["temperature"], settings["reward_weights"])
 
 
-def check_lora(lora: LoraArguments, optimizer: OptimizerArguments) -> None:
-    """Refuse adapters that cannot be made, and settings that they would not read."""
-    if lora.lora_r < 1:
-        raise ValueError(f"--lora_r {lora.lora_r} must be at least 1.")
-    if not 0 <= lora.lora_dropout < 1:
-        raise ValueError(f"--lora_dropout {lora.lora_dropout} must be in [0, 1).")
+def _check_lora(lora: LoraArguments, optimizer: OptimizerArguments) -> None:
     if lora.use_peft and optimizer.differs_from_stock:
         raise ValueError(
             "--use_peft trains adapters, which --optim_name muon, --hidden_lr_scale and --embedding_lr_scale know "
@@ -35,34 +80,10 @@ def check_lora(lora: LoraArguments, optimizer: OptimizerArguments) -> None:
         raise ValueError("Settings of LoRA are given, but --use_peft true is not: add it, or leave them out.")
 
 
-def check_method_settings(method: str, settings: dict) -> None:
-    """Refuse what the method's TRL config takes and this script would not follow."""
-    if method == "sft":
-        _check_sft(settings)
-    if settings["push_to_hub"]:
-        raise ValueError("--push_to_hub: publish the finished run with `python -m hub_card.publish`, which checks it.")
-    if method != "grpo" and (settings["max_length"] or 0) < 2:
-        raise ValueError(f"--max_length {settings['max_length']} must be at least 2 tokens.")
-
-
-def _check_sft(settings: dict) -> None:
-    # Rows come tokenised, with labels, so that text that looks like a special token stays text.
-    for name, harmless, remedy in (
-        ("assistant_only_loss", False, "the loss is always on what the assistant says. Leave it out"),
-        ("completion_only_loss", None, "the loss is always on what the assistant says. Leave it out"),
-        ("chat_template_path", None, "questions and answers have one form, that of pre-training. Leave it out"),
-        ("eos_token", None, "it is <|endoftext|>, as in pre-training. Leave it out"),
-        ("pad_token", None, "none is needed. Leave it out"),
-        ("dataset_kwargs", None, "rows come prepared. Leave it out"),
-        ("dataset_text_field", "text", "rows have columns of their own. Leave it out"),
-        ("model_init_kwargs", None, "set --init_from and --attn_implementation"),
-        ("trust_remote_code", False, "the model's code is this project's. Leave it out"),
-        ("router_aux_loss_coef", None, "there are no experts. Leave it out"),
-        ("eval_packing", None, "validation rows are not packed, which the loss does not see. Leave it out"),
-        ("padding_free", False, "--packing true leaves out padding, too"),
-        ("use_liger_kernel", False, "its kernels know other models only. Leave it out"),
-        ("shuffle_dataset", False, "rows are shuffled anew for each pass. Leave it out"),
-        ("truncation_mode", "keep_start", "rows that are too long are not cut. Leave it out"),
-    ):
-        if settings[name] != harmless:
-            raise ValueError(f"--{name} {settings[name]}: {remedy}.")
+def _check_grpo(temperature: float, weights: list[float] | None) -> None:
+    if temperature <= 0:
+        raise ValueError(f"--temperature {temperature} must be above 0: answers must differ.")
+    if weights is not None and len(weights) != REWARDS:
+        raise ValueError(
+            f"--reward_weights {' '.join(map(str, weights))}: there are {REWARDS}, of a right answer and of the form."
+        )

@@ -1,20 +1,16 @@
-"""Low-rank adapters (LoRA), by PEFT."""
+"""Low-rank adapters (LoRA), by TRL and PEFT."""
 
 from train.post_training.settings.arguments import LoraArguments
 
 
 def build_adapter_config(lora: LoraArguments):
     """The adapters that a recipe asks for, as a `peft.LoraConfig`; `None` where all weights are trained."""
-    if not lora.use_peft:
-        return None
-    from peft import LoraConfig
+    from trl.trainer.model_config import ModelConfig
+    from trl.trainer.utils import get_peft_config
 
-    return LoraConfig(
-        r=lora.lora_r,
-        lora_alpha=lora.lora_alpha,
-        lora_dropout=lora.lora_dropout,
-        target_modules=lora.lora_target_modules or "all-linear",
-        use_rslora=lora.use_rslora,
-        use_dora=lora.use_dora,
-        task_type="CAUSAL_LM",
-    )
+    names = lora.lora_target_modules or ["all-linear"]
+    adapters = get_peft_config(ModelConfig(**{**vars(lora), "lora_target_modules": names}))
+    if adapters is not None and names != ["all-linear"]:
+        # ModelConfig turns a list of one name into a string, which PEFT takes for a regular expression of whole paths.
+        adapters.target_modules = set(names)
+    return adapters

@@ -1,4 +1,4 @@
-"""All settings of a post-training run: defaults, overridden by a YAML recipe, overridden by the command line.
+"""All settings of a post-training run, checked.
 
 Groups of our own, and everything that the method's TRL config (`SFTConfig`, `DPOConfig`, `GRPOConfig`) has, under its
 own names.
@@ -6,7 +6,6 @@ own names.
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 from transformers import TrainingArguments
 
@@ -19,16 +18,14 @@ from train.post_training.settings.arguments import (
     RowsArguments,
     StartArguments,
 )
-from train.post_training.settings.checks import check_lora, check_method_settings, check_rows
-from train.post_training.settings.method_checks import check_dpo, check_grpo
-from train.run_files import RECIPE_FILE
+from train.post_training.settings.checks import check_post_training
 from train.settings.arguments import OptimizerArguments
-from train.settings.checks import check_optimizer, check_run, check_trainer
-from train.settings.recipe import TRAINING_DEFAULTS, RunParser, RunRecipe, pick, pick_training
+from train.settings.parser import SettingsParser
+from train.settings.recipe import SHOWN, TRAINING_DEFAULTS, RunRecipe, build_recipe
 from train.settings.recipe_file import read_recipe_file
 
 
-OWN_GROUPS = (StartArguments, RowsArguments, PairArguments, LoraArguments, OptimizerArguments, PostTrainingRunArguments)
+GROUPS = (StartArguments, RowsArguments, PairArguments, LoraArguments, OptimizerArguments, PostTrainingRunArguments)
 
 # Below any recipe. The learning rate is left to the method's config.
 POST_TRAINING_DEFAULTS = {
@@ -39,10 +36,15 @@ POST_TRAINING_DEFAULTS = {
     "bf16": False,  # TRL would switch it on by itself, also where the hardware has none
     "activation_checkpointing": False,  # likewise; models of this size fit without
 }
-
-
-# Settings of a method that a resolved recipe shows in any case, with those above.
-SHOWN = {"sft": ("packing",), "dpo": ("beta",), "grpo": ("num_generations", "beta")}
+# Settings of a method that `--help` shows first; a resolved recipe shows those of the first line in any case.
+METHOD_SETTINGS = {
+    "sft": (("max_length", "packing"), ("packing_strategy", "loss_type")),
+    "dpo": (("max_length", "beta"), ("loss_type", "f_divergence_type", "precompute_ref_log_probs")),
+    "grpo": (
+        ("max_completion_length", "num_generations", "beta"),
+        ("temperature", "top_p", "top_k", "reward_weights", "scale_rewards", "loss_type", "epsilon", "num_iterations"),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class PostTrainingRecipe(RunRecipe):
 
     Attributes:
         training: an `SFTConfig`, `DPOConfig` or `GRPOConfig`.
-        longest_sequence_tokens: of question and answer together; under grpo of the answer.
+        sequence_tokens: of question and answer together; under grpo of the answer.
     """
 
     start: StartArguments
@@ -59,28 +61,53 @@ class PostTrainingRecipe(RunRecipe):
     pairs: PairArguments
     lora: LoraArguments
     run: PostTrainingRunArguments
-    longest_sequence_tokens: int
 
     @property
     def method(self) -> str:
         return self.run.method
 
-    @property
-    def sequence_tokens(self) -> int:
-        return self.longest_sequence_tokens
 
-
-def parse_recipe(words: list[str]) -> PostTrainingRecipe:
+def parse_recipe(argv: list[str]) -> PostTrainingRecipe:
     """Resolve the settings on a command line.
 
     Raises:
         ValueError: an unknown setting (the nearest valid name is given), a value of the wrong type, or settings that do
             not fit together.
     """
-    return PostTrainingParser(find_method(words)).parse_recipe(words)
+    parser = settings_parser(argv)
+    length_name = "max_completion_length" if "max_completion_length" in parser.names else "max_length"
+    recipe = build_recipe(PostTrainingRecipe, parser, argv, length_name)
+    check_post_training(recipe.method, recipe.all_settings, recipe.pairs, recipe.lora, recipe.optimizer)
+    return recipe
 
 
-def find_method(words: list[str]) -> str:
+def settings_parser(argv: list[str]) -> SettingsParser:
+    """The parser of the method that a command line asks for.
+
+    Raises:
+        ValueError: there is no such method, or no such recipe.
+    """
+    method = find_method(argv)
+    trainer = training_kind(method)
+    saved, shown = METHOD_SETTINGS[method]
+    parser = SettingsParser(
+        groups=GROUPS,
+        trainer=trainer,
+        shown=(*saved, *shown, *SHOWN),
+        defaults={
+            **POST_TRAINING_DEFAULTS,
+            **{name: vars(trainer)[name] for name in ("learning_rate", *saved)},
+        },
+        script="train/finetune.py",
+        description=f"Post-train a model, here by {method}. With no settings: the demo's, after `make pretrain`.",
+        recipes=POST_TRAINING_RECIPES,
+        show_all="--help_all" in argv,
+    )
+    parser.set_defaults(method=method)
+    return parser
+
+
+def find_method(argv: list[str]) -> str:
     """The method that the words ask for, or the recipe that they name: it decides which settings there are.
 
     Raises:
@@ -89,7 +116,7 @@ def find_method(words: list[str]) -> str:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", default=PostTrainingRunArguments.config)
     parser.add_argument("--method")
-    given, _ = parser.parse_known_args(words)
+    given, _ = parser.parse_known_args(argv)
     method = given.method or read_recipe_file(given.config).get("method", PostTrainingRunArguments.method)
     if method not in METHODS:
         raise ValueError(f"--method {method}: there are {', '.join(METHODS)}.")
@@ -103,63 +130,3 @@ def training_kind(method: str) -> type[TrainingArguments]:
     from trl.trainer.sft_config import SFTConfig
 
     return {"sft": SFTConfig, "dpo": DPOConfig, "grpo": GRPOConfig}[method]
-
-
-class PostTrainingParser(RunParser):
-    """The settings of a method of post-training."""
-
-    def __init__(self, method: str) -> None:
-        self.method = method
-        self.kind = training_kind(method)
-        self.longest_name = "max_completion_length" if method == "grpo" else "max_length"
-        own_defaults = {name: vars(self.kind)[name] for name in ("learning_rate", self.longest_name, *SHOWN[method])}
-        super().__init__(
-            OWN_GROUPS,
-            self.kind,
-            {**POST_TRAINING_DEFAULTS, **own_defaults},
-            "train/finetune.py",
-            f"Post-train a model. With no settings: the demo's, after `make pretrain`. Shown are those of {method}.",
-            POST_TRAINING_RECIPES,
-        )
-        self.set_defaults(method=method)
-
-    def parse_recipe(self, words: list[str]) -> PostTrainingRecipe:
-        """As `train.settings.recipe.RecipeParser.parse_recipe`."""
-        settings = self.resolve(words)
-        start, rows = pick(settings, StartArguments), pick(settings, RowsArguments)
-        lora, optimizer = pick(settings, LoraArguments), pick(settings, OptimizerArguments)
-        run = pick(settings, PostTrainingRunArguments)
-        check_rows(rows, run)
-        check_run(run)
-        training = pick_training(settings, self.kind)
-        check_trainer(training)
-        check_optimizer(optimizer, training)
-        check_lora(lora, optimizer)
-        check_method_settings(run.method, settings)
-        pairs = pick(settings, PairArguments)
-        if run.method == "dpo":
-            check_dpo(settings, pairs)
-        if run.method == "grpo":
-            check_grpo(settings)
-        checkpoint = self.find_start(settings, training)
-        return PostTrainingRecipe(
-            start=start,
-            rows=rows,
-            pairs=pairs,
-            lora=lora,
-            optimizer=optimizer,
-            run=run,
-            training=training,
-            longest_sequence_tokens=settings[self.longest_name],
-            settings=self.settings_to_save(settings),
-            resume_from=checkpoint,
-        )
-
-    def settings_of(self, checkpoint: Path) -> dict:
-        method = read_recipe_file(str(checkpoint / RECIPE_FILE)).get("method")
-        if method != self.method:
-            raise ValueError(
-                f"{checkpoint} was made by {method or 'pre-training'}, and cannot go on with --method {self.method}: "
-                "choose another --output_dir, and name it in --init_from to start from its weights."
-            )
-        return super().settings_of(checkpoint)

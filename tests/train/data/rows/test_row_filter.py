@@ -3,8 +3,9 @@ import pickle
 
 import pytest
 
-from train.data.rows.row_filter import RowFilter, parse_weights
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import split_of
+from train.settings.arguments import parse_weights
 
 
 PASSAGE = "The river rises in the hills north of the old town and runs through fields of barley to the sea."

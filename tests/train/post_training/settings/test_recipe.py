@@ -102,3 +102,18 @@ def test_a_mistake_is_refused_by_name(parse, text, message):
     with pytest.raises(ValueError) as refusal:
         parse(text)
     assert message in str(refusal.value)
+
+
+def test_help_shows_our_own_settings_first_then_those_of_the_method(capsys):
+    texts = {}
+    for word in ("--help", "--help_all"):
+        with pytest.raises(SystemExit):
+            parse_recipe([word, "--method", "grpo"])
+        texts[word] = capsys.readouterr().out
+    shown = texts["--help"]
+    names = ("--init_from", "--dataset", "--use_peft", "--forgetting_sequences", "--num_generations", "--learning_rate")
+    places = [shown.index(f"  {name} ") for name in names]
+    assert places == sorted(places)
+    assert "--vllm_mode" not in shown
+    assert "--vllm_mode" in texts["--help_all"]
+    assert "--max_length" not in texts["--help_all"]

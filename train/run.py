@@ -1,0 +1,145 @@
+"""A run of an entry script, from the command line to the exit status: the same for pre-training and post-training."""
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TypeVar
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from modeling_gpt2scratch import TOKENIZER_FOLDER
+from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
+from train.checkpointing.checkpoints import put_aside_damaged, step_of
+from train.checkpointing.resume import adapt_to_checkpoint, check_method, find_checkpoint
+from train.checkpointing.run_lock import lock_run
+from train.data.files.shard_reading import BadShardError
+from train.errors import RunFailedError, RunRefusedError
+from train.run_files import RECIPE_FILE
+from train.run_report.callback import RunReport
+from train.run_report.results import draw_loss_curve, write_results
+from train.settings.parser import SettingsParser
+from train.settings.recipe import RunRecipe
+from train.trainer.trainer import RunTrainer
+
+
+logger = logging.getLogger(__name__)
+
+AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
+
+
+def run_entry(
+    script: str,
+    argv: list[str],
+    parse: Callable[[list[str]], AnyRecipe],
+    find_parser: Callable[[list[str]], SettingsParser],
+    describe_plan: Callable[[AnyRecipe, PreTrainedTokenizerBase], str],
+    train: Callable[[AnyRecipe, PreTrainedTokenizerBase], int],
+) -> int:
+    """Run an entry script; a mistake ends it with one line.
+
+    Args:
+        script: its name, for messages.
+        find_parser: the parser of a command line, for the settings of a checkpoint.
+        train: prepares, trains and saves; returns the exit status.
+
+    Returns:
+        The exit status: 2 for settings that cannot be, 1 for a run that is refused or fails.
+    """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("train").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+    try:
+        recipe = parse(argv)
+        if not recipe.run.dry_run:
+            recipe = find_start(recipe, argv, parse, find_parser)
+    except (ValueError, ImportError) as error:
+        logger.error("%s: %s", script, error)
+        return 2
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+    writes = recipe.training.should_save
+    try:
+        if recipe.run.dry_run:
+            sys.stdout.write(f"{describe_plan(recipe, tokenizer)}\n")
+            return 0
+        end_with_launcher()
+        with lock_run(recipe.run_folder) if writes else nullcontext():
+            if writes:
+                put_aside_damaged(recipe.run_folder, step_of(recipe.resume_from) if recipe.resume_from else 0)
+            return train(recipe, tokenizer)
+    except (RunRefusedError, RunFailedError, BadShardError) as error:
+        logger.error("%s: %s", script, error)
+        return 1
+
+
+def find_start(
+    recipe: AnyRecipe,
+    argv: list[str],
+    parse: Callable[[list[str]], AnyRecipe],
+    find_parser: Callable[[list[str]], SettingsParser],
+) -> AnyRecipe:
+    """The recipe with the checkpoint that it goes on from, if any, and the accumulation that keeps its steps.
+
+    Raises:
+        ValueError: there is none to go on from, or the settings do not train what it trained.
+    """
+    training = recipe.training
+    checkpoint = find_checkpoint(Path(training.output_dir), training.resume_from_checkpoint)
+    if checkpoint is None:
+        return recipe
+    check_method(checkpoint, recipe.all_settings.get("method"))
+    words = ["--config", str(checkpoint / RECIPE_FILE)]
+    before = find_parser(words).resolve(words)
+    accumulated = adapt_to_checkpoint(
+        checkpoint, before, recipe.all_settings, training.train_batch_size, training.world_size
+    )
+    recipe = parse([*argv, "--gradient_accumulation_steps", str(accumulated)])
+    return dataclasses.replace(recipe, resume_from=checkpoint)
+
+
+@contextmanager
+def refusing_bad_data() -> Iterator[None]:
+    """Around what reads data: rows that cannot be read, a Hub that cannot be reached or a full disk refuse the run."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise RunRefusedError(str(error)) from error
+
+
+def train_and_save(
+    trainer: RunTrainer,
+    stop: GracefulStop,
+    report: RunReport,
+    resume_from: Path | None,
+    describe_results: Callable[[], dict],
+) -> int:
+    """Train, evaluate the final model, and write it, its results and its curve.
+
+    Args:
+        describe_results: the contents of `results.json` beside the figures of training and evaluation; called by all
+            processes, before the model is saved.
+
+    Returns:
+        The exit status: 0, or 128 + the signal that stopped the training.
+    """
+    trainer.add_callback(report)
+    with report.noting_failure():
+        trained = trainer.train(resume_from)
+    if stop.signal_number is not None:
+        report.stop()
+        logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
+        trainer.accelerator.end_training()  # gloo's threads can abort a process that ends without
+        return 128 + stop.signal_number
+    evaluation = trainer.evaluate_final_model()
+    results = {**describe_results(), "tokens_seen": trainer.tokens_seen()}
+    trainer.save_final_model()
+    trainer.save_state()
+    if trainer.args.should_save:
+        write_results(trainer.run_folder, {**results, "training": trained.metrics, "evaluation": evaluation})
+        draw_loss_curve(trainer.run_folder, trainer.state.log_history)
+    report.finish()
+    logger.info("Validation loss %.4f. Model, results and curve: %s", evaluation["eval_loss"], trainer.run_folder)
+    trainer.accelerator.end_training()
+    return 0

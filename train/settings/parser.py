@@ -1,0 +1,134 @@
+"""Reads the settings of a run: defaults, overridden by a YAML recipe, overridden by the command line.
+
+A recipe is a flat YAML file of settings. The resolved one is written into the run folder and can be given to `--config`
+again.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import torch
+from transformers import HfArgumentParser, TrainingArguments
+
+from train.settings.recipe_file import RENAMED, read_recipe_words, unknown_setting
+
+
+Arguments = TypeVar("Arguments")
+
+# Not settings of the run itself, but of one call of the script; and a secret.
+NOT_SAVED = ("config", "dry_run", "resume_from_checkpoint", "resume_with_changes", "hub_token")
+RESUME_HELP = "true: the newest complete checkpoint of --output_dir; auto: that, or a start; or a checkpoint's path."
+
+
+class SettingsParser(HfArgumentParser):
+    """Every mistake is a `ValueError` that says what to write instead.
+
+    Args:
+        groups: the dataclasses of a run's own settings.
+        trainer: the dataclass of the Trainer's.
+        shown: the Trainer's settings that `--help` shows, in its order; `--help_all` shows all.
+        defaults: of the Trainer's settings, below any recipe.
+        script, description: for `--help`.
+        recipes: the folder of the shipped ones.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[type],
+        trainer: type[TrainingArguments],
+        shown: Iterable[str],
+        defaults: dict,
+        script: str,
+        description: str,
+        recipes: Path,
+        show_all: bool,
+    ) -> None:
+        every = [name for name in field_names(trainer) if name not in RENAMED]
+        rest = [name for name in every if name not in shown]
+        super().__init__(
+            [
+                *groups,
+                _group("training", trainer, shown),
+                _group("all other settings of the Trainer", trainer, rest, hidden=not show_all),
+            ],
+            usage=f"accelerate launch {script} [--config RECIPE.yaml] [--SETTING VALUE ...]",
+            description=description,
+            epilog="Recipes: " + ", ".join(sorted(path.name for path in recipes.glob("*.yaml"))),
+            allow_abbrev=False,
+        )
+        self.add_argument("--help_all", action="help", help="Show all settings, those that are seldom used as well.")
+        own = {name for kind in groups for name in field_names(kind)}
+        self.names = [*own, *every]
+        self.trainer = trainer
+        self.stock_defaults = {name: self.get_default(name) for name in self.names}
+        self.set_defaults(**defaults)
+        self.always_saved = defaults.keys() | own
+
+    def error(self, message: str) -> None:
+        raise ValueError(message)
+
+    def resolve(self, argv: list[str]) -> dict:
+        """All settings: defaults, under those of the recipe that `argv` names, under those of `argv`.
+
+        Raises:
+            ValueError: an unknown setting (the nearest valid name is given), or a value of the wrong type.
+        """
+        given = self._parse(argv)
+        # The recipe's settings become words before the user's: one parser types both, and the later word wins.
+        return self._parse(read_recipe_words(given["config"], self.names) + argv)
+
+    def _parse(self, argv: list[str]) -> dict:
+        namespace, unknown = self.parse_known_args(argv)
+        for word in unknown:
+            if word.startswith("--"):
+                raise ValueError(unknown_setting(word.partition("=")[0].removeprefix("--"), self.names))
+        if unknown:
+            raise ValueError(f"Unexpected {unknown[0]!r}: settings are written --name value.")
+        return vars(namespace)
+
+    def settings_to_save(self, settings: dict) -> dict:
+        """All settings of ours, and those of the Trainer's that differ from its own defaults."""
+        return {
+            name: value
+            for name, value in settings.items()
+            if name not in NOT_SAVED
+            and value is not None
+            and (name in self.always_saved or value != self.stock_defaults[name])
+        }
+
+
+def pick(settings: dict, kind: type[Arguments]) -> Arguments:
+    """A group of settings out of all of them."""
+    return kind(**{name: settings[name] for name in field_names(kind) if name in settings})
+
+
+def pick_training(settings: dict, trainer: type[TrainingArguments]) -> TrainingArguments:
+    """The Trainer's settings out of all of them."""
+    # Without this the processes of a distributed run on CPUs never meet: each would train alone, in the same folder.
+    return pick({**settings, "use_cpu": settings["use_cpu"] or not torch.accelerator.is_available()}, trainer)
+
+
+def field_names(kind: type) -> list[str]:
+    """The settings of a group."""
+    return [field.name for field in dataclasses.fields(kind) if field.init]
+
+
+def _group(title: str, kind: type, names: Iterable[str], hidden: bool = False) -> type:
+    """Some fields of a dataclass as a dataclass of their own: for `HfArgumentParser`, a group of `--help`."""
+    types = {**get_type_hints(kind), "report_to": list[str]}  # HfArgumentParser would take a single one
+    declared = {field.name: field for field in dataclasses.fields(kind)}
+    fields: list[tuple[str, Any, Any]] = []
+    for name in names:
+        old, metadata = declared[name], dict(declared[name].metadata)
+        if name == "resume_from_checkpoint":
+            metadata["help"] = RESUME_HELP
+        if hidden:
+            metadata["help"] = argparse.SUPPRESS
+        default = (
+            {"default_factory": old.default_factory} if old.default is dataclasses.MISSING else {"default": old.default}
+        )
+        fields.append((name, types[name], dataclasses.field(**default, metadata=metadata)))
+    return dataclasses.make_dataclass(title.replace(" ", "_"), fields, namespace={"_argument_group_name": title})
