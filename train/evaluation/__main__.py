@@ -31,8 +31,8 @@ from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import FORMAT, keep_earlier, read_evaluation, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
 from train.evaluation.tasks.lm_eval_tasks import TaskSettings, find_tasks
+from train.provenance import describe_hardware, git_commit
 from train.run_files import EVALUATION_FILE
-from train.run_report.results import describe_hardware, git_commit
 
 
 logger = logging.getLogger("train.evaluation")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from train.run_report.results import describe_hardware, git_commit
+from train.provenance import describe_hardware, git_commit
 
 
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers")

@@ -1,16 +1,13 @@
 """What a finished run leaves to look at: its results as JSON, its loss curve as a picture."""
 
 import json
-import os
 import platform
-import subprocess
-from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
 
-from train.hardware import available_cores
+from train.provenance import describe_hardware, git_commit
 from train.run_files import CURVE_FILE, RESULTS_FILE
 
 
@@ -27,25 +24,6 @@ def write_results(folder: Path, results: dict) -> None:
         ensure_ascii=False,
     )
     (folder / RESULTS_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def git_commit() -> str | None:
-    """The commit of this code, where it is a git checkout with nothing changed; else `None`."""
-    repository = Path(__file__).parent
-    try:
-        run = partial(subprocess.run, cwd=repository, capture_output=True, text=True, check=True)
-        run(["git", "ls-files", "--error-unmatch", Path(__file__).name])  # else the checkout around us is another's
-        changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
-        return None if changed else run(["git", "rev-parse", "HEAD"]).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def describe_hardware() -> dict:
-    """The kind and number of the devices that a run trains on."""
-    if torch.cuda.is_available():
-        return {"device": torch.cuda.get_device_name(), "devices": int(os.environ.get("WORLD_SIZE", "1"))}
-    return {"device": f"CPU ({platform.machine()}), {available_cores()} cores", "devices": 1}
 
 
 def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:

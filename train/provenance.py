@@ -1,0 +1,30 @@
+"""Where figures come from: the commit of this code, and the hardware that it ran on."""
+
+import os
+import platform
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from train.hardware import available_cores
+
+
+def git_commit() -> str | None:
+    """The commit of this code, where it is a git checkout with nothing changed; else `None`."""
+    repository = Path(__file__).parent
+    try:
+        run = partial(subprocess.run, cwd=repository, capture_output=True, text=True, check=True)
+        run(["git", "ls-files", "--error-unmatch", Path(__file__).name])  # else the checkout around us is another's
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+        return None if changed else run(["git", "rev-parse", "HEAD"]).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def describe_hardware() -> dict:
+    """The kind and number of the devices that a run trains on."""
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "devices": int(os.environ.get("WORLD_SIZE", "1"))}
+    return {"device": f"CPU ({platform.machine()}), {available_cores()} cores", "devices": 1}
