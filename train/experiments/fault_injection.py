@@ -1,12 +1,12 @@
-"""Prove that nothing is lost: kill a run again and again, resume it, and compare it with one that was left alone.
+"""Prove that a killed run loses nothing: kill it again and again, resume it, and compare it with an undisturbed run.
 
     python -m train.experiments.fault_injection                        # the demo recipe, 20 kills
     python -m train.experiments.fault_injection --kills 100            # takes about 10 s a kill
     python -m train.experiments.fault_injection --config RECIPE ...    # any recipe and settings of train/pretrain.py
 
-Kills are SIGKILL, which no program can answer: while it starts, while it trains, and while a checkpoint is being
-written. Afterwards every loss, gradient norm and learning rate, every point that TensorBoard shows, the text samples
-and the final weights must be the same bits. Exit status 1 where anything differs.
+Kills are SIGKILL, which no program can answer: while the run starts, while it trains, and while it writes a checkpoint.
+Afterwards every loss, gradient norm and learning rate, every point that TensorBoard shows, the text samples and the
+final weights must be the same bits. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -22,35 +22,38 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from safetensors.torch import load_file
+from tabulate import tabulate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm.auto import tqdm
 
 from train.checkpointing.checkpoints import DamagedCheckpointError, checkpoints_in, newest_complete, step_of, verify
-from train.run_files import SAMPLES_FILE, TENSORBOARD_FOLDER, TRAINER_STATE_FILE, UNFINISHED_FOLDER
+from train.experiments.child_run import finish_run, read_console, start_run
+from train.run_files import TENSORBOARD_FOLDER, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE, read_samples
 from train.settings.arguments import RECIPES_FOLDER
 
 
-SCRIPT = Path(__file__).parent.parent / "pretrain.py"
-MOMENTS = ("starting", "training", "saving")
+Moment = Literal["starting", "training", "saving"]
 # Short enough to be repeated, long enough for twenty kills; every step is logged, so that every step is compared.
-DRILL_SETTINGS = (
+SETTINGS = (
     *("--max_steps", "200", "--warmup_steps", "20", "--save_steps", "10", "--eval_steps", "50"),
     *("--logging_steps", "1", "--exam_tokens", "2", "--disable_tqdm", "true"),
 )
+LOGGED = ("loss", "grad_norm", "learning_rate", "tokens_seen", "eval_loss")
 POLL_SECONDS = 0.002
-LONGEST_SAVE_SECONDS = 0.5
+LONGEST_START_SECONDS = 6.0
 LONGEST_TRAINING_SECONDS = 2.0
-STARTED = "tokens_seen"  # in the console once a step has been logged
+LONGEST_SAVE_SECONDS = 0.5
 
 
 @dataclass
 class Kill:
-    """What was found after one."""
+    """The state of a run folder after a kill."""
 
-    moment: str
+    moment: Moment
     step: int  # of the newest complete checkpoint
     torn: list[str]  # folders named checkpoint-STEP that are not complete: there must be none
     was_writing: bool
@@ -58,129 +61,112 @@ class Kill:
 
 @dataclass
 class Report:
-    """What the drill has seen."""
+    """All kills, the number of values compared, and the differences found."""
 
     kills: list[Kill] = field(default_factory=list)
-    rounds: int = 0
+    finished_runs: int = 0
     compared: Counter = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
 
     def render(self) -> str:
-        """The table."""
-        lines = [f"{'killed while':<14}{'kills':>7}{'amid a write':>14}{'torn checkpoints':>18}"]
-        for moment in MOMENTS:
-            kills = [kill for kill in self.kills if kill.moment == moment]
-            writing, torn = sum(kill.was_writing for kill in kills), sum(len(kill.torn) for kill in kills)
-            lines.append(f"{moment:<14}{len(kills):>7}{writing:>14}{torn:>18}")
-        lines.append("")
-        lines.append(f"{'compared':<28}{'values':>10}{'different':>11}")
-        for name, count in self.compared.items():
-            different = sum(difference.startswith(f"{name}:") for difference in self.differences)
-            lines.append(f"{name:<28}{count:>10,}{different:>11}")
-        lines += ["", *self.differences[:20]]
+        by_moment = {moment: [kill for kill in self.kills if kill.moment == moment] for moment in get_args(Moment)}
+        kills = [
+            (moment, len(kills), sum(kill.was_writing for kill in kills), sum(len(kill.torn) for kill in kills))
+            for moment, kills in by_moment.items()
+        ]
+        different = Counter(difference.partition(":")[0] for difference in self.differences)
+        compared = [(name, count, different[name]) for name, count in self.compared.items()]
         verdict = "DIFFERENT" if self.differences else "the same, bit for bit"
-        runs = "run" if self.rounds == 1 else "runs"
-        lines.append(
-            f"{len(self.kills)} kills, {self.rounds} finished {runs}, compared with one never killed: {verdict}."
+        return "\n".join(
+            (
+                tabulate(kills, headers=("killed while", "kills", "amid a write", "torn checkpoints")),
+                "",
+                tabulate(compared, headers=("compared", "values", "different"), intfmt=","),
+                "",
+                *self.differences[:20],
+                f"{len(self.kills)} kills, {self.finished_runs} finished run(s), compared with one never killed: "
+                f"{verdict}.",
+            )
         )
-        return "\n".join(lines)
 
 
-def main(words: list[str]) -> int:
-    """Run the drill on the words of a command line; returns the exit status."""
+def main(argv: list[str]) -> int:
+    """Run the experiment that a command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m train.experiments.fault_injection",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kills", type=int, default=20, help="how often to kill (20)")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills (20)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the moments (0)")
     parser.add_argument("--folder", type=Path, help="where to work, kept afterwards; a temporary folder where unset")
     parser.add_argument("--config", default=str(RECIPES_FOLDER / "demo.yaml"), help="the recipe (the demo)")
-    arguments, settings = parser.parse_known_args(words)
+    arguments, settings = parser.parse_known_args(argv)
     if arguments.kills < 1:
         parser.error(f"--kills {arguments.kills} must be at least 1.")
-    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="crash_drill_"))
-    settings = ["--config", arguments.config, *DRILL_SETTINGS, *settings]
-    try:
-        report = drill(folder, settings, arguments.kills, random.Random(arguments.seed))
-    finally:
-        if arguments.folder is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    settings = ["--config", arguments.config, *SETTINGS, *settings]
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fault_injection_")))
+        report = inject_faults(folder, settings, arguments.kills, random.Random(arguments.seed))
     print(report.render())
     return 1 if report.differences else 0
 
 
-def drill(folder: Path, settings: list[str], kills: int, chance: random.Random) -> Report:
-    """Train once in peace, and then again under fire until all kills are used up and the run has finished."""
+def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.Random) -> Report:
+    """Train once undisturbed, and then with kills until they are used up and the run has finished."""
     report = Report()
-    never_killed = folder / "never_killed"
-    began = time.monotonic()
-    _finish(start(settings, never_killed), never_killed)
-    tqdm.write(f"One run left alone: {time.monotonic() - began:.0f} s.")
-    expected = record(never_killed)
+    undisturbed = folder / "never_killed"
+    finish_run(start_run(settings, undisturbed), undisturbed)
+    expected = record(undisturbed)
+    settings = [*settings, "--resume_from_checkpoint", "auto"]
     with tqdm(total=kills, desc="Killing", unit=" kills") as progress:
         while len(report.kills) < kills:
-            under_fire = folder / f"killed_{report.rounds}"
-            for _ in range(kills - len(report.kills)):
-                moment = chance.choice(MOMENTS)
-                process = start(settings, under_fire)
-                if not kill_at(process, under_fire, moment, chance):
+            run_folder = folder / f"killed_{report.finished_runs}"
+            while len(report.kills) < kills:
+                moment = chance.choice(get_args(Moment))
+                if not kill_at(start_run(settings, run_folder), run_folder, moment, chance):
                     break  # it had finished before its moment came
-                report.kills.append(look(under_fire, moment))
+                report.kills.append(inspect(run_folder, moment))
                 progress.update()
                 progress.set_postfix(moment=moment, step=report.kills[-1].step)
-            _finish(start(settings, under_fire), under_fire)
-            report.rounds += 1
-            compare(expected, record(under_fire), report)
+            finish_run(start_run(settings, run_folder), run_folder)
+            report.finished_runs += 1
+            compare(expected, record(run_folder), report)
             if not report.differences:
-                shutil.rmtree(under_fire)
-    for kill in report.kills:
-        report.differences += [f"torn checkpoint: {torn}" for torn in kill.torn]
+                shutil.rmtree(run_folder)
+    report.differences += [f"torn checkpoint: {torn}" for kill in report.kills for torn in kill.torn]
     return report
 
 
-def start(settings: list[str], run_folder: Path) -> subprocess.Popen:
-    """A training process that goes on where the folder's newest complete checkpoint is; its console goes to a file."""
-    run_folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(SCRIPT), *settings, "--output_dir", str(run_folder)]
-    command += ["--resume_from_checkpoint", "auto"]
-    with open(run_folder / "console.txt", "w", encoding="utf-8") as console:
-        return subprocess.Popen(command, stdout=console, stderr=subprocess.STDOUT, start_new_session=True)
-
-
-def kill_at(process: subprocess.Popen, run_folder: Path, moment: str, chance: random.Random) -> bool:
+def kill_at(process: subprocess.Popen, run_folder: Path, moment: Moment, chance: random.Random) -> bool:
     """Kill a process at a random point of a moment; returns whether it was still running."""
-    began = time.monotonic()
     if moment == "starting":
-        _wait(process, chance.uniform(0.1, 6.0))
-    elif _wait_for(process, lambda: STARTED in (run_folder / "console.txt").read_text(encoding="utf-8")):
+        _wait(process, chance.uniform(0.1, LONGEST_START_SECONDS))
+    elif _wait_for(process, lambda: "tokens_seen" in read_console(run_folder)):  # a step is logged
         if moment == "training":
             _wait(process, chance.uniform(0, LONGEST_TRAINING_SECONDS))
         else:
-            # Not always the first: the run must also get on.
+            # Not always the first checkpoint: the run must also get on.
             passed = newest_step(run_folder) + chance.choice((0, 10, 20))
-            _wait_for(process, lambda: _saving_beyond(run_folder, passed))
+            unfinished = run_folder / UNFINISHED_FOLDER
+            _wait_for(process, lambda: any(step_of(path) > passed for path in checkpoints_in(unfinished)))
             _wait(process, chance.uniform(0, LONGEST_SAVE_SECONDS) ** 2 / LONGEST_SAVE_SECONDS)
     was_running = process.poll() is None
     process.kill()
     process.wait()
-    assert was_running or process.returncode == 0, (
-        f"after {time.monotonic() - began:.0f} s: " + (run_folder / "console.txt").read_text(encoding="utf-8")[-3000:]
-    )
+    assert was_running or process.returncode == 0, read_console(run_folder)[-3000:]
     return was_running
 
 
-def look(run_folder: Path, moment: str) -> Kill:
-    """What a kill has left."""
+def inspect(run_folder: Path, moment: Moment) -> Kill:
+    """Look for torn checkpoints, and for traces of a write that was cut off."""
     torn = []
     for checkpoint in checkpoints_in(run_folder):
         try:
             verify(checkpoint)
         except DamagedCheckpointError as error:
             torn.append(str(error))
-    was_writing = (run_folder / UNFINISHED_FOLDER).exists() and any((run_folder / UNFINISHED_FOLDER).iterdir())
-    return Kill(moment, newest_step(run_folder), torn, was_writing)
+    return Kill(moment, newest_step(run_folder), torn, any((run_folder / UNFINISHED_FOLDER).glob("*")))
 
 
 def newest_step(run_folder: Path) -> int:
@@ -190,40 +176,32 @@ def newest_step(run_folder: Path) -> int:
 
 
 def record(run_folder: Path) -> dict[str, dict]:
-    """All that a finished run leaves and that a kill must not change, as {what: {key: value}}."""
+    """Everything that a finished run leaves and that a kill must not change, as {kind: {key: value}}."""
     history = json.loads((run_folder / TRAINER_STATE_FILE).read_text(encoding="utf-8"))["log_history"]
-    logged = ("loss", "grad_norm", "learning_rate", "tokens_seen", "eval_loss")
     board = EventAccumulator(str(run_folder / TENSORBOARD_FOLDER), size_guidance={"scalars": 0}).Reload()
-    shown = [tag for tag in board.Tags()["scalars"] if tag.rpartition("/")[2] in ("loss", "grad_norm", "learning_rate")]
-    samples = (run_folder / SAMPLES_FILE).read_text(encoding="utf-8") if (run_folder / SAMPLES_FILE).exists() else ""
+    tags = [tag for tag in board.Tags()["scalars"] if tag.rpartition("/")[2] in LOGGED[:3]]
     return {
-        "logged": {(entry["step"], name): entry[name] for entry in history for name in logged if name in entry},
+        "logged": {(entry["step"], name): entry[name] for entry in history for name in LOGGED if name in entry},
         "TensorBoard": {
-            (tag, number): (event.step, event.value) for tag in shown for number, event in enumerate(board.Scalars(tag))
+            (tag, number): (event.step, event.value) for tag in tags for number, event in enumerate(board.Scalars(tag))
         },
-        "text samples": dict(enumerate(samples.splitlines())),
-        "weights": load_file(run_folder / "model.safetensors"),
+        "text samples": dict(enumerate(read_samples(run_folder))),
+        "weights": load_file(run_folder / WEIGHTS_FILE),
     }
 
 
 def compare(expected: dict[str, dict], found: dict[str, dict], report: Report) -> None:
-    """Count what is compared, and note what differs."""
-    for what, values in expected.items():
-        for key in values.keys() | found[what].keys():
-            value, other = values.get(key), found[what].get(key)
+    """Count the values that are compared, and note the differences."""
+    for kind, values in expected.items():
+        for key in values.keys() | found[kind].keys():
+            value, other = values.get(key), found[kind].get(key)
             if isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor):
-                same = torch.equal(value, other)
-                report.compared[what] += value.numel()
+                is_same, shown, count = torch.equal(value, other), "", value.numel()
             else:
-                same = value == other
-                report.compared[what] += 1
-            if not same:
-                shown = "" if isinstance(value, torch.Tensor) else f" {value!r}, after kills {other!r}"
-                report.differences.append(f"{what}: {key}{shown}")
-
-
-def _saving_beyond(run_folder: Path, step: int) -> bool:
-    return any(step_of(path) > step for path in checkpoints_in(run_folder / UNFINISHED_FOLDER))
+                is_same, shown, count = value == other, f" {value!r}, after kills {other!r}", 1
+            report.compared[kind] += count
+            if not is_same:
+                report.differences.append(f"{kind}: {key}{shown}")
 
 
 def _wait(process: subprocess.Popen, seconds: float) -> None:
@@ -238,11 +216,6 @@ def _wait_for(process: subprocess.Popen, happened: Callable[[], bool]) -> bool:
             return True
         time.sleep(POLL_SECONDS)
     return False
-
-
-def _finish(process: subprocess.Popen, run_folder: Path) -> None:
-    if process.wait() != 0:
-        raise RuntimeError((run_folder / "console.txt").read_text(encoding="utf-8")[-5000:])
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
-"""How long the shipped recipe takes to the loss that a tuned AdamW ends with (see train/experiments/README.md).
+"""Measure how long the shipped recipe takes to the loss that a tuned AdamW ends with (see train/experiments/README.md).
 
     python -m train.experiments.time_to_loss --dataset FOLDER_OF_ROWS --seeds 1 2 3
 
 For each seed, both arms train `train/recipes/small_cpu.yaml` on one thread, from the same initial weights and on the
-same blocks in the same order; the control with AdamW, for twice as many steps and more. About 75 minutes on one core
+same sequences in the same order; the control with AdamW, for twice as many steps and more. About 75 minutes on one core
 for three seeds. Prints a table, and writes `time_to_loss.json` and `time_to_loss.png` into `--output_dir`.
 """
 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
+from tabulate import tabulate
 from tqdm.auto import tqdm
 
+from train.experiments.child_run import finish_run, start_run
 from train.run_files import TRAINER_STATE_FILE
 from train.settings.arguments import RECIPES_FOLDER
 
@@ -28,15 +29,11 @@ COLORS = dict(zip(ARMS, ("tab:gray", "tab:blue"), strict=True))
 Curve = list[tuple[float, float]]  # seconds of training steps, validation loss
 
 
-def train_arm(arm: str, seed: int, dataset: str, folder: Path) -> Curve:
-    """Train one arm in a child process.
-
-    Raises:
-        RuntimeError: it failed; its log says why.
-    """
-    folder.mkdir(parents=True)
+def train_arm(arm: str, seed: int, dataset: str, run_folder: Path) -> Curve:
+    """Train one arm in a child process."""
     settings = {
         **ARMS[arm],
+        "config": str(RECIPES_FOLDER / "small_cpu.yaml"),
         "dataset": dataset,
         "seed": str(seed),
         "cpu_threads": "1",
@@ -44,15 +41,10 @@ def train_arm(arm: str, seed: int, dataset: str, folder: Path) -> Curve:
         "save_strategy": "no",
         "report_to": "none",
         "sample_tokens": "1",
-        "output_dir": str(folder / "run"),
     }
-    words = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    log = folder / "log.txt"
-    with open(log, "w") as file:
-        command = [sys.executable, "-m", "train.pretrain", "--config", str(RECIPES_FOLDER / "small_cpu.yaml"), *words]
-        if subprocess.run(command, stdout=file, stderr=file).returncode != 0:
-            raise RuntimeError(f"{arm}, seed {seed} failed: see {log}")
-    return read_curve(json.loads((folder / "run" / TRAINER_STATE_FILE).read_text())["log_history"])
+    argv = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    finish_run(start_run(argv, run_folder), run_folder)
+    return read_curve(json.loads((run_folder / TRAINER_STATE_FILE).read_text())["log_history"])
 
 
 def read_curve(log_history: list[dict]) -> Curve:
@@ -69,19 +61,17 @@ def read_curve(log_history: list[dict]) -> Curve:
 
 def seconds_to(loss: float, curve: Curve) -> float | None:
     """When a curve first comes down to a loss, on straight lines between its points; `None` if it never does."""
-    before: tuple[float, float] | None = None
+    before = curve[0]
     for seconds, value in curve:
         if value <= loss:
-            if before is None:
-                return seconds
-            share = (before[1] - loss) / (before[1] - value)
+            share = (before[1] - loss) / (before[1] - value) if before[1] > loss else 1.0
             return before[0] + share * (seconds - before[0])
         before = seconds, value
     return None
 
 
 def compare(curves: dict[str, dict[str, Curve]]) -> list[dict]:
-    """For each seed, the control's last loss and time, and the time of the recipe to that loss."""
+    """For each seed, the control's last loss and its time, the recipe's time to that loss, and its own last loss."""
     control, recipe = (curves[arm] for arm in ARMS)
     rows = []
     for seed, curve in control.items():
@@ -102,24 +92,25 @@ def compare(curves: dict[str, dict[str, Curve]]) -> list[dict]:
 
 
 def render(rows: list[dict]) -> str:
-    lines = ["| seed | control's last loss | after | recipe there after | ratio | recipe's last loss | after |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
-    for row in rows:
-        cells = [row["seed"], f"{row['control_loss']:.3f}", _minutes(row["control_seconds"])]
-        if row["ratio"] is None:
-            cells += ["never", ""]
-        else:
-            cells += [_minutes(row["recipe_seconds"]), f"{row['ratio']:.2f}"]
-        cells += [f"{row['recipe_last_loss']:.3f}", _minutes(row["recipe_last_seconds"])]
-        lines.append(f"| {' | '.join(cells)} |")
+    shown = [
+        {
+            "seed": row["seed"],
+            "control's last loss": f"{row['control_loss']:.3f}",
+            "after": _minutes(row["control_seconds"]),
+            "recipe there after": _minutes(row["recipe_seconds"]),
+            "ratio": "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            "recipe's last loss": f"{row['recipe_last_loss']:.3f}",
+            "its time": _minutes(row["recipe_last_seconds"]),
+        }
+        for row in rows
+    ]
+    table = tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True)
     ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
-    if ratios:
-        lines.append(f"\nMedian ratio: {statistics.median(ratios):.2f}")
-    return "\n".join(lines)
+    return f"{table}\n\nMedian ratio: {statistics.median(ratios):.2f}" if ratios else table
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min"
+def _minutes(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{seconds / 60:.1f} min"
 
 
 def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
@@ -142,17 +133,17 @@ def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main(words: list[str]) -> int:
-    assert __doc__ is not None
+def main(argv: list[str]) -> int:
+    """Run the experiment that a command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(
-        "python -m train.experiments.time_to_loss",
+        prog="python -m train.experiments.time_to_loss",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dataset", required=True, help="rows with SYNTH's columns, as for train/pretrain.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of initial weights and order of data")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/time_to_loss"), help="where runs and results go")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     if arguments.output_dir.exists():
         parser.error(f"--output_dir {arguments.output_dir} exists: choose another, or move it away")
     curves: dict[str, dict[str, Curve]] = {arm: {} for arm in ARMS}

@@ -1,4 +1,4 @@
-"""The drill in a short form, and that it would see what it looks for."""
+"""The experiment in a short form, and that it would see what it looks for."""
 
 import copy
 import random
@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from train.experiments.fault_injection import Kill, Report, compare, drill, look, main
+from train.experiments.fault_injection import Kill, Report, compare, inject_faults, inspect, main
 from train.run_files import MANIFEST_FILE
 
 
@@ -19,12 +19,12 @@ SHORT = (
 @pytest.mark.slow
 @pytest.mark.multiprocess
 def test_a_run_that_is_killed_five_times_ends_as_one_left_alone(tiny_recipe, tmp_path):
-    report = drill(tmp_path, ["--config", str(tiny_recipe), *SHORT], 5, random.Random(0))
+    report = inject_faults(tmp_path, ["--config", str(tiny_recipe), *SHORT], 5, random.Random(0))
     assert report.differences == [], report.render()
     assert len(report.kills) == 5
-    assert report.compared["logged"] >= report.rounds * 30 * 4
-    assert report.compared["TensorBoard"] >= report.rounds * 30 * 3
-    assert report.compared["text samples"] == report.rounds * 3
+    assert report.compared["logged"] >= report.finished_runs * 30 * 4
+    assert report.compared["TensorBoard"] >= report.finished_runs * 30 * 3
+    assert report.compared["text samples"] == report.finished_runs * 3
     assert "the same, bit for bit" in report.render()
 
 
@@ -49,7 +49,7 @@ RECORD = {
 )
 def test_any_difference_is_reported(what, key, value):
     found = copy.deepcopy(RECORD)
-    compare(RECORD, found, report := Report(rounds=1))
+    compare(RECORD, found, report := Report(finished_runs=1))
     assert report.differences == []
     found[what][key] = value
     compare(RECORD, found, report)
@@ -59,7 +59,7 @@ def test_any_difference_is_reported(what, key, value):
 
 def test_a_torn_checkpoint_is_reported(tmp_path):
     (tmp_path / "checkpoint-5").mkdir()
-    kill = look(tmp_path, "saving")
+    kill = inspect(tmp_path, "saving")
     assert kill == Kill("saving", 0, [f"checkpoint-5 has no {MANIFEST_FILE}: writing it was not finished."], False)
 
 

@@ -40,7 +40,8 @@ def test_each_seed_is_compared_with_its_own_control(curves):
     assert first["ratio"] == pytest.approx(1 / 3)
     assert second["ratio"] is None
     table = render([first, second])
-    assert "| 1 | 5.000 | 1.7 min | 0.6 min | 0.33 | 4.500 | 0.7 min |" in table
+    cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
+    assert cells == ["1", "5.000", "1.7 min", "0.6 min", "0.33", "4.500", "0.7 min"]
     assert "never" in table
 
 
@@ -91,5 +92,5 @@ def test_an_arm_is_trained_by_the_training_script(rows_file, tmp_path, monkeypat
     curve = time_to_loss.train_arm(RECIPE_ARM, 1, str(rows_file), tmp_path / "0")
     assert curve
     assert all(9 < loss < 12 for _, loss in curve)
-    with pytest.raises(RuntimeError, match=r"seed 1 failed: see .*log.txt"):
+    with pytest.raises(RuntimeError, match=r"Training failed, see .*console.txt"):
         time_to_loss.train_arm(RECIPE_ARM, 1, str(tmp_path / "nowhere"), tmp_path / "1")
