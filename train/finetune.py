@@ -19,13 +19,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from train.callbacks.graceful_stop import GracefulStop
 from train.callbacks.text_samples import TextSamples
 from train.checkpointing.resume import check_data
+from train.evaluation.before import figures_before
 from train.evaluation.exam.exam import load_exam
 from train.hardware import set_up_hardware
-from train.post_training.before_after import describe_standings, note_before, read_before, render_standings, take_stock
-from train.post_training.data.data import PostTrainingData
-from train.post_training.data.prepare import load_data
+from train.post_training.before_after import describe_change, measure_model, render_change
+from train.post_training.data.from_settings import to_preparation
+from train.post_training.data.prepare import PostTrainingData, load_data
 from train.post_training.dry_run import describe_plan
-from train.post_training.forgetting import load_pretraining_blocks
+from train.post_training.forgetting import load_pretraining_sequences
 from train.post_training.settings.recipe import PostTrainingRecipe, parse_recipe, settings_parser
 from train.post_training.start import load_start_model
 from train.post_training.trainer import PostTrainingTrainer
@@ -48,7 +49,8 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
     parameters = model.num_parameters()
     with refusing_bad_data():
         questions = load_exam(recipe.run.exam) if recipe.run.exam else []
-        data = load_data(recipe, tokenizer)
+        rows = to_preparation(recipe, tokenizer, model.config.max_position_embeddings)
+        data = load_data(rows, recipe.rows.max_eval_samples, writes=recipe.training.local_process_index == 0)
     if recipe.resume_from is not None:
         check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)
     stop = GracefulStop()
@@ -59,17 +61,21 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
         recipe.save()
 
     known = data.is_known(questions)
-    blocks = load_pretraining_blocks(recipe, tokenizer)
-    before = read_before(recipe) or take_stock(trainer.model, tokenizer, recipe, questions, known, blocks)
-    if recipe.training.should_save:
-        note_before(recipe, before)
-    facts = {"parameters": parameters, "data": {**data.source.describe(), **data.statistics.to_dict()}}
+    sequences = load_pretraining_sequences(
+        recipe.start.init_from, recipe.run.forgetting_sequences, tokenizer, recipe.training.local_process_index == 0
+    )
+
+    def measure() -> dict:
+        return measure_model(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known, sequences)
+
+    before = figures_before(recipe.run_folder, recipe.resume_from is not None, recipe.training.should_save, measure)
+    facts = {"parameters": parameters, "data": {**rows.source.describe(), **data.statistics.to_dict()}}
 
     def describe_results() -> dict:
-        after = take_stock(trainer.model, tokenizer, recipe, questions, known, blocks)
-        logger.info("%s", render_standings(before, after))
+        after = measure()
+        logger.info("%s", render_change(before, after))
         start = {"method": recipe.method, "init_from": recipe.start.init_from}
-        return {**start, **facts, **describe_standings(before, after, blocks)}
+        return {**start, **facts, **describe_change(before, after, sequences)}
 
     report = RunReport(recipe.run_folder, facts, recipe.run.html_report)
     return train_and_save(trainer, stop, report, recipe.resume_from, describe_results)

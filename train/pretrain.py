@@ -11,7 +11,6 @@ checkpoints, `recipe.yaml`, `report.html`, `results.json`, `loss_curve.png`, `sa
 """
 
 import dataclasses
-import json
 import logging
 import sys
 
@@ -23,11 +22,11 @@ from train.callbacks.text_samples import TextSamples
 from train.checkpointing.resume import check_data
 from train.data.sequences.training_data import TrainingData
 from train.dry_run import describe_plan
-from train.evaluation.exam.exam import ExamResult, load_exam, render_exam, take_exam
+from train.evaluation.before import figures_before
+from train.evaluation.exam.exam import load_exam, render_exam, take_exam
 from train.hardware import set_up_hardware, set_up_model
 from train.load_data import load_training_data
 from train.run import refusing_bad_data, run_entry, train_and_save
-from train.run_files import BEFORE_FILE, write_whole
 from train.run_report.callback import RunReport
 from train.settings.recipe import Recipe, parse_recipe, settings_parser
 from train.trainer.pretraining import PretrainingTrainer
@@ -59,7 +58,12 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         recipe.save()
 
     known = data.is_known(questions)
-    exam_before = ask_before_training(trainer, recipe, questions, known)
+
+    def measure() -> dict:
+        marks = take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)
+        return {"exam": [dataclasses.asdict(mark) for mark in marks]}
+
+    before = figures_before(recipe.run_folder, recipe.resume_from is not None, recipe.training.should_save, measure)
     parameters = trainer.model.num_parameters()
     rows = {**data.source.describe(), **data.statistics.to_dict()}
     facts = {"parameters": parameters, "validation_data" if recipe.data.streaming else "data": rows}
@@ -69,10 +73,9 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         if isinstance(trainer, StreamingTrainer):
             logger.info("The rows that were streamed:\n%s", trainer.stream_statistics.render())
             streamed = {"data": {**data.source.describe(), **trainer.stream_statistics.to_dict()}}
-        exam = take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)
-        logger.info("%s", render_exam(exam, exam_before))
-        marks = {"exam": exam, "exam_before": exam_before}
-        return {**facts, **streamed, **{name: list(map(dataclasses.asdict, marks[name])) for name in marks}}
+        exam = measure()["exam"]
+        logger.info("%s", render_exam(exam, before["exam"]))
+        return {**facts, **streamed, "exam": exam, "exam_before": before["exam"]}
 
     report = RunReport(recipe.run_folder, facts, recipe.run.html_report)
     return train_and_save(trainer, stop, report, recipe.resume_from, describe_results)
@@ -101,19 +104,6 @@ def build_trainer(
         data_name=data.name,
         **recipe.trainer_values(),
     )
-
-
-def ask_before_training(
-    trainer: PretrainingTrainer, recipe: Recipe, questions: list, known: list[bool] | None
-) -> list[ExamResult]:
-    """The exam's marks before the first step; a resumed run reads what its first start noted."""
-    noted = recipe.run_folder / BEFORE_FILE
-    if recipe.resume_from is not None and noted.exists():
-        return [ExamResult(**result) for result in json.loads(noted.read_text(encoding="utf-8"))["exam"]]
-    results = take_exam(trainer.model, trainer.processing_class, questions, recipe.run.exam_tokens, known)
-    if recipe.training.should_save:
-        write_whole(noted, json.dumps({"exam": [dataclasses.asdict(result) for result in results]}))
-    return results
 
 
 if __name__ == "__main__":

@@ -7,14 +7,11 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from train.data.rows.statistics import SPLITS
-from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.errors import RunRefusedError
-from train.evaluation.generation import write_texts
-from train.post_training.data.conversations import UnusableRowError
-from train.post_training.data.data import PostTrainingData
-from train.post_training.rollouts.preference_pairs import Pair, make_pairs, read_pairs, row_to_pair, write_pairs
-from train.post_training.rollouts.verifiable_questions import refuse_all_alike, verifiable_rows
+from train.post_training.data.prepare import PostTrainingData
+from train.post_training.rollouts.answer_sampling import sample_answers
+from train.post_training.rollouts.preference_pairs import Pair, make_pairs, read_pairs, write_pairs
+from train.post_training.settings.arguments import PairArguments
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
@@ -42,20 +39,22 @@ def build_dpo_trainer(
     """The Trainer for a recipe of dpo.
 
     Args:
-        data: lists of rows with `chosen` and `rejected`, or of SYNTH rows, whose questions the model answers first.
+        data: pairs, or questions that the model answers first.
 
     Raises:
-        RunRefusedError: there is no pair to train on, or none to evaluate on.
+        RunRefusedError: the answers give no pair, or the pairs of the run that is resumed are gone.
     """
+    train, validation = data.train, data.validation
+    if "chosen_ids" not in train.column_names:
+        train, validation = _own_pairs(recipe, model.to(recipe.training.device), tokenizer, data)
     adapters = build_adapter_config(recipe.lora)
-    pairs = find_pairs(recipe, model.to(recipe.training.device), tokenizer, data)
     return PreferenceTrainer(
         model=model,
         # Without adapters, which can be switched off, the model as it is before the first step.
         ref_model=copy.deepcopy(model).eval() if adapters is None else None,
         args=recipe.training,
-        train_dataset=_to_dataset(pairs["train"]),
-        eval_dataset=_to_dataset(pairs["validation"]),
+        train_dataset=train,
+        eval_dataset=validation,
         processing_class=tokenizer,
         peft_config=adapters,
         callbacks=callbacks,
@@ -64,79 +63,47 @@ def build_dpo_trainer(
     )
 
 
-def find_pairs(
+def _own_pairs(
     recipe: PostTrainingRecipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: PostTrainingData
-) -> dict[str, list[Pair]]:
-    """The pairs of both splits; those that are made are kept in the run folder, for the starts that resume it.
-
-    Raises:
-        RunRefusedError: there are none of a split, or those of the run that is resumed are gone.
-    """
-    makes = all("chosen" not in row for row in data.train)
+) -> tuple[Dataset, Dataset]:
+    """Training and validation pairs of the model's own answers, kept in the run folder for a resumed run."""
     file = recipe.run_folder / PAIRS_FILE
-    if not makes:
-        parts = zip(SPLITS, (data.train, data.validation), strict=True)
-        return {split: _pairs_of_rows(recipe, rows, split, tokenizer, data) for split, rows in parts}
-    if recipe.resume_from is not None:
-        if not file.is_file():
-            raise RunRefusedError(f"{file} is gone: without the pairs that were made the run cannot go on.")
-        return read_pairs(file)
-    pairs = {
-        "train": _made_pairs(recipe, data.train, "train", model, tokenizer, data),
-        "validation": _made_pairs(recipe, data.validation, "validation", model, tokenizer, data),
-    }
-    if recipe.training.should_save:
-        recipe.run_folder.mkdir(parents=True, exist_ok=True)
-        write_pairs(file, pairs, tokenizer)
-        logger.info("%d pairs to train on and %d to evaluate on: %s", *map(len, pairs.values()), file)
-    return pairs
+    if recipe.resume_from is None:
+        pairs = {
+            split: _make_split(split, questions, model, tokenizer, recipe.pairs, recipe.training.seed)
+            for split, questions in (("train", data.train), ("validation", data.validation))
+        }
+        if recipe.training.should_save:
+            recipe.run_folder.mkdir(parents=True, exist_ok=True)
+            write_pairs(file, pairs, tokenizer)
+            logger.info("%d pairs to train on and %d to evaluate on: %s", *map(len, pairs.values()), file)
+    elif file.is_file():
+        pairs = read_pairs(file)
+    else:
+        raise RunRefusedError(f"{file} is gone: without the pairs that were made the run cannot go on.")
+    return Dataset.from_list(pairs["train"]), Dataset.from_list(pairs["validation"])
 
 
-def _pairs_of_rows(
-    recipe: PostTrainingRecipe,
-    rows: list[Row],
+def _make_split(
     split: str,
-    tokenizer: PreTrainedTokenizerBase,
-    data: PostTrainingData,
-) -> list[Pair]:
-    pairs = []
-    for row in rows:
-        try:
-            pairs.append(row_to_pair(row, tokenizer, recipe.sequence_tokens))
-        except UnusableRowError as error:
-            data.statistics.drop_after_all(row, split, str(error))
-    if not pairs:
-        raise RunRefusedError(f"No pair is left for {split}.\n{data.statistics.render()}")
-    return pairs
-
-
-def _made_pairs(
-    recipe: PostTrainingRecipe,
-    rows: list[Row],
-    split: str,
+    questions: Dataset,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    data: PostTrainingData,
+    settings: PairArguments,
+    seed: int,
 ) -> list[Pair]:
-    settings = recipe.pairs
-    room = min(recipe.sequence_tokens, model.config.max_position_embeddings) - settings.pair_tokens
-    questions = verifiable_rows(rows, split, tokenizer, room, data.statistics)
-    texts = write_texts(
+    rows = questions.to_list()
+    answers = sample_answers(
         model,
-        [question_to_ids(row_to_question(row), tokenizer) for row in questions],
-        max_new_tokens=settings.pair_tokens,
-        end_of_text=tokenizer.eos_token_id,
-        title="Sampling",
+        tokenizer,
+        rows,
         samples=settings.pair_samples,
         temperature=settings.pair_temperature,
-        seed=recipe.training.seed,
+        max_new_tokens=settings.pair_tokens,
+        seed=seed,
+        samples_name="--pair_samples",
     )
-    refuse_all_alike(texts, questions, tokenizer, "--pair_samples")
-    pairs = list(make_pairs(questions, texts, tokenizer, settings.pairs_per_question, recipe.training.seed))
+    pairs = list(make_pairs(rows, answers, tokenizer, settings.pairs_per_question, seed))
     if not pairs:
         raise RunRefusedError(f"No right answer in the right form could be paired with a wrong one for {split}.")
     return pairs
-
-
-def _to_dataset(pairs: list[Pair]) -> Dataset:
-    return Dataset.from_list([vars(pair) for pair in pairs])

@@ -2,10 +2,10 @@
 
 from transformers import PreTrainedTokenizerBase
 
-from train.data.files.sources import find_source
-from train.post_training.data.data import RowStatistics
 from train.post_training.data.encoding import encode_conversations
-from train.post_training.data.row_filter import Chosen, choose_rows
+from train.post_training.data.from_settings import to_preparation
+from train.post_training.data.statistics import RowStatistics
+from train.post_training.data.usable_rows import usable_rows
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.start import load_start_model
@@ -31,7 +31,7 @@ def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase
         f"tokens per step   {recipe.tokens_per_step:,} at most = {training.train_batch_size} sequences x "
         f"{training.gradient_accumulation_steps} accumulated x {training.world_size} processes x "
         f"{recipe.sequence_tokens} tokens",
-        f"rows              {_describe_rows(recipe, tokenizer)}",
+        f"rows              {_describe_rows(recipe, tokenizer, model.config.max_position_embeddings)}",
         f"steps             {_describe_steps(recipe)}",
     ]
     return "\n".join(lines)
@@ -44,23 +44,22 @@ def _describe_steps(recipe: PostTrainingRecipe) -> str:
     return f"{training.num_train_epochs:g} passes over the rows"
 
 
-def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> str:
+def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase, context_tokens: int) -> str:
     """The first rows of local files: how many are usable, and how long they are."""
-    rows = recipe.rows
     try:
-        source = find_source(rows.dataset, rows.dataset_revision, rows.dataset_split, rows.dataset_config)
-        if source.revision is not None:
-            return f"{rows.dataset} at {source.revision[:7]}, {source.bytes / 1e9:.2f} GB"
+        rows = to_preparation(recipe, tokenizer, context_tokens)
+        if rows.source.revision is not None:
+            return f"{rows.source.name} at {rows.source.revision[:7]}, {rows.source.bytes / 1e9:.2f} GB"
         statistics = RowStatistics()
-        chosen: list[Chosen] = next(choose_rows(source, recipe.method, rows, statistics), [])
+        first = next(usable_rows(rows.source, rows.method, rows.row_filter, rows.max_samples, statistics), [])
     except (ValueError, OSError) as error:
-        return f"{rows.dataset} cannot be read: {error}"
-    text = f"{len(chosen):,} of the first {statistics.rows_read:,} are usable"
-    if recipe.method != "sft" or not chosen:
+        return f"{recipe.rows.dataset} cannot be read: {error}"
+    text = f"{len(first):,} of the first {statistics.rows_read:,} are usable"
+    if recipe.method != "sft" or not first:
         return text
-    conversations = encode_conversations([one.messages for one in chosen], tokenizer)
+    conversations = encode_conversations([one.messages for one in first], tokenizer)
     lengths = sorted(len(conversation.input_ids) for conversation in conversations)
-    too_long = sum(conversation.fitted(recipe.sequence_tokens) is None for conversation in conversations)
+    too_long = sum(conversation.fitted(rows.max_tokens) is None for conversation in conversations)
     return (
         f"{text}; {lengths[len(lengths) // 2]} tokens in the middle, {lengths[-1]} at most; {too_long} are longer than "
         f"--max_length"

@@ -1,4 +1,4 @@
-"""What a model has forgotten of its pre-training: the loss on what that held out, before and after."""
+"""How much a model forgets of its pre-training: its loss on the validation sequences of that."""
 
 import logging
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.from_settings import to_preparation
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.prepare import prepare_data
-from train.post_training.settings.recipe import PostTrainingRecipe
 from train.run_files import RECIPE_FILE
 from train.settings.arguments import DataArguments
 from train.settings.parser import pick
@@ -22,19 +22,19 @@ from train.settings.recipe_file import read_recipe_file
 
 logger = logging.getLogger(__name__)
 
-BLOCKS_AT_ONCE = 8
+SEQUENCES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class ValidationSequences:
-    """Batches of a pre-training's held-out blocks, and the number of blocks."""
+    """Validation sequences of a pre-training in batches, and their number."""
 
     batches: list[dict[str, torch.Tensor]]
-    blocks: int
+    count: int
 
     @torch.no_grad()
-    def loss(self, model: PreTrainedModel) -> float:
-        """Nats a token."""
+    def mean_loss(self, model: PreTrainedModel) -> float:
+        """Nats per token."""
         was_training = model.training
         model.eval()
         nats = tokens = 0.0
@@ -47,22 +47,31 @@ class ValidationSequences:
         return nats / tokens
 
 
-def load_pretraining_blocks(
-    recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase
+def load_pretraining_sequences(
+    init_from: str, count: int, tokenizer: PreTrainedTokenizerBase, writes: bool
 ) -> ValidationSequences | None:
-    """The first held-out blocks of the pre-training that the model in `--init_from` comes from.
+    """The first `count` validation sequences of the pre-training that a model comes from.
+
+    Args:
+        init_from: a run folder, a checkpoint, or a Hub id.
+        writes: whether this process prepares them where they are not on the disk.
 
     Returns:
-        `None`, with a warning, where its recipe is not beside the model, or its rows cannot be read.
+        `None` where `count` is 0; with a warning, where no recipe is beside the model or its rows cannot be read.
     """
-    if not recipe.run.forgetting_sequences:
+    if not count:
         return None
     try:
-        data = find_pretraining_data(recipe.start.init_from)
-        return _load_blocks(data, tokenizer, recipe.run.forgetting_sequences, recipe.training.local_process_index == 0)
+        preparation = to_preparation(find_pretraining_data(init_from), tokenizer)
+        if not preparation.is_whole:
+            preparation = preparation.only_validation(count)
+        sequences = prepare_data(preparation, writes=writes).validation.first(count)
     except (ValueError, OSError) as error:
         logger.warning("What is forgotten of the pre-training is not measured: %s", error)
         return None
+    collate = choose_collator(preparation.settings.packing, tokenizer.eos_token_id)
+    batches = DataLoader(sequences, batch_size=SEQUENCES_AT_ONCE, collate_fn=collate)
+    return ValidationSequences(list(batches), len(sequences))
 
 
 def find_pretraining_data(source: str) -> DataArguments:
@@ -90,16 +99,3 @@ def _find_recipe(source: str) -> Path:
         return Path(hf_hub_download(source, RECIPE_FILE))
     except EntryNotFoundError as error:
         raise ValueError(f"{source} has no {RECIPE_FILE}.") from error
-
-
-def _load_blocks(
-    data: DataArguments, tokenizer: PreTrainedTokenizerBase, count: int, writes: bool
-) -> ValidationSequences:
-    preparation = to_preparation(data, tokenizer)
-    if not preparation.is_whole:
-        preparation = preparation.only_validation(count)
-    blocks = prepare_data(preparation, writes=writes).validation.first(count)
-    collate = choose_collator(preparation.settings.packing, tokenizer.eos_token_id)
-    starts = range(0, len(blocks), BLOCKS_AT_ONCE)
-    batches = [collate([blocks[i] for i in range(start, min(start + BLOCKS_AT_ONCE, len(blocks)))]) for start in starts]
-    return ValidationSequences(batches, len(blocks))

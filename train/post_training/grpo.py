@@ -9,18 +9,17 @@ import logging
 from pathlib import Path
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
 from train.checkpointing import checkpoints
-from train.data.rows.synth import Row, question_to_ids, row_to_question
-from train.evaluation.generation import write_texts
-from train.post_training.data.data import PostTrainingData
-from train.post_training.rollouts.verifiable_answers import accuracy_reward, build_form_reward
-from train.post_training.rollouts.verifiable_questions import refuse_all_alike, verifiable_rows
+from train.data.rows.synth import question_to_ids
+from train.post_training.data.prepare import PostTrainingData
+from train.post_training.rollouts.answer_sampling import sample_answers
+from train.post_training.rollouts.verifiable_answers import accuracy_reward, build_format_reward
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
@@ -99,24 +98,30 @@ def build_grpo_trainer(
     """The Trainer for a recipe of grpo.
 
     Args:
-        data: lists of rows with SYNTH's columns; those whose answer cannot be checked are left out and counted.
+        data: questions, and the columns that their answers are verified by.
 
     Raises:
-        RunRefusedError: no question can be checked, or the model's answers to a question are all alike.
+        RunRefusedError: the model's answers to each question are all right, or all wrong.
     """
     training = recipe.training
-    room = model.config.max_position_embeddings - training.max_completion_length
-    train = verifiable_rows(data.train, "train", tokenizer, room, data.statistics)
-    validation = verifiable_rows(data.validation, "validation", tokenizer, room, data.statistics)
     if recipe.resume_from is None:
-        _check_start(recipe, model.to(training.device), tokenizer, train)
-    _say_how_exact(recipe)
+        sample_answers(
+            model.to(training.device),
+            tokenizer,
+            data.train.select(range(min(QUESTIONS_TRIED, len(data.train)))).to_list(),
+            samples=training.num_generations,
+            temperature=training.temperature,
+            max_new_tokens=training.max_completion_length,
+            seed=training.seed,
+            samples_name="--num_generations",
+        )
+    _say_how_exact(training)
     return ReinforcementTrainer(
         model=model,
-        reward_funcs=[accuracy_reward, build_form_reward(tokenizer.eos_token_id)],
+        reward_funcs=[accuracy_reward, build_format_reward(tokenizer.eos_token_id)],
         args=training,
-        train_dataset=_to_dataset(train),
-        eval_dataset=_to_dataset(validation),
+        train_dataset=data.train,
+        eval_dataset=data.validation,
         processing_class=tokenizer,
         peft_config=build_adapter_config(recipe.lora),
         callbacks=callbacks,
@@ -125,36 +130,9 @@ def build_grpo_trainer(
     )
 
 
-def _check_start(
-    recipe: PostTrainingRecipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row]
-) -> None:
-    training = recipe.training
-    tried = rows[:QUESTIONS_TRIED]
-    texts = write_texts(
-        model,
-        [question_to_ids(row_to_question(row), tokenizer) for row in tried],
-        max_new_tokens=training.max_completion_length,
-        end_of_text=tokenizer.eos_token_id,
-        title="Sampling",
-        samples=training.num_generations,
-        temperature=training.temperature,
-        seed=training.seed,
-    )
-    refuse_all_alike(texts, tried, tokenizer, "--num_generations")
-
-
-def _say_how_exact(recipe: PostTrainingRecipe) -> None:
-    training = recipe.training
-    per_step = training.gradient_accumulation_steps
-    if (training.steps_per_generation, training.num_iterations) != (per_step, 1):
+def _say_how_exact(training: GRPOConfig) -> None:
+    if (training.steps_per_generation, training.num_iterations) != (training.gradient_accumulation_steps, 1):
         logger.info(
             "Answers serve for several steps (--steps_per_generation, --num_iterations): a run that is stopped between "
             "them samples them anew when it is resumed, and is the same in distribution, not bit for bit."
         )
-
-
-def _to_dataset(rows: list[Row]) -> Dataset:
-    columns = ("exercise", "query", "synthetic_answer")
-    return Dataset.from_list(
-        [{"prompt": row_to_question(row), **{name: row.get(name) for name in columns}} for row in rows]
-    )

@@ -4,7 +4,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from train.post_training.data.data import PostTrainingData
+from train.post_training.data.prepare import PostTrainingData
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import REAL_TOKENS, PostTrainingTrainer

@@ -86,6 +86,7 @@ def toss_words(undecided, tosses, tmp_path) -> Callable[..., list[str]]:
             "eval_steps": 3,
             "save_steps": 3,
             "forgetting_sequences": 0,
+            "data_cache_dir": tmp_path / "cache",
             "output_dir": tmp_path / "run",
         }
         return write_recipe(tmp_path / f"{method}.yaml", method, common | settings)

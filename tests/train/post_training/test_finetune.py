@@ -41,7 +41,7 @@ def test_the_run_folder_holds_what_a_pre_training_leaves(finished, base, tmp_pat
     results = json.loads((folder / "results.json").read_text())
     assert results["method"] == "sft"
     assert results["init_from"] == str(base)
-    assert results["forgetting"]["blocks"] == 2
+    assert results["forgetting"]["sequences"] == 2
     assert results["forgetting"]["pretraining_loss"] != results["forgetting"]["pretraining_loss_before"]
     assert sum(mark["asked"] for mark in results["exam"]) == 200
     assert {mark["exercise"] for mark in results["exam"]} == {"memorization, known", "memorization, new"}

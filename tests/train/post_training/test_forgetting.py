@@ -1,33 +1,19 @@
 """The loss on what the pre-training held out."""
 
-import dataclasses
 import json
-import re
-import shutil
 
 import pytest
 import torch
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
-from train.evaluation.exam.exam import ExamResult
-from train.post_training.before_after import Standing, describe_standings, render_standings
-from train.post_training.forgetting import ValidationSequences, find_pretraining_data, load_pretraining_blocks
-from train.post_training.settings.recipe import parse_recipe
+from train.post_training.forgetting import ValidationSequences, find_pretraining_data, load_pretraining_sequences
 
 
-@pytest.fixture
-def recipe(sft_words, tmp_path):
-    def parse(*words):
-        return parse_recipe([*sft_words, "--output_dir", str(tmp_path / "run"), *words])
-
-    return parse
-
-
-def test_the_blocks_are_those_that_the_pre_training_evaluated_on(recipe, base, tokenizer):
-    blocks = load_pretraining_blocks(recipe("--forgetting_sequences", "4"), tokenizer)
-    assert blocks.blocks == 4
+def test_the_sequences_are_those_that_the_pre_training_evaluated_on(base, tokenizer):
+    sequences = load_pretraining_sequences(str(base), 4, tokenizer, writes=True)
+    assert sequences.count == 4
     evaluated = json.loads((base / "results.json").read_text())["evaluation"]["eval_loss"]
-    assert blocks.loss(GPT2ScratchForCausalLM.from_pretrained(base)) == pytest.approx(evaluated, rel=1e-5)
+    assert sequences.mean_loss(GPT2ScratchForCausalLM.from_pretrained(base)) == pytest.approx(evaluated, rel=1e-5)
 
 
 def test_the_loss_leaves_the_model_as_it_was_and_counts_tokens_once():
@@ -40,7 +26,7 @@ def test_the_loss_leaves_the_model_as_it_was_and_counts_tokens_once():
 
     batches = [{"input_ids": torch.full((rows, 3), rows), "labels": torch.zeros(rows, 3)} for rows in (1, 3)]
     model = Model().train()
-    assert ValidationSequences(batches, 4).loss(model) == pytest.approx((1 * 2 + 3 * 6) / 8)
+    assert ValidationSequences(batches, 4).mean_loss(model) == pytest.approx((1 * 2 + 3 * 6) / 8)
     assert model.training
 
 
@@ -52,31 +38,13 @@ def test_runs_of_post_training_lead_back_to_the_pre_training(base, tmp_path):
 
 
 @pytest.mark.parametrize("lacks", ["recipe", "rows"])
-def test_what_cannot_be_measured_is_said(recipe, base, tokenizer, tmp_path, caplog, lacks):
-    model = tmp_path / "model"
-    shutil.copytree(base, model)
-    if lacks == "recipe":
-        (model / "recipe.yaml").unlink()
-    else:
-        (model / "recipe.yaml").write_text("dataset: nowhere.parquet\n")
-    assert load_pretraining_blocks(recipe("--init_from", str(model)), tokenizer) is None
+def test_a_loss_that_cannot_be_measured_is_warned_of(tokenizer, tmp_path, caplog, lacks):
+    if lacks == "rows":
+        (tmp_path / "recipe.yaml").write_text("dataset: nowhere.parquet\n")
+    assert load_pretraining_sequences(str(tmp_path), 4, tokenizer, writes=True) is None
     assert "is not measured" in caplog.text
 
 
-def test_none_are_loaded_where_none_are_wanted(recipe, tokenizer, caplog):
-    assert load_pretraining_blocks(recipe("--forgetting_sequences", "0"), tokenizer) is None
+def test_none_are_loaded_where_none_are_wanted(tokenizer, tmp_path, caplog):
+    assert load_pretraining_sequences(str(tmp_path), 0, tokenizer, writes=True) is None
     assert not caplog.text
-
-
-def test_the_table_has_before_and_after_of_every_figure():
-    before = ExamResult("mcq", correct=1, asked=4, chance=0.25, well_formed=2, ended=3)
-    after = dataclasses.replace(before, correct=2, well_formed=4, ended=4)
-    first, second = Standing([before], 2.0), Standing([after], 2.5)
-    *_, line, forgotten = render_standings(first, second).splitlines()
-    before_and_after = ["25.0%", "50.0%", "15.0% to 85.0%", "50.0%", "100.0%", "75.0%", "100.0%"]
-    assert re.split(r"  +", line) == ["mcq", "4", "25.0%", *before_and_after]
-    assert forgotten.startswith("validation loss of the pre-training: 2.0000 before, 2.5000 after (+0.5000 ")
-    results = describe_standings(first, second, ValidationSequences([], 7))
-    assert results["forgetting"] == {"pretraining_loss_before": 2.0, "pretraining_loss": 2.5, "blocks": 7}
-    assert (results["exam"][0]["correct"], results["exam_before"][0]["correct"]) == (2, 1)
-    assert render_standings(Standing([], None), Standing([], None)) == ""

@@ -9,6 +9,7 @@ from tests.train.post_training.finished_runs import check_equal_runs, greedy_ans
 from train.data.rows.synth import question_to_ids
 from train.evaluation.generation import pad_left
 from train.finetune import main as finetune
+from train.post_training.data.from_settings import to_preparation
 from train.post_training.data.prepare import load_data
 from train.post_training.grpo import build_grpo_trainer
 from train.post_training.settings.recipe import parse_recipe
@@ -37,7 +38,8 @@ def build(words):
         recipe = parse_recipe([*words, *map(str, changes)])
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
         model = load_start_model(recipe, tokenizer)
-        return build_grpo_trainer(recipe, model, tokenizer, load_data(recipe, tokenizer), [])
+        data = load_data(to_preparation(recipe, tokenizer, model.config.max_position_embeddings))
+        return build_grpo_trainer(recipe, model, tokenizer, data, [])
 
     return build
 
@@ -128,7 +130,7 @@ def test_a_reference_holds_the_model_back(words, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"exercise": "creative writing"}, "No question of the train rows has an answer that can be checked"),
+        ({"exercise": "creative writing"}, "answer cannot be checked: exercise without a single one"),
         ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
         ({"exercise": "rag", "constraints": f"<source_1>{'word ' * 60}</source_1>"}, "question leaves no room in the"),
     ],

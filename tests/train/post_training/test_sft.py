@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -11,8 +12,9 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.evaluation.exam.answers import answer_questions
-from train.post_training.data.data import PostTrainingData, RowStatistics
 from train.post_training.data.encoding import encode_conversations
+from train.post_training.data.prepare import PostTrainingData
+from train.post_training.data.statistics import RowStatistics
 from train.post_training.settings.recipe import parse_recipe
 from train.post_training.sft import build_sft_trainer
 
@@ -54,7 +56,7 @@ def build(tmp_path, tokenizer, conversations, model):
             "dataloader_pin_memory: false\n"
         )
         rows = Dataset.from_list([{"input_ids": one.input_ids, "labels": one.labels} for one in conversations])
-        data = PostTrainingData(rows, rows, "name", RowStatistics(), None, lambda questions: None)
+        data = PostTrainingData(rows, rows, RowStatistics(sha256={"train": "name"}), np.array([]))
         return build_sft_trainer(parse_recipe(["--config", str(recipe), *words]), model, tokenizer, data, [])
 
     return build

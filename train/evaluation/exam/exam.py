@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -108,7 +108,7 @@ def mark_answers(exercises: list[str], questions: list[Row], answers: list[Answe
     ]
 
 
-def render_exam(results: list[ExamResult], before: Sequence[ExamResult] = ()) -> str:
-    """The marks as a table, those of `before` beside them; empty without marks."""
-    table = exam_table([asdict(result) for result in results], [asdict(result) for result in before])
+def render_exam(marks: list[dict], before: Sequence[dict] = ()) -> str:
+    """Marks as a table, those of `before` beside them; empty without marks. A mark has the keys of `ExamResult`."""
+    table = exam_table(marks, before)
     return "" if table is None else table.to_text()

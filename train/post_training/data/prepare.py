@@ -1,12 +1,12 @@
-"""From a source of rows to what a method trains on; under sft token ids on disk, found again by what made them."""
+"""From a source of rows to what a method trains on, in Arrow files: made once, and found again by what made them."""
 
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import datasets
@@ -15,150 +15,176 @@ import pyarrow as pa
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from train.data.files.sources import Source, find_source
+from train.data.files.sources import Source
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS
+from train.data.rows.synth import Row, article_key, articles, seed_article
 from train.errors import RunRefusedError
-from train.post_training.data.data import PostTrainingData, RowStatistics
-from train.post_training.data.encoding import encode_conversations
-from train.post_training.data.row_filter import Chosen, choose_rows, keys_of, seed_keys
-from train.post_training.settings.recipe import PostTrainingRecipe
+from train.post_training.data.conversations import is_synth
+from train.post_training.data.encoding import NO_LOSS
+from train.post_training.data.examples import Example, make_examples
+from train.post_training.data.statistics import RowStatistics
+from train.post_training.data.usable_rows import UsableRow, usable_rows
 
 
-# Part of the fingerprint: raise it when the same rows and settings would give other tokens.
-FORMAT_VERSION = 1
+# Part of the fingerprint: raise it when the same rows and settings would give other examples or other files.
+FORMAT_VERSION = 2
 SECONDS_BETWEEN_LOOKS = 1.0
 STATISTICS_FILE = "statistics.json"
 ARTICLES_FILE = "articles.npy"
-SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 
 
-def load_data(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> PostTrainingData:
-    """Read the rows that the recipe asks for, and part them into training and held-out ones.
+@dataclass(frozen=True)
+class PostTrainingData:
+    """
+    Args:
+        train, validation: examples (see `train.post_training.data.examples`).
+        article_keys: numbers that stand for the articles of the training rows; none where rows have no articles.
+    """
+
+    train: datasets.Dataset
+    validation: datasets.Dataset
+    statistics: RowStatistics
+    article_keys: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """The SHA-256 of the training examples; a run goes on only with the same."""
+        return self.statistics.sha256["train"]
+
+    def is_known(self, questions: list[Row]) -> list[bool] | None:
+        """For each question of an exam, whether training rows came from its seed article; `None` without articles."""
+        keys = np.array([_key(seed_article(row)) for row in questions], dtype=np.uint64)
+        return np.isin(keys, self.article_keys).tolist() if len(self.article_keys) else None
+
+
+@dataclass(frozen=True)
+class RowPreparation:
+    """Everything that decides the examples.
+
+    Args:
+        max_tokens: length of a whole text, at most.
+        answer_tokens: room that a question must leave in it.
+        max_samples: usable rows, at most; all where `None`.
+        cache_dir: holds the folders of all preparations; beside the datasets library's cache where `None`.
+    """
+
+    source: Source
+    method: str
+    row_filter: RowFilter
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+    answer_tokens: int = 0
+    max_samples: int | None = None
+    cache_dir: str | None = None
+
+    @cached_property
+    def folder(self) -> Path:
+        """Named by a hash of everything that decides its content."""
+        filters = self.row_filter
+        made_from = [
+            *(FORMAT_VERSION, self.source.fingerprint(), self.method, self.max_samples),
+            *(filters.languages, filters.exercises, filters.validation_fraction, filters.split_seed),
+            *(self.max_tokens, self.answer_tokens, self.tokenizer.chat_template),
+            hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        ]
+        fingerprint = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+        root = self.cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch"
+        return Path(root).expanduser() / f"examples-{fingerprint}"
+
+
+def load_data(
+    preparation: RowPreparation, max_eval_samples: int | None = None, writes: bool = True
+) -> PostTrainingData:
+    """Read the rows and make the examples, or find those that an earlier run made.
+
+    Args:
+        max_eval_samples: validation examples, at most; all where `None`.
+        writes: whether this process makes what is not there. On each machine of a distributed run one does, and the
+            others wait for it.
 
     Raises:
         ValueError, OSError: the source cannot be read.
         RunRefusedError: no row is left of one of the two parts.
     """
-    rows = recipe.rows
-    source = find_source(rows.dataset, rows.dataset_revision, rows.dataset_split, rows.dataset_config)
-    if recipe.method == "sft":
-        return _load_tokens(recipe, source, tokenizer)
-    return _load_lists(recipe, source)
-
-
-def _load_tokens(recipe: PostTrainingRecipe, source: Source, tokenizer: PreTrainedTokenizerBase) -> PostTrainingData:
-    folder = _cache_folder(recipe, source, tokenizer)
-    if recipe.training.local_process_index == 0:
+    folder = preparation.folder
+    if writes:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                _write_tokens(folder, recipe, source, tokenizer)
-    while not folder.exists():  # another process of this machine is writing it
+                _write_examples(preparation)
+    while not folder.exists():
         time.sleep(SECONDS_BETWEEN_LOOKS)
     statistics = RowStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8")))
     assert isinstance(statistics, RowStatistics)
     train, validation = (datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS)
-    keys = np.load(folder / ARTICLES_FILE)
-    return PostTrainingData(
-        train=train,
-        validation=validation.select(range(min(recipe.rows.max_eval_samples or len(validation), len(validation)))),
-        name=statistics.sha256["train"],
-        statistics=statistics,
-        source=source,
-        is_known=lambda questions: np.isin(seed_keys(questions), keys).tolist() if len(keys) else None,
-    )
+    validation = validation.select(range(min(max_eval_samples or len(validation), len(validation))))
+    return PostTrainingData(train, validation, statistics, np.load(folder / ARTICLES_FILE))
 
 
-def _write_tokens(folder: Path, recipe: PostTrainingRecipe, source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write a folder whole, or nothing."""
+def _write_examples(preparation: RowPreparation) -> None:
+    """Write the folder whole, or nothing."""
+    folder = preparation.folder
     unfinished = folder.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     statistics, keys, digest = RowStatistics(), set(), hashlib.sha256()
-    writers = {split: pa.ipc.new_stream(unfinished / f"{split}.arrow", SCHEMA) for split in SPLITS}
-    for chosen in choose_rows(source, recipe.method, recipe.rows, statistics):
+    writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
+    for rows in usable_rows(
+        preparation.source, preparation.method, preparation.row_filter, preparation.max_samples, statistics
+    ):
+        examples = _make_counted(rows, preparation, statistics)
+        if examples and not writers:
+            schema = _schema(examples[0][1])
+            writers = {split: pa.ipc.new_stream(unfinished / f"{split}.arrow", schema) for split in SPLITS}
         for split, writer in writers.items():
-            mine = [one for one in chosen if one.split == split]
-            examples = list(_encode(mine, tokenizer, recipe.sequence_tokens, statistics))
-            writer.write_batch(pa.RecordBatch.from_pylist(examples, SCHEMA))
+            some = [example for one, example in examples if one.split == split]
+            if any(list(example) != schema.names for example in some):
+                raise ValueError("Rows with and without `chosen` and `rejected` stand in one dataset: part them.")
+            writer.write_table(pa.Table.from_pylist(some, schema))
             if split == "train":
-                digest.update(json.dumps(examples).encode())
-        keys |= keys_of(chosen)
+                digest.update(json.dumps(some).encode())
+        keys |= {key for one, _ in examples if one.split == "train" for key in _article_keys(one.row)}
     for writer in writers.values():
         writer.close()
-    check_enough(statistics)
+    _check_enough(statistics)
     statistics.sha256["train"] = digest.hexdigest()
     np.save(unfinished / ARTICLES_FILE, np.array(sorted(keys), dtype=np.uint64))
     (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
     os.replace(unfinished, folder)
 
 
-def _encode(
-    chosen: list[Chosen], tokenizer: PreTrainedTokenizerBase, max_tokens: int, statistics: RowStatistics
-) -> Iterator[dict[str, list[int]]]:
-    """The tokens of rows; those that are too long, in whole or in their later turns, are left out and counted."""
-    conversations = encode_conversations([one.messages for one in chosen], tokenizer)
-    for one, conversation in zip(chosen, conversations, strict=True):
-        fitted = conversation.fitted(max_tokens)
-        if fitted is None:
-            statistics.drop("longer than --max_length")
-            continue
-        changes = [*one.changes, "turns beyond --max_length left off"] if fitted != conversation else one.changes
-        statistics.repaired_rows.update(changes)
-        statistics.keep(one.row, one.split, len(fitted.input_ids))
-        statistics.answer_tokens[one.split] += sum(end - begin for begin, end in fitted.turns)
-        yield {"input_ids": fitted.input_ids, "labels": fitted.labels}
-
-
-def _cache_folder(recipe: PostTrainingRecipe, source: Source, tokenizer: PreTrainedTokenizerBase) -> Path:
-    """Where the tokens lie: named by a hash of everything that decides them."""
-    rows = asdict(recipe.rows)
-    for name in ("data_cache_dir", "max_eval_samples"):
-        del rows[name]
-    made_from = {
-        **rows,
-        "format": FORMAT_VERSION,
-        "source": source.fingerprint(),
-        "max_length": recipe.sequence_tokens,
-        "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-        "chat_template": tokenizer.chat_template,
-    }
-    fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-    root = recipe.rows.data_cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch"
-    return Path(root).expanduser() / f"conversations-{fingerprint}"
-
-
-def _load_lists(recipe: PostTrainingRecipe, source: Source) -> PostTrainingData:
-    """The rows themselves, in memory."""
-    statistics, keys, digest = RowStatistics(), set(), hashlib.sha256()
-    parts: dict[str, list] = {split: [] for split in SPLITS}
-    for chosen in choose_rows(source, recipe.method, recipe.rows, statistics):
-        for one in chosen:
-            parts[one.split].append(one.row)
-            statistics.repaired_rows.update(one.changes)
-            statistics.keep(one.row, one.split)
-            if one.split == "train":
-                digest.update(json.dumps(one.row, sort_keys=True).encode())
-        keys |= keys_of(chosen)
-    check_enough(statistics)
-    statistics.sha256["train"] = digest.hexdigest()
-    known = np.array(sorted(keys), dtype=np.uint64)
-    return PostTrainingData(
-        train=parts["train"],
-        validation=parts["validation"][: recipe.rows.max_eval_samples],
-        name=statistics.sha256["train"],
-        statistics=statistics,
-        source=source,
-        is_known=lambda questions: np.isin(seed_keys(questions), known).tolist() if keys else None,
+def _make_counted(
+    rows: list[UsableRow], preparation: RowPreparation, statistics: RowStatistics
+) -> list[tuple[UsableRow, Example]]:
+    made = make_examples(
+        rows, preparation.method, preparation.tokenizer, preparation.max_tokens, preparation.answer_tokens
     )
+    kept = []
+    for one, example in zip(rows, made, strict=True):
+        if isinstance(example, str):
+            statistics.dropped_rows[example] += 1
+            continue
+        answer_tokens = sum(label != NO_LOSS for label in example.get("labels", ()))
+        statistics.keep(one.row, one.split, one.changes, len(example.get("input_ids", ())), answer_tokens)
+        kept.append((one, example))
+    return kept
 
 
-def check_enough(statistics: RowStatistics) -> None:
-    """Refuse a run without rows in one of the two parts.
+def _schema(example: Example) -> pa.Schema:
+    ids = pa.list_(pa.int32())
+    return pa.schema([(name, ids if isinstance(value, list) else pa.string()) for name, value in example.items()])
 
-    Raises:
-        RunRefusedError: with what became of the rows.
-    """
+
+def _article_keys(row: Row) -> set[int]:
+    return {_key(article) for article in articles(row)} if is_synth(row) else set()
+
+
+def _key(article: str) -> int:
+    return int.from_bytes(article_key(article), "big")
+
+
+def _check_enough(statistics: RowStatistics) -> None:
     for split, remedy in (("train", "give more rows"), ("validation", "raise --validation_fraction")):
         if not statistics.kept_rows[split]:
             raise RunRefusedError(f"No row is left for {split}: {remedy}.\n{statistics.render()}")

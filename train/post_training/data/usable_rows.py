@@ -1,28 +1,26 @@
-"""Which rows are trained on, which are held out, and which are neither."""
+"""The rows of a source that post-training can use, and the part that each belongs to."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-
 from train.data.files.sources import Source
-from train.data.rows.synth import COLUMNS, Row, Split, article_key, articles, seed_article, split_of
+from train.data.rows.row_filter import RowFilter
+from train.data.rows.synth import COLUMNS, Row, Split, article_key, split_of
 from train.post_training.data.conversations import Message, UnusableRowError, first_question, is_synth, row_to_messages
-from train.post_training.data.data import RowStatistics
 from train.post_training.data.rows import read_rows
-from train.post_training.settings.arguments import RowsArguments
+from train.post_training.data.statistics import RowStatistics
 
 
 ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class Chosen:
+class UsableRow:
     """
     Args:
         row: as the source has it.
-        messages: its conversation; empty for a row of preferences, which has two.
+        messages: its conversation; empty for a row with `chosen` and `rejected`, which has two.
         changes: what was changed in it, in words.
     """
 
@@ -32,72 +30,55 @@ class Chosen:
     changes: list[str]
 
 
-def choose_rows(
-    source: Source, method: str, settings: RowsArguments, statistics: RowStatistics
-) -> Iterator[list[Chosen]]:
+def usable_rows(
+    source: Source, method: str, row_filter: RowFilter, max_samples: int | None, statistics: RowStatistics
+) -> Iterator[list[UsableRow]]:
     """The usable rows of a source in order, many at a time, until `max_samples` are kept.
 
     Args:
-        statistics: counts the rows read and dropped; who is given the rows counts what is kept of them.
+        row_filter: languages and exercises of SYNTH rows, and the share that is held out.
+        statistics: counts the rows read and dropped; who is given the rows counts the kept ones.
     """
     rows = read_rows(source, method)
     while True:
         # Never more than are still wanted, so that none is read in vain.
         wanted = ROWS_AT_ONCE
-        if settings.max_samples is not None:
-            wanted = min(wanted, settings.max_samples - sum(statistics.kept_rows.values()))
+        if max_samples is not None:
+            wanted = min(wanted, max_samples - sum(statistics.kept_rows.values()))
         some = list(islice(rows, wanted))
         if not some:
             return
-        yield [chosen for row in some if (chosen := _judge(row, settings, statistics)) is not None]
+        statistics.rows_read += len(some)
+        usable = []
+        for row in some:
+            try:
+                usable.append(_judge(row, row_filter))
+            except UnusableRowError as error:
+                statistics.dropped_rows[str(error)] += 1
+        yield usable
 
 
-def _judge(row: Row, settings: RowsArguments, statistics: RowStatistics) -> Chosen | None:
-    statistics.rows_read += 1
+def _judge(row: Row, row_filter: RowFilter) -> UsableRow:
     if is_synth(row):
         row = {**dict.fromkeys(COLUMNS), **row}  # those beside question and answer may be absent
-    try:
-        if row.get("chosen") is not None and row.get("rejected") is not None:
-            messages: list[Message] = []
-            changes: list[str] = []
-            split = _split_of_text(_question_of_preference(row), settings)
-        else:
-            messages, changes = row_to_messages(row, settings.languages, settings.exercises)
-            split = _split_of_conversation(row, messages, settings)
-    except UnusableRowError as error:
-        statistics.drop(str(error))
-        return None
-    return Chosen(row, split, messages, changes)
-
-
-def _split_of_conversation(row: Row, messages: list[Message], settings: RowsArguments) -> Split:
-    """By the row's articles, or, where it has none, by what the user says first."""
+    if row.get("chosen") is not None and row.get("rejected") is not None:
+        return UsableRow(row, _split_of_text(_first_message(row), row_filter), [], [])
+    messages, changes = row_to_messages(row, row_filter.languages, row_filter.exercises)
     if not is_synth(row):
-        return _split_of_text(first_question(messages), settings)
-    split = split_of(row, settings.validation_fraction, settings.split_seed)
+        return UsableRow(row, _split_of_text(first_question(messages), row_filter), messages, changes)
+    split = split_of(row, row_filter.validation_fraction, row_filter.split_seed)
     if split is None:
         raise UnusableRowError("links to articles of both parts")
-    return split
+    return UsableRow(row, split, messages, changes)
 
 
-def _split_of_text(text: str, settings: RowsArguments) -> Split:
-    key = int.from_bytes(article_key(text, settings.split_seed), "big")
-    return "validation" if key < settings.validation_fraction * 2**64 else "train"
+def _split_of_text(text: str, row_filter: RowFilter) -> Split:
+    key = int.from_bytes(article_key(text, row_filter.split_seed), "big")
+    return "validation" if key < row_filter.validation_fraction * 2**64 else "train"
 
 
-def _question_of_preference(row: Row) -> str:
-    """What both answers are to: the prompt, or the first message that they share."""
+def _first_message(row: Row) -> str:
+    """The prompt of a row with `chosen` and `rejected`, or the first message that both share."""
     question = row.get("prompt") or row["chosen"]
     first = question[0] if isinstance(question, list) and question else question
     return str(first.get("content")) if isinstance(first, dict) else str(first)
-
-
-def keys_of(chosen: list[Chosen]) -> set[int]:
-    """Numbers that stand for the articles of the training rows; none where rows have no articles."""
-    rows = [one.row for one in chosen if one.split == "train" and is_synth(one.row)]
-    return {int.from_bytes(article_key(article), "big") for row in rows for article in articles(row)}
-
-
-def seed_keys(rows: list[Row]) -> np.ndarray:
-    """The same for the seed article of each row."""
-    return np.array([int.from_bytes(article_key(seed_article(row)), "big") for row in rows], dtype=np.uint64)

@@ -117,7 +117,7 @@ def accuracy_reward(
     ]
 
 
-def build_form_reward(end_of_text: int) -> Reward:
+def build_format_reward(end_of_text: int) -> Reward:
     """A reward for the form: 1 for a text that is reasoning or none, one answer, and then the end; else 0."""
 
     def format_reward(completions: list[str], completion_ids: list[list[int]], **kwargs) -> list[float]:

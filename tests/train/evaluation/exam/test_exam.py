@@ -45,7 +45,7 @@ def test_the_form_is_reasoning_or_none_then_an_answer_then_the_end(text, ended, 
 
 def test_the_table_shows_before_and_after():
     after, before = [ExamResult("mcq", 3, 4, 0.25, 4, 4)], [ExamResult("mcq", 1, 4, 0.25, 0, 0)]
-    line = render_exam(after, before).splitlines()[-1]
+    line = render_exam([vars(mark) for mark in after], [vars(mark) for mark in before]).splitlines()[-1]
     assert line.split()[:5] == ["mcq", "4", "25.0%", "25.0%", "75.0%"]
     assert render_exam([]) == ""
 

@@ -9,6 +9,7 @@ import pytest
 from train.data.files.shard_reading import BadShardError
 from train.errors import RunRefusedError
 from train.post_training.data import prepare
+from train.post_training.data.from_settings import to_preparation
 from train.post_training.data.prepare import load_data
 from train.post_training.settings.recipe import parse_recipe
 
@@ -24,9 +25,9 @@ def load(tmp_path, tokenizer):
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(f"method: {method}\ndataset: {file}\ndata_cache_dir: {tmp_path / 'cache'}\n")
         output = ("--output_dir", str(tmp_path / "run"))
-        return load_data(
-            parse_recipe(["--config", str(recipe), *output, "--validation_fraction", "0.5", *words]), tokenizer
-        )
+        argv = ["--config", str(recipe), *output, "--validation_fraction", "0.5", *words]
+        recipe = parse_recipe(argv)
+        return load_data(to_preparation(recipe, tokenizer, context_tokens=1024), recipe.rows.max_eval_samples)
 
     return load
 
@@ -103,7 +104,7 @@ def test_tokens_are_found_again_and_made_anew_when_the_rows_change(load, row, mo
     rows = [row(number) for number in range(40)]
     first = load(rows)
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "_write_tokens", lambda *args: pytest.fail("written again"))
+        patch.setattr(prepare, "_write_examples", lambda *args: pytest.fail("written again"))
         assert load(None).name == first.name
     assert load([*rows, row(99)]).name != first.name
 
@@ -124,11 +125,22 @@ def test_parquet_and_json_lines_are_the_same_rows(load, tmp_path, row):
     assert parquet.train[:] == lines.train[:]
 
 
-def test_rows_for_the_other_methods_come_as_they_are(load, row):
+def test_pairs_and_questions_are_prepared_in_the_same_way(load, row, tokenizer):
     pairs = [{"prompt": f"Why {n}?", "chosen": "So.", "rejected": "No."} for n in range(40)]
     data = load(pairs, method="dpo")
     assert len(data.train) + len(data.validation) == 40
-    assert all(pair in pairs for pair in data.train)
+    assert tokenizer.decode(data.train[0]["chosen_ids"]) == "A: So.<|endoftext|>"
+    rows = [row(number) for number in range(40)]
+    questions = load(rows, method="grpo").train
+    assert load(rows, method="dpo").train[:] == questions[:]
+    assert questions.column_names == ["prompt", "exercise", "query", "synthetic_answer"]
+    assert questions["prompt"][:] == [f"Q: {query}" for query in questions["query"]]
+
+
+def test_pairs_and_questions_in_one_dataset_are_refused(load, row):
+    pairs = [{"prompt": f"Why {n}?", "chosen": "So.", "rejected": "No."} for n in range(40)]
+    with pytest.raises(ValueError, match="stand in one dataset: part them"):
+        load([*pairs, *(row(number) for number in range(40))], method="dpo")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from train.data.sample.generate import build_sample
 from train.post_training.rollouts.verifiable_answers import (
     MOST_WORDS,
     accuracy_reward,
-    build_form_reward,
+    build_format_reward,
     is_right,
     options_of,
     value_of,
@@ -145,6 +145,6 @@ def test_rewards():
     columns = {"exercise": ["math exercise"], "query": ["What is 2 + 3?"], "synthetic_answer": ["5"]}
     columns = {name: values * len(texts) for name, values in columns.items()}
     assert accuracy_reward(completions=completions, completion_ids=ids, **columns) == [1, 1, 0, 0, 1, 1, 0]
-    form = build_form_reward(tokenizer.eos_token_id)
+    form = build_format_reward(tokenizer.eos_token_id)
     assert form.__name__ == "format_reward"
     assert form(completions=completions, completion_ids=ids, **columns) == [1, 1, 1, 0, 0, 0, 0]

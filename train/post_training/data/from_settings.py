@@ -1,0 +1,36 @@
+"""The settings of the data as the values that this folder works with: the only file here that knows the settings."""
+
+from transformers import PreTrainedTokenizerBase
+
+from train.data.files.sources import find_source
+from train.data.rows.row_filter import RowFilter
+from train.post_training.data.prepare import RowPreparation
+from train.post_training.settings.recipe import PostTrainingRecipe
+
+
+def to_preparation(
+    recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase, context_tokens: int
+) -> RowPreparation:
+    """The rows of a recipe, and how they become examples.
+
+    Raises:
+        ValueError: the source cannot be found.
+        OSError: the Hub cannot be reached.
+    """
+    rows, reinforces = recipe.rows, recipe.method == "grpo"
+    answer_tokens = {"sft": 0, "dpo": recipe.pairs.pair_tokens, "grpo": recipe.sequence_tokens}
+    return RowPreparation(
+        source=find_source(rows.dataset, rows.dataset_revision, rows.dataset_split, rows.dataset_config),
+        method=recipe.method,
+        row_filter=RowFilter(
+            languages=rows.languages,
+            exercises=rows.exercises,
+            validation_fraction=rows.validation_fraction,
+            split_seed=rows.split_seed,
+        ),
+        tokenizer=tokenizer,
+        max_tokens=context_tokens if reinforces else recipe.sequence_tokens,
+        answer_tokens=answer_tokens[recipe.method],
+        max_samples=rows.max_samples,
+        cache_dir=rows.data_cache_dir,
+    )
