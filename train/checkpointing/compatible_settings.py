@@ -9,60 +9,35 @@ from transformers import get_scheduler
 from train.optim.schedules import schedule_options
 
 
+Changes = dict[str, tuple[object, object]]  # by setting: its value before and now
+
 # Settings that may differ when a run goes on: they change where things lie, what is shown, and when it is saved.
 FREE_PREFIXES = ("eval_", "exam", "hub_", "include_", "log_", "logging_", "sample_", "save_")
 FREE = {
-    "config",
-    "cpu_threads",
-    "data_cache_dir",
-    "dataloader_num_workers",
-    "dataloader_pin_memory",
-    "dataloader_prefetch_factor",
-    "dataset_num_proc",
-    "disable_tqdm",
-    "dry_run",
-    "forgetting_sequences",
-    "html_report",
+    *("config", "dry_run", "output_dir", "resume_from_checkpoint", "resume_with_changes", "run_name"),
+    *("cpu_threads", "use_cpu", "data_cache_dir", "dataset_num_proc"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
+    *("disable_tqdm", "html_report", "report_to", "push_to_hub"),
+    *("max_eval_sequences", "max_eval_samples", "forgetting_sequences", "per_device_eval_batch_size"),
     "load_best_model_at_end",
-    "max_eval_sequences",
-    "max_eval_samples",
-    "output_dir",
-    "per_device_eval_batch_size",
-    "push_to_hub",
-    "report_to",
-    "resume_from_checkpoint",
-    "resume_with_changes",
-    "run_name",
-    "use_cpu",
 }
 # These shape the learning rate, and are judged by it.
 SCHEDULE = {
-    "decay_steps",
-    "learning_rate",
-    "lr_scheduler_kwargs",
-    "lr_scheduler_type",
-    "max_steps",
-    "num_train_epochs",
-    "warmup_steps",
+    *("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "decay_steps"),
+    *("max_steps", "num_train_epochs"),
 }
 NOT_A_FUNCTION_OF_THE_STEP = {"reduce_lr_on_plateau", "greedy"}
 # These shape the batch of a step, and are judged by it.
 BATCH = {"gradient_accumulation_steps", "per_device_train_batch_size"}
 
 
-def changed_settings(before: dict, now: dict) -> dict[str, tuple[object, object]]:
+def changed_settings(before: dict, now: dict) -> Changes:
     """The settings that decide what is trained and differ, with both values; without those of schedule and batch."""
-    names = sorted(before.keys() - FREE - SCHEDULE - BATCH)
-    return {
-        name: (before[name], now[name])
-        for name in names
-        if not name.startswith(FREE_PREFIXES) and before[name] != now[name]
-    }
+    judged = [name for name in sorted(before.keys() - FREE - SCHEDULE - BATCH) if not name.startswith(FREE_PREFIXES)]
+    return {name: (before[name], now[name]) for name in judged if before[name] != now[name]}
 
 
-def changed_schedule(
-    before: dict, now: dict, total_steps_before: int, resumed_step: int
-) -> dict[str, tuple[object, object]]:
+def changed_schedule(before: dict, now: dict, total_steps_before: int, resumed_step: int) -> Changes:
     """The changed settings of the schedule, if the new one would have chosen another rate in any step up to now.
 
     A constant rate, and one that decays at the end only, can be prolonged by a higher `max_steps` while the decay has
@@ -111,11 +86,8 @@ def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processe
     """
     if sequences_per_step % (sequences_per_batch * processes) == 0:
         return sequences_per_step // (sequences_per_batch * processes)
-    possible = [
-        str(number)
-        for number in range(1, sequences_per_step + 1)
-        if sequences_per_step % (sequences_per_batch * number) == 0
-    ]
+    batches, rest = divmod(sequences_per_step, sequences_per_batch)
+    possible = [str(number) for number in range(1, batches + 1) if not rest and batches % number == 0]
     remedy = f"{sequences_per_batch} x {' or '.join(possible)} processes" if possible else "a smaller batch"
     raise ValueError(
         f"The checkpoint's steps see {sequences_per_step} sequences; {processes} processes with "
@@ -124,7 +96,7 @@ def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processe
     )
 
 
-def render_changes(changes: dict[str, tuple[object, object]], checkpoint: Path) -> str:
+def render_changes(changes: Changes, checkpoint: Path) -> str:
     """The message of a refusal."""
     lines = [f"  {name}: {before!r} in {checkpoint.name}, {now!r} now" for name, (before, now) in changes.items()]
     return (

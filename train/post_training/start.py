@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
-from train.build_model import check_length, load_model
+from train.build_model import DROPOUTS, check_length, load_model
 from train.errors import RunRefusedError
 from train.hardware import set_up_model
 from train.post_training.settings.recipe import PostTrainingRecipe
@@ -27,7 +27,8 @@ def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerB
     check_source(source)
     set_seed(recipe.training.seed)
     try:
-        model = load_model(source, recipe.start)
+        dropout = {name: vars(recipe.start)[name] for name in DROPOUTS}
+        model = load_model(source, recipe.start.attn_implementation, dropout)
         length_name = "--max_completion_length" if recipe.method == "grpo" else "--max_length"
         check_length(model, length_name, recipe.sequence_tokens, source)
     except (OSError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import yaml
 from transformers import TrainingArguments
 
-from train.run_files import RECIPE_FILE
+from train.run_files import RECIPE_FILE, write_whole
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
 from train.settings.checks import check_pretraining, check_trainer
 from train.settings.parser import SettingsParser, pick, pick_training
@@ -98,8 +98,7 @@ class RunRecipe:
 
     def save(self) -> None:
         """Write the resolved recipe into the run folder."""
-        self.run_folder.mkdir(parents=True, exist_ok=True)
-        (self.run_folder / RECIPE_FILE).write_text(self.to_yaml(), encoding="utf-8")
+        write_whole(self.run_folder / RECIPE_FILE, self.to_yaml())
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)

@@ -180,7 +180,7 @@ def test_numbers_of_processes_that_would_work_are_named():
 
 
 def test_a_second_run_in_the_folder_is_refused(words, run, caplog, monkeypatch):
-    monkeypatch.setattr("train.pretrain.lock_run", lambda folder: lock_run(folder, seconds=0.2))
+    monkeypatch.setattr("train.run.lock_run", lambda folder: lock_run(folder, seconds=0.2))
     hold = f"""
     import sys
     from filelock import FileLock
