@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from hub_card.card.card import CARD_FILE, render_card, render_stock_card
+from hub_card.card.card import render_card, render_export_card
 from hub_card.card.run_record import is_local_path, read_run
-from hub_card.upload import staged_files
+from hub_card.upload import CARD_FILE, MAIN_BRANCH
 from modeling_gpt2scratch import GPT2ScratchForCausalLM, save_as_hf_gpt2
 from train.run_files import (
     CONFIG_FILE,
@@ -34,8 +34,7 @@ from train.run_files import (
 )
 
 
-MAIN_BRANCH = "main"
-STOCK_BRANCH = "gpt2"
+EXPORT_BRANCH = "gpt2"
 LICENSE_FILE = "LICENSE"
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 REQUIRED = (CONFIG_FILE, "generation_config.json", "tokenizer.json", "tokenizer_config.json", RESULTS_FILE, RECIPE_FILE)
@@ -54,13 +53,13 @@ def find_run(name: str) -> Path:
         raise ValueError(f"{run}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
     if not (run / CONFIG_FILE).is_file() or not any(run.glob("model*.safetensors")):
         raise ValueError(
-            f"{run} holds no model: a run leaves it there at its end. Let it go on to there, with the command that "
-            "started it and --resume_from_checkpoint true, or name another folder."
+            f"{run} holds no model, which a run leaves there at its end. Resume the run with the command that started "
+            "it and --resume_from_checkpoint true, or name another folder."
         )
     if not (run / RESULTS_FILE).is_file():
         raise ValueError(
             f"{run} has no {RESULTS_FILE}: it is a checkpoint, or a run that did not come to its end. Name the run's "
-            "own folder, or let the run end (--resume_from_checkpoint true)."
+            "own folder, or resume the run (--resume_from_checkpoint true)."
         )
     missing = [file for file in REQUIRED if not (run / file).is_file()]
     if missing:
@@ -73,7 +72,7 @@ def hold_run(run: Path) -> Iterator[None]:
     """Keep a run from writing into its folder meanwhile: its results would not be those of its weights.
 
     Raises:
-        ValueError: one is.
+        ValueError: a run is writing.
     """
     lock = run / LOCK_FILE
     if not os.access(lock, os.W_OK):  # never locked here, or not ours: then no run of ours writes
@@ -86,42 +85,36 @@ def hold_run(run: Path) -> Iterator[None]:
         raise ValueError(f"A run is writing into {run}: wait for its end.") from None
 
 
-def stage(run: Path, place: Path, repo_id: str, with_stock: bool = True) -> dict[str, Path]:
+def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dict[str, Path]:
     """Write into `place` what is to be published.
 
     Returns:
         The folder of each branch of the repository.
 
     Raises:
-        ValueError: the run folder lacks something, or its model is not what stock GPT-2 computes.
+        ValueError: the run folder lacks something, or Hugging Face's GPT-2 does not compute its model.
     """
     record = read_run(run)
-    main = place / MAIN_BRANCH
+    main, export = place / MAIN_BRANCH, place / EXPORT_BRANCH
     main.mkdir()
-    for file in [*list_files(run), *([run / EVALUATION_FILE] if record.evaluation else [])]:
+    for file in list_published(run, with_evaluation=bool(record.evaluation)):
         copyfile(file, main / file.name)
-    if record.has_picture:
-        copyfile(run / EVALUATION_PICTURE_FILE, main / EVALUATION_PICTURE_FILE)
-    (main / LICENSE_FILE).write_text(read_license(), encoding="utf-8")
-    (main / CARD_FILE).write_text(render_card(record, repo_id, with_stock), encoding="utf-8")
-    if not with_stock:
+    _write_texts(main, render_card(record, repo_id, with_export))
+    if not with_export:
         return {MAIN_BRANCH: main}
-
-    stock = place / STOCK_BRANCH
-    model, tokenizer = open_model(run), AutoTokenizer.from_pretrained(run)
     try:
-        save_as_hf_gpt2(model, tokenizer, stock)
+        save_as_hf_gpt2(open_model(run), AutoTokenizer.from_pretrained(run), export)
     except ValueError as error:
-        raise ValueError(f"{error} Here that is --without_stock.") from error
-    (stock / LICENSE_FILE).write_text(read_license(), encoding="utf-8")
-    (stock / CARD_FILE).write_text(render_stock_card(record, repo_id), encoding="utf-8")
-    return {MAIN_BRANCH: main, STOCK_BRANCH: stock}
+        raise ValueError(f"{error} Here that is --without_hf_gpt2.") from error
+    _write_texts(export, render_export_card(record, repo_id))
+    return {MAIN_BRANCH: main, EXPORT_BRANCH: export}
 
 
-def read_license() -> str:
-    """The text of the code's licence, which asks to go wherever the code goes."""
-    (file,) = (file for file in files("gpt2scratch") or [] if file.name == LICENSE_FILE)
-    return file.read_text()
+def _write_texts(folder: Path, card: str) -> None:
+    """The card, and the code's licence, which asks to go wherever the code goes."""
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    (licence,) = (file for file in files("gpt2scratch") or [] if file.name == LICENSE_FILE)
+    (folder / LICENSE_FILE).write_text(licence.read_text(), encoding="utf-8")
 
 
 def open_model(run: Path) -> GPT2ScratchForCausalLM:
@@ -136,15 +129,15 @@ def open_model(run: Path) -> GPT2ScratchForCausalLM:
         raise ValueError(f"The weights in {run} are damaged ({error}): copy them again from a checkpoint.") from error
 
 
-def list_files(run: Path) -> list[Path]:
-    """The files of a run that are published, the card aside; by name."""
-    files = {run / name for name in REQUIRED} | {run / name for name in OPTIONAL if (run / name).is_file()}
-    files |= {file for pattern in WEIGHTS for file in run.glob(pattern)} | set(list_code(run))
-    return sorted(files)
+def list_published(run: Path, with_evaluation: bool) -> list[Path]:
+    """The files of a run that are published; by name."""
+    names = [*REQUIRED, *OPTIONAL, *([EVALUATION_FILE, EVALUATION_PICTURE_FILE] if with_evaluation else [])]
+    found = {run / name for name in names if (run / name).is_file()}
+    return sorted(found | {file for pattern in WEIGHTS for file in run.glob(pattern)} | set(list_code(run)))
 
 
 def list_code(run: Path) -> list[Path]:
-    """The Python files that the classes in `auto_map` are made of: those named there, and what they import.
+    """The Python files that the classes in `auto_map` are made of: those named there, and those that they import.
 
     Raises:
         ValueError: one of them is not there, or no class is named.
@@ -172,13 +165,3 @@ def list_local_paths(folder: Path) -> list[tuple[str, str]]:
         if isinstance(text, str) and is_local_path(text)
     }
     return sorted(found)
-
-
-def describe_branches(branches: dict[str, Path], repo_id: str) -> str:
-    """What would be uploaded, with sizes in bytes, as text."""
-    lines = []
-    for branch, folder in branches.items():
-        sizes = {path: file.stat().st_size for path, file in staged_files(folder).items()}
-        lines.append(f"{repo_id}, branch {branch}: {len(sizes)} files, {sum(sizes.values()):,} bytes")
-        lines += [f"  {size:>15,}  {name}" for name, size in sizes.items()]
-    return "\n".join(lines)

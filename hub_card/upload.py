@@ -1,23 +1,20 @@
 """The upload: one commit a branch, so that the Hub always has the old state or the new one."""
 
-import logging
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-
-# HTTPError is the base of all that the HTTP client raises, whose name changes with huggingface_hub's version.
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.utils import build_hf_headers, validate_repo_id
 
 
-logger = logging.getLogger(__name__)
-
+MAIN_BRANCH = "main"
+CARD_FILE = "README.md"
 KEPT = {".gitattributes"}  # the Hub's own: which files are stored outside git
 COMMIT_MESSAGE = "Publish with hub_card"
 
 
 class UploadError(RuntimeError):
-    """The Hub, or the way to it, refused; the message is one line, with what to do."""
+    """The Hub, or the way to it, refused; the message says what to do."""
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -33,21 +30,18 @@ def check_repo_id(repo_id: str) -> None:
 def require_login() -> None:
     """
     Raises:
-        UploadError: no token is stored here.
+        OSError: no token is stored here.
     """
-    try:
-        build_hf_headers(token=True)
-    except OSError as error:
-        raise UploadError(_in_one_line(error)) from error
+    build_hf_headers(token=True)
 
 
 def upload(branches: dict[str, Path], repo_id: str, private: bool = False, is_space: bool = False) -> list[str]:
     """Make each branch of the repository hold the files of its folder and no others.
 
-    Not by `HfApi.upload_folder`: where xet is installed, that uploads in several commits.
+    Not by `HfApi.upload_folder`: with xet, that uploads large folders in several commits.
 
     Args:
-        private: as the repository is to be, where it does not exist yet.
+        private: whether a new repository is to be private.
         is_space: whether it is a Space, by Gradio, and not a model.
 
     Returns:
@@ -58,64 +52,57 @@ def upload(branches: dict[str, Path], repo_id: str, private: bool = False, is_sp
             again does what is left.
     """
     try:
-        return _upload(HfApi(), branches, repo_id, private, is_space)
+        return _upload(HfApi(), branches, repo_id, private, "space" if is_space else "model")
     except (OSError, HTTPError, RuntimeError, ValueError) as error:
         raise UploadError(_describe(error, repo_id)) from error
 
 
-def staged_files(folder: Path) -> dict[str, Path]:
+def list_files(folder: Path) -> dict[str, Path]:
     """The files in a folder and below it, by their path in the repository, in order."""
     files = (file for file in folder.rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix(): file for file in sorted(files)}
 
 
-def _upload(api: HfApi, branches: dict[str, Path], repo_id: str, private: bool, is_space: bool) -> list[str]:
-    kind = "space" if is_space else "model"
-    api.create_repo(
-        repo_id, private=private or None, exist_ok=True, repo_type=kind, space_sdk="gradio" if is_space else None
-    )
+def _upload(api: HfApi, branches: dict[str, Path], repo_id: str, private: bool, kind: str) -> list[str]:
+    sdk = "gradio" if kind == "space" else None
+    api.create_repo(repo_id, private=private or None, exist_ok=True, repo_type=kind, space_sdk=sdk)
     if private and not api.repo_info(repo_id, repo_type=kind).private:
         raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
-    for branch in branches:
-        if branch != "main":
-            api.create_branch(repo_id, branch=branch, exist_ok=True, repo_type=kind)
+    for branch in branches.keys() - {MAIN_BRANCH}:
+        api.create_branch(repo_id, branch=branch, exist_ok=True, repo_type=kind)
     heads, operations = {}, {}
     # The large files of all branches go first, which takes long and changes nothing that can be seen.
     for branch, folder in branches.items():
         head = api.repo_info(repo_id, revision=branch, repo_type=kind)
         heads[branch] = head.sha
-        additions = [CommitOperationAdd(path, file) for path, file in staged_files(folder).items()]
+        additions = [CommitOperationAdd(path, file) for path, file in list_files(folder).items()]
         names = {addition.path_in_repo for addition in additions} | KEPT
         old = sorted({sibling.rfilename for sibling in head.siblings or []} - names)
         operations[branch] = [*additions, *(CommitOperationDelete(name, is_folder=False) for name in old)]
         api.preupload_lfs_files(repo_id, additions, revision=branch, free_memory=False, repo_type=kind)
-    return [_commit(api, repo_id, kind, branch, operations[branch], heads[branch]) for branch in branches]
-
-
-def _commit(api: HfApi, repo_id: str, kind: str, branch: str, operations: list, head: str) -> str:
-    """Change the branch, unless it holds these files already; returns what happened."""
-    # Refused by the Hub where somebody else has changed the branch since its files were listed.
-    commit = api.create_commit(
-        repo_id, operations, commit_message=COMMIT_MESSAGE, revision=branch, parent_commit=head, repo_type=kind
-    )
-    if commit.oid == head:
-        return f"{branch}: nothing has changed since {head}"
-    for operation in operations:
-        if isinstance(operation, CommitOperationDelete):
-            logger.info("%s: deleted %s", branch, operation.path_in_repo)
-    return f"{branch}: {commit.commit_url}"
+    lines = []
+    for branch, head in heads.items():
+        # The Hub refuses it where somebody else has changed the branch since its files were listed.
+        commit = api.create_commit(
+            repo_id,
+            operations[branch],
+            commit_message=COMMIT_MESSAGE,
+            revision=branch,
+            parent_commit=head,
+            repo_type=kind,
+        )
+        lines.append(f"{branch}: {commit.commit_url if commit.oid != head else f'nothing has changed since {head}'}")
+        deletions = [one for one in operations[branch] if isinstance(one, CommitOperationDelete)]
+        lines += [f"{branch}: deleted {deletion.path_in_repo}" for deletion in deletions]
+    return lines
 
 
 def _describe(error: Exception, repo_id: str) -> str:
-    """One line: what went wrong, and what to do."""
-    text = _in_one_line(error)
+    """What went wrong, and what to do."""
+    text = str(error)
     if not isinstance(error, HfHubHTTPError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # why a file could not be uploaded, where the error says which
-        text += f" {_in_one_line(error)}"
+        text += f" {error}"
     if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
         return f"{text} Log in with `hf auth login` and a token that may write to {repo_id}."
     return f"{text} What was uploaded stays there: the same command again does the rest."
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

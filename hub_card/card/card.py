@@ -43,7 +43,7 @@ def render_card(record: RunRecord, repo_id: str, with_stock: bool = True) -> str
     )
 
 
-def render_stock_card(record: RunRecord, repo_id: str) -> str:
+def render_export_card(record: RunRecord, repo_id: str) -> str:
     """The card of the branch `gpt2`."""
     metadata = build_metadata(record, repo_id)
     metadata.eval_results = None

@@ -1,10 +1,13 @@
-"""A Space's start: serves the chat page of the model that `settings.json`, beside this file, names."""
+"""The start of a Space: shows the chat page of the model that `settings.json`, beside this file, names."""
 
+import json
 from pathlib import Path
 
-from chat.page import serve
-from chat.settings import read_settings
+from chat.page import LOOK, build_page
+from chat.settings import SETTINGS_FILE, Settings
 
+
+page = build_page(Settings(**json.loads((Path(__file__).parent / SETTINGS_FILE).read_text(encoding="utf-8"))))
 
 if __name__ == "__main__":
-    serve(read_settings(Path(__file__).parent))
+    page.launch(theme=LOOK, ssr_mode=False)

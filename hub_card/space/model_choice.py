@@ -1,4 +1,4 @@
-"""Which model the page shows: a folder, a model on the Hub, or, for a Space, one commit of it."""
+"""Chooses the model that the page shows: a folder, a model on the Hub, or, for a Space, one commit of it."""
 
 import json
 from pathlib import Path
@@ -9,49 +9,44 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     HFValidationError,
     HTTPError,
-    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 
 from hub_card.space.chat.settings import Settings
-from hub_card.staging import STOCK_BRANCH
+from hub_card.staging import EXPORT_BRANCH
 from hub_card.upload import UploadError
 from train.run_files import CONFIG_FILE, RECIPE_FILE
 
 
 GENERAL_EXAMPLES = ["What is the capital of France?", "Why is the sky blue?", "Who wrote Hamlet?"]
 WEIGHTS_PATTERN = "model*.safetensors"
+LENGTH_SETTINGS = ("sequence_length", "block_size", "max_length")  # of pre-training, of older runs, of post-training
 
 
 def choose_model(name: str) -> Settings:
-    """A model to show on this machine: the folder of that name, else the model on the Hub, or what is kept of it here.
+    """A model for this machine: the folder of that name, else the newest copy of a model on the Hub.
 
     Its code is never trusted: this package's own classes open what it trained.
 
     Raises:
         ValueError: there is no such model, or the folder holds none.
-        UploadError: the Hub cannot be asked, and nothing of the model is kept here.
+        OSError: the Hub cannot be asked, and no copy of the model is kept here.
     """
     folder = Path(name)
     if folder.is_dir():
         check_folder(folder)
         recipe = next((file for file in (folder / RECIPE_FILE, folder.parent / RECIPE_FILE) if file.is_file()), None)
-        return Settings(folder.resolve().name, str(folder), **_of_recipe(recipe))
+        return Settings(folder.resolve().name, str(folder), **_read_recipe(recipe))
+    patterns = ["*.json", "*.jinja", "*.txt", RECIPE_FILE, WEIGHTS_PATTERN]
     try:
-        validate_repo_id(name)
-        HfApi().model_info(name)
+        folder = Path(snapshot_download(name, allow_patterns=patterns))
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise ValueError(f"{name} is neither a folder here nor a model on the Hub.") from error
     except (HTTPError, OSError) as error:
-        try:
-            kept = Path(snapshot_download(name, local_files_only=True))
-        except LocalEntryNotFoundError:
-            raise UploadError(f"There is no folder {name} here, and the Hub cannot be asked: {_line(error)}") from error
-        return Settings(name, str(kept), **_of_recipe(kept / RECIPE_FILE))
-    # Not by its commit: what is kept here is found again by the branch.
-    return Settings(name, name, **_of_recipe(_download_recipe(name)))
+        raise UploadError(f"There is no folder {name} here, and the Hub cannot be asked: {error}") from error
+    check_folder(folder)
+    return Settings(name, str(folder), **_read_recipe(folder / RECIPE_FILE))
 
 
 def check_folder(folder: Path) -> None:
@@ -70,10 +65,10 @@ def check_folder(folder: Path) -> None:
 
 
 def choose_published_model(model_id: str) -> tuple[Settings, bool]:
-    """A model to show in a Space, as it is on the Hub now; and whether it is private.
+    """A model for a Space, at its newest commit on the Hub; and whether it is private.
 
-    The branch `gpt2` is taken where there is one: a stock GPT-2 opens with transformers' own code, so that the Space
-    runs none that lies beside weights. Else it runs the code of `main`. Either way it stays with today's commit.
+    The branch `gpt2` is taken where there is one, since it opens without any code of the repository. Else the Space
+    runs the code of `main`.
 
     Raises:
         ValueError: there is no such model.
@@ -82,49 +77,46 @@ def choose_published_model(model_id: str) -> tuple[Settings, bool]:
     api = HfApi()
     try:
         try:
-            info = api.model_info(model_id, revision=STOCK_BRANCH)
+            info = api.model_info(model_id, revision=EXPORT_BRANCH)
         except RevisionNotFoundError:
             info = api.model_info(model_id)
         files = {sibling.rfilename for sibling in info.siblings or []}
         if CONFIG_FILE not in files or not any(Path(file).match(WEIGHTS_PATTERN) for file in files):
             raise ValueError(f"{model_id} on the Hub holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}).")
         config = json.loads(Path(hf_hub_download(model_id, CONFIG_FILE, revision=info.sha)).read_text(encoding="utf-8"))
+        recipe = _download_recipe(model_id)
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"{model_id} is not on the Hub, or hidden from you. Publish the run first (python -m hub_card.publish "
             f"runs/NAME --repo_id {model_id}); for a private model, log in (hf auth login)."
         ) from error
     except (HTTPError, OSError) as error:
-        raise UploadError(f"The Hub cannot be asked for {model_id}: {_line(error)}") from error
+        raise UploadError(f"The Hub cannot be asked for {model_id}: {error}") from error
     settings = Settings(
         title=model_id.rpartition("/")[2],
         model=model_id,
         revision=info.sha,
         trust_remote_code="auto_map" in config,
-        **_of_recipe(_download_recipe(model_id)),
+        **_read_recipe(recipe),
     )
     return settings, bool(info.private)
 
 
 def _download_recipe(model_id: str) -> Path | None:
-    """`None` where the model has none, or where it does not come: the page does without."""
+    """The recipe on `main`, since the branch `gpt2` has none."""
     try:
         return Path(hf_hub_download(model_id, RECIPE_FILE))
-    except (EntryNotFoundError, HTTPError, OSError):
+    except EntryNotFoundError:
         return None
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _of_recipe(recipe_file: Path | None) -> dict:
-    """What a run's recipe says for the page: its length, its questions, and how their answers were sampled."""
+def _read_recipe(recipe_file: Path | None) -> dict:
+    """The settings of the page that a run's recipe gives."""
     recipe = yaml.safe_load(recipe_file.read_text(encoding="utf-8")) if recipe_file and recipe_file.is_file() else {}
-    found: dict = {"examples": recipe.get("sample_prompts") or GENERAL_EXAMPLES}
-    if "sample_temperature" in recipe:
-        found["temperature"] = recipe["sample_temperature"]
-    if length := recipe.get("sequence_length") or recipe.get("max_length"):
-        found["context"] = length
-    found["remember"] = "method" in recipe  # of post-training, on conversations
-    return found
+    found = {
+        "examples": recipe.get("sample_prompts") or GENERAL_EXAMPLES,
+        "temperature": recipe.get("sample_temperature"),
+        "context": next((recipe[name] for name in LENGTH_SETTINGS if recipe.get(name)), None),
+        "remember": "method" in recipe,  # of post-training, on conversations
+    }
+    return {name: value for name, value in found.items() if value is not None}

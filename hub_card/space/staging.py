@@ -1,46 +1,45 @@
-"""The files of a Space: the chat page as it is here, and what says which model it shows and what it needs."""
+"""The files of a Space: the chat page as it is here, the model that it shows, and the versions that it needs."""
 
+import json
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from shutil import copyfile
 
 from huggingface_hub import SpaceCardData
 
-from hub_card.card.card import CARD_FILE
-from hub_card.space.chat.settings import Settings, write_settings
+from hub_card.space.chat.settings import SETTINGS_FILE, Settings
+from hub_card.upload import CARD_FILE, MAIN_BRANCH
 
 
 APP_FILE = "app.py"
-PAGE_FOLDER = "chat"
 # Plain builds of torch come with gigabytes for GPUs; this index has those for CPUs.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
-def stage_space(settings: Settings, place: Path, space_id: str) -> Path:
-    """Write the Space's files into `place`; returns their folder."""
+def stage_space(settings: Settings, place: Path, space_id: str) -> dict[str, Path]:
+    """Write the Space's files into `place`; returns the folder of its one branch."""
     here, folder = Path(__file__).parent, place / "space"
-    (folder / PAGE_FOLDER).mkdir(parents=True)
-    copyfile(here / APP_FILE, folder / APP_FILE)
-    for file in sorted((here / PAGE_FOLDER).iterdir()):
-        if file.suffix in (".py", ".css"):
-            copyfile(file, folder / PAGE_FOLDER / file.name)
-    write_settings(settings, folder)
-    (folder / "requirements.txt").write_text(list_requirements(), encoding="utf-8")
-    (folder / CARD_FILE).write_text(render_space_card(settings, space_id), encoding="utf-8")
-    return folder
-
-
-def list_requirements() -> str:
-    """The versions that are installed here, which are those that the check runs; Gradio's is in the card."""
-    pins = [f"{name}=={_public_version(name)}" for name in ("torch", "transformers")]
-    return "\n".join([f"--extra-index-url {TORCH_CPU_INDEX}", *pins]) + "\n"
+    (folder / "chat").mkdir(parents=True)
+    for file in [here / APP_FILE, *(here / "chat").glob("*.py")]:
+        copyfile(file, folder / file.relative_to(here))
+    texts = {
+        SETTINGS_FILE: json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n",
+        # The versions that are installed here, which the check runs; Gradio's is in the card.
+        "requirements.txt": f"--extra-index-url {TORCH_CPU_INDEX}\n{_pin('torch')}\n{_pin('transformers')}\n",
+        CARD_FILE: render_space_card(settings, space_id),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return {MAIN_BRANCH: folder}
 
 
 def render_space_card(settings: Settings, space_id: str) -> str:
     """Settings of the Space, as the Hub reads them, then a few words."""
+    name = space_id.rpartition("/")[2]
     metadata = SpaceCardData(
-        title=space_id.rpartition("/")[2],
+        title=name,
         emoji="💬",
         colorFrom="yellow",
         colorTo="red",
@@ -52,18 +51,27 @@ def render_space_card(settings: Settings, space_id: str) -> str:
         models=[settings.model],
         short_description="Ask a GPT-2, and see its reasoning and its answer",
     )
-    link = f"[{settings.model}](https://huggingface.co/{settings.model})"
     code = (
         "It runs the code in that commit (`trust_remote_code`)."
         if settings.trust_remote_code
         else "It opens with the code of transformers, and runs none of the repository's."
     )
-    return (
-        f"---\n{metadata.to_yaml()}\n---\n\n# {space_id.rpartition('/')[2]}\n\n"
-        f"A chat with {link}, a GPT-2 written from scratch (gpt2scratch), at commit `{settings.revision}`. {code}\n\n"
-        f"It was made with `python -m hub_card.space {settings.model} --publish {space_id}`; the same command again "
-        "shows the model as it is then.\n"
-    )
+    return f"""---
+{metadata.to_yaml()}
+---
+
+# {name}
+
+A chat with [{settings.model}](https://huggingface.co/{settings.model}), a GPT-2 written from scratch \
+(gpt2scratch), at commit `{settings.revision}`. {code}
+
+It was made with `python -m hub_card.space {settings.model} --publish {space_id}`; the same command again shows the \
+model as it is then.
+"""
+
+
+def _pin(name: str) -> str:
+    return f"{name}=={_public_version(name)}"
 
 
 def _public_version(name: str) -> str:

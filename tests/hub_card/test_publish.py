@@ -19,7 +19,7 @@ REPO = "you/tiny"
 PUBLISHER = """
 import json, sys
 from hub_card import publish
-publish.verify = lambda run, branches: None
+publish.verify_model = lambda run, branches: None
 for line in sys.stdin:
     print(json.dumps(publish.main(json.loads(line))), flush=True)
 """
@@ -160,7 +160,7 @@ def test_a_commit_that_fails_leaves_the_old_state(published, publisher, run, fau
     status, told = publisher.publish(run)
     assert status == 1
     assert state(published) == before
-    (line,) = (line for line in told.splitlines() if line.startswith("publish.py:"))
+    (line,) = (line for line in told.splitlines() if line.startswith("hub_card.publish:"))
     assert "500" in line
     assert "the same command again" in line
     assert "Traceback" not in told
@@ -190,14 +190,14 @@ def test_an_upload_that_broke_off_goes_on(published, publisher, finished_run, fa
 def test_without_permission_one_line_tells_what_to_do(publisher, hub, finished_run):
     status, told = publisher.publish(finished_run, repo_id="somebody/tiny")
     assert status == 1
-    (line,) = (line for line in told.splitlines() if line.startswith("publish.py:"))
+    (line,) = (line for line in told.splitlines() if line.startswith("hub_card.publish:"))
     assert "403" in line
     assert "hf auth login" in line
     assert "somebody/tiny" not in hub.repositories
 
 
 def test_private_means_private(publisher, hub, finished_run):
-    words = ("--private", "--without_stock")
+    words = ("--private", "--without_hf_gpt2")
     assert publisher.publish(finished_run, *words, repo_id="you/secret")[0] == 0
     assert hub.repositories["you/secret"].private
     assert list(hub.repositories["you/secret"].heads) == ["main"]

@@ -5,10 +5,11 @@ import json
 import pytest
 from filelock import FileLock
 
-from hub_card import publish
+from hub_card import publish, publishing
 from hub_card.publish import main
-from hub_card.staging import describe_branches, find_run, list_local_paths, stage
-from hub_card.verification.model import VerificationError
+from hub_card.publishing import describe_branches
+from hub_card.staging import find_run, list_local_paths, stage
+from hub_card.verification.without_project import VerificationError
 
 
 RUN_FILES = {
@@ -16,7 +17,7 @@ RUN_FILES = {
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
     *("README.md", "loss_curve.png", "results.json", "recipe.yaml", "samples.jsonl", "LICENSE"),
 }
-STOCK_FILES = {
+EXPORT_FILES = {
     *("model.safetensors", "config.json", "generation_config.json", "README.md"),
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICENSE"),
 }
@@ -35,7 +36,7 @@ def test_exactly_the_list_is_staged(run, tmp_path):
     place.mkdir()
     branches = stage(run, place, "you/tiny")
     assert names(branches["main"]) == RUN_FILES | code
-    assert names(branches["gpt2"]) == STOCK_FILES
+    assert names(branches["gpt2"]) == EXPORT_FILES
     assert all((folder / "LICENSE").read_text().startswith("MIT License") for folder in branches.values())
     for name in (RUN_FILES | code) - {"README.md", "LICENSE"}:
         assert (branches["main"] / name).read_bytes() == (run / name).read_bytes(), name
@@ -52,16 +53,18 @@ def test_staging_twice_gives_the_same_bytes(finished_run, tmp_path):
     assert first == second
 
 
-def test_without_stock_there_is_one_branch(finished_run, tmp_path):
-    assert set(stage(finished_run, tmp_path, "you/tiny", with_stock=False)) == {"main"}
+def test_without_the_export_there_is_one_branch(finished_run, tmp_path):
+    assert set(stage(finished_run, tmp_path, "you/tiny", with_export=False)) == {"main"}
 
 
-def test_a_model_that_stock_gpt2_does_not_compute_is_refused_with_the_way_out(finished_run, tmp_path, monkeypatch):
+def test_a_model_that_hugging_faces_gpt2_does_not_compute_is_refused_with_the_way_out(
+    finished_run, tmp_path, monkeypatch
+):
     def refuse(*_):
         raise ValueError("The exported GPT-2 differs.")
 
     monkeypatch.setattr("hub_card.staging.save_as_hf_gpt2", refuse)
-    with pytest.raises(ValueError, match="--without_stock"):
+    with pytest.raises(ValueError, match="--without_hf_gpt2"):
         stage(finished_run, tmp_path, "you/tiny")
 
 
@@ -88,7 +91,7 @@ def test_local_paths_are_found(finished_run):
     ("removed", "message"),
     [
         ("model.safetensors", "holds no model.*--resume_from_checkpoint true"),
-        ("results.json", r"has no results\.json.*let the run end"),
+        ("results.json", r"has no results\.json.*resume the run"),
         ("tokenizer.json", r"lacks tokenizer\.json"),
     ],
 )
@@ -104,9 +107,9 @@ def test_a_checkpoint_is_no_run(finished_run):
 
 
 @pytest.mark.parametrize("repo_id", ["tiny", "you/tiny/more", "you/ti ny", "/tiny", "you/--x"])
-def test_a_bad_repository_id_comes_before_all_else(repo_id, tmp_path, caplog):
-    assert main([str(tmp_path / "nothing"), "--repo_id", repo_id]) == 2
-    assert "no such folder" not in caplog.text
+def test_a_bad_repository_id_comes_before_all_work(repo_id, finished_run, monkeypatch):
+    monkeypatch.setattr(publish, "stage", lambda *_: pytest.fail("staged"))
+    assert main([str(finished_run), "--repo_id", repo_id]) == 2
 
 
 def test_the_exit_status_of_a_missing_run_is_2(tmp_path, caplog):
@@ -141,15 +144,15 @@ def test_what_is_not_verified_is_not_uploaded(finished_run, monkeypatch, caplog)
         raise VerificationError("it does not open")
 
     monkeypatch.setenv("HF_TOKEN", "hf_test")
-    monkeypatch.setattr(publish, "verify", fail)
-    monkeypatch.setattr(publish, "upload", lambda *_: pytest.fail("uploaded"))
+    monkeypatch.setattr(publish, "verify_model", fail)
+    monkeypatch.setattr(publishing, "upload", lambda *_: pytest.fail("uploaded"))
     assert main([str(finished_run), "--repo_id", "you/tiny"]) == 1
     assert "it does not open" in caplog.text
 
 
 def test_a_dry_run_shows_everything_and_keeps_the_staged_folder(finished_run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(publish, "verify", lambda *_: None)
-    monkeypatch.setattr(publish, "upload", lambda *_: pytest.fail("uploaded"))
+    monkeypatch.setattr(publish, "verify_model", lambda *_: None)
+    monkeypatch.setattr(publishing, "upload", lambda *_: pytest.fail("uploaded"))
     words = [str(finished_run), "--repo_id", "you/tiny", "--dry_run", "--staging_dir", str(tmp_path / "staged")]
     assert main(words) == 0
     shown = capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""The chat page. It travels to a Space as it is: its imports are relative, and need no other part of the project."""
+"""The chat page. A Space gets this folder as it is: its imports are relative, and need no other part of the project."""

@@ -1,135 +1,120 @@
-"""The page: a chat with one model, in Gradio. Nothing of it is fetched from elsewhere, and nothing is sent there."""
+"""The page: a chat with one model, in Gradio. It fetches nothing from elsewhere and sends nothing there."""
 
 import html
-import logging
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Iterator
 
 import gradio as gr
 from gradio.components import Component
-from gradio.events import api
 
-from .conversation import Conversation
+from .prompt import build_prompt
+from .reply import split_reply
 from .settings import Settings
-from .writer import SAMPLING_LIMITS, Writer, open_model
+from .writer import Writer, open_model
 
 
-logger = logging.getLogger(__name__)
+MAX_WAITING = 32  # questions in the queue; one is answered at a time
+HIGHEST_SEED = 2**32 - 1
+SECONDS_BETWEEN_UPDATES = 0.05  # a browser that shows every token of a fast model has no time left for clicks
+# Fonts of the visitor's system, since Gradio's own come from the web.
+LOOK = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
-STYLE_FILE = Path(__file__).with_name("page.css")
-MAX_WAITING = 32  # visitors in the queue; one is answered at a time
-# The fonts of the visitor's system.
-THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
-
-def serve(settings: Settings, host: str | None = None, port: int | None = None) -> None:
-    """Open the model and show the page until Ctrl-C.
-
-    Args:
-        host: address to listen at; where `None`, Gradio's choice: this machine alone, or what a Space says.
-        port: where `None`, the same, or the first free one from 7860.
-
-    Raises:
-        OSError: the port is taken, or the model is not there.
-    """
-    page = build_page(open_model(settings), settings)
-    page.launch(
-        server_name=host,
-        server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        ssr_mode=False,
-        run_history=False,
-        footer_links=["api", "gradio"],
-        theme=THEME,
-        css_paths=STYLE_FILE,
+def build_page(settings: Settings) -> gr.ChatInterface:
+    """Open the model and build the page, which `launch` then shows."""
+    writer = open_model(settings)
+    chat = Chat(writer)
+    page = gr.ChatInterface(
+        chat.answer,
+        validator=chat.check,
+        title=html.escape(settings.title),
+        description=describe_model(writer),
+        chatbot=gr.Chatbot(label="Conversation", buttons=["copy"], render_markdown=False, scale=1),
+        textbox=gr.Textbox(label="Question", placeholder="Ask a question", submit_btn=True, stop_btn=True, scale=7),
+        examples=[[question] for question in settings.examples],
+        cache_examples=False,
+        additional_inputs=build_inputs(writer.context, settings.temperature, settings.remember),
+        additional_inputs_accordion=gr.Accordion("Answer settings", open=False),
+        api_name="answer",
+        analytics_enabled=False,
     )
-    logger.info("%s is at %s (Ctrl-C ends it)", settings.title, page.local_url)
-    try:
-        page.block_thread()
-    finally:
-        page.close(verbose=False)
+    return page.queue(max_size=MAX_WAITING)
 
 
-def build_page(writer: Writer, settings: Settings) -> gr.Blocks:
-    conversation = Conversation(writer)
-    with gr.Blocks(title=settings.title, analytics_enabled=False, fill_height=True) as page:
-        gr.Markdown(f"# {html.escape(settings.title)}\n\n{describe_model(writer)}", elem_id="heading")
-        messages = gr.Chatbot(
-            label="Conversation",
-            show_label=False,
-            placeholder="Ask a question" + (", or try one of these." if settings.examples else "."),
-            examples=[{"text": question} for question in settings.examples],
-            buttons=["copy"],
-            scale=1,
-            min_height=240,
-        )
-        question = gr.Textbox(
-            label="Question",
-            show_label=False,
-            placeholder="Ask a question",
-            submit_btn=True,
-            max_lines=8,
-            autofocus=True,
-            elem_id="question",
-        )
-        with gr.Accordion("Settings", open=False, elem_id="settings"):
-            sampling = build_sampling(writer.context, settings.temperature)
-            remember = gr.Checkbox(
-                settings.remember,
-                label="Remember earlier questions",
-                info="For a model that was trained on conversations",
-            )
-        connect(conversation, question, messages, [remember, *sampling])
-    page.queue(max_size=MAX_WAITING)
-    return page
-
-
-def build_sampling(context: int, temperature: float) -> list[Component]:
-    """Controls for the values of `Sampling`, in its order."""
-    limits = SAMPLING_LIMITS
-    lowest_seed, highest_seed = limits["seed"]
+def build_inputs(context: int, temperature: float, remember: bool) -> list[str | Component]:
+    """Controls for the arguments of `Chat.answer`, in their order."""
     return [
-        gr.Slider(*limits["temperature"], temperature, step=0.05, label="Temperature", info="0: the likeliest token"),
-        gr.Slider(*limits["top_p"], 0.95, step=0.05, label="Top p", info="The likeliest, to this probability"),
-        gr.Slider(*limits["top_k"], 50, step=1, precision=0, label="Top k", info="So many likeliest; 0: all"),
-        gr.Slider(*limits["repetition_penalty"], 1, step=0.05, label="Repetition penalty", info="1: none"),
-        gr.Slider(1, context, max(1, context // 2), step=1, precision=0, label="Longest reply", info="Tokens in all"),
-        gr.Number(
-            -1, precision=0, minimum=lowest_seed, maximum=highest_seed, label="Seed", info="-1: another each time"
-        ),
+        gr.Slider(0, 2, temperature, step=0.05, label="Temperature", info="0: always the likeliest token"),
+        gr.Slider(0.05, 1, 0.95, step=0.05, label="Top p", info="Sample from the likeliest tokens of this share"),
+        gr.Slider(0, 1000, 50, step=1, precision=0, label="Top k", info="Sample from so many tokens; 0: all"),
+        gr.Slider(1, 2, 1, step=0.05, label="Repetition penalty", info="1: none"),
+        gr.Slider(1, context, max(1, context // 2), step=1, precision=0, label="Longest reply", info="In tokens"),
+        gr.Number(-1, precision=0, minimum=-1, maximum=HIGHEST_SEED, label="Seed", info="-1: another each time"),
+        gr.Checkbox(remember, label="Remember earlier questions", info="For a model trained on conversations"),
     ]
-
-
-def connect(conversation: Conversation, question: gr.Textbox, messages: gr.Chatbot, values: list[Component]) -> None:
-    """Gradio's events: those that the model answers wait for one another."""
-    is_writing = gr.State(False)
-    shown = [question, messages, is_writing]
-    # The question stays usable while the model writes: only the conversation shows that something goes on.
-    one_at_a_time: dict[str, Any] = {
-        "outputs": shown,
-        "concurrency_limit": 1,
-        "concurrency_id": "model",
-        "show_progress_on": messages,
-    }
-    asking: list[Any] = [
-        question.submit(conversation.ask, [question, messages, *values], **one_at_a_time, api_visibility="private"),
-        messages.example_select(
-            conversation.ask_example, [messages, *values], **one_at_a_time, api_visibility="private"
-        ),
-        messages.retry(conversation.ask_again, [messages, *values], **one_at_a_time, api_visibility="private"),
-    ]
-    question.stop(None, cancels=asking, api_visibility="private")
-    for event in asking:
-        event.then(conversation.finish, [messages, is_writing], shown, queue=False, api_visibility="private")
-    messages.undo(conversation.take_back, messages, [question, messages], queue=False, api_visibility="private")
-    api(conversation.answer, api_name="answer", concurrency_limit=1, concurrency_id="model")
 
 
 def describe_model(writer: Writer) -> str:
     config, parameters = writer.model.config, writer.model.num_parameters()
     return (
-        f"GPT-2 · {parameters / 1e6:,.1f} million parameters · {config.num_hidden_layers} layers · "
+        f"GPT-2, {parameters / 1e6:,.1f} million parameters, {config.num_hidden_layers} layers, "
         f"context of {writer.context:,} tokens"
     )
+
+
+class Chat:
+    """Answers questions with one model."""
+
+    def __init__(self, writer: Writer):
+        self.writer = writer
+
+    def check(self, question: str) -> dict:
+        """Whether the question can be asked; if not, it stays in its box."""
+        try:
+            build_prompt(self.writer.tokenizer, question, [], self.writer.context, reply_tokens=0)
+        except ValueError as error:
+            return gr.validate(False, str(error))
+        return gr.validate(True, "")
+
+    def answer(
+        self,
+        question: str,
+        history: list[dict],
+        temperature: float,
+        top_p: float,
+        top_k: int,
+        repetition_penalty: float,
+        max_new_tokens: int,
+        seed: int,
+        remember: bool,
+    ) -> Iterator[list[dict]]:
+        """The reply as it grows: a message with the reasoning, where there is any, and one with the answer."""
+        earlier = history if remember else []
+        try:
+            prompt = build_prompt(self.writer.tokenizer, question, earlier, self.writer.context, max_new_tokens)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        sampling = {"temperature": float(temperature), "top_p": float(top_p), "top_k": top_k} if temperature else {}
+        text, ended, shown_at = "", False, 0.0
+        for text, ended in self.writer.write(
+            prompt,
+            seed,
+            max_new_tokens=max_new_tokens,
+            repetition_penalty=float(repetition_penalty),
+            do_sample=temperature > 0,
+            **sampling,
+        ):
+            if not ended and time.monotonic() - shown_at > SECONDS_BETWEEN_UPDATES:
+                shown_at = time.monotonic()
+                yield to_messages(text)
+        yield to_messages(text)
+        if not ended:
+            gr.Info("The reply breaks off: it has the longest length that the settings, or the context, allow.")
+        elif not split_reply(text)[1]:
+            gr.Info("The model wrote no answer.")
+
+
+def to_messages(text: str) -> list[dict]:
+    reasoning, answer = split_reply(text)
+    thought = {"role": "assistant", "content": reasoning, "metadata": {"title": "Reasoning"}}
+    return [*([thought] if reasoning else []), *([{"role": "assistant", "content": answer}] if answer else [])]

@@ -6,7 +6,7 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from hub_card.card.card import render_card, render_stock_card
+from hub_card.card.card import render_card, render_export_card
 from hub_card.card.run_record import read_run
 from hub_card.card.tables import escape, fence, show_seconds
 from train.evaluation.intervals import share_interval
@@ -137,7 +137,7 @@ def test_no_local_path_is_told(record, finished_run):
 def test_the_stock_branch_is_named_only_where_there_is_one(record):
     assert 'revision="gpt2"' in render_card(record, "you/tiny")
     assert 'revision="gpt2"' not in render_card(record, "you/tiny", with_stock=False)
-    stock = ModelCard(render_stock_card(record, "you/tiny"))
+    stock = ModelCard(render_export_card(record, "you/tiny"))
     assert stock.data.license == "mit"
     assert stock.data.eval_results is None
 

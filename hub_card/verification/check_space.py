@@ -1,0 +1,22 @@
+"""Starts the Space in the current folder and asks it a question: a script that `verify.py` runs in a child process."""
+
+import runpy
+import sys
+
+
+QUESTION = "What is this?"
+ANSWER_TOKENS = 16
+
+
+def main() -> None:
+    from gradio_client import Client
+
+    sys.path.insert(0, "")  # app.py imports from its own folder
+    app = runpy.run_path("app.py")
+    app["page"].launch(theme=app["LOOK"], ssr_mode=False, prevent_thread_lock=True, quiet=True)
+    client = Client(app["page"].local_url, verbose=False, analytics_enabled=False)
+    client.predict(QUESTION, max_new_tokens=ANSWER_TOKENS, api_name="/answer")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The checks before an upload: what is staged works on a machine that has never seen this project."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoTokenizer
+
+from hub_card.staging import open_model
+from hub_card.verification.check_model import compute
+from hub_card.verification.without_project import run_without_project
+
+
+def verify_model(run: Path, branches: dict[str, Path]) -> None:
+    """Compare the staged folders, opened in a child process, with the run's model, as this process has it.
+
+    Args:
+        branches: the folder of each branch.
+
+    Raises:
+        VerificationError: a folder does not open, or computes something else.
+    """
+    expected = compute(open_model(run), AutoTokenizer.from_pretrained(run))
+    with tempfile.TemporaryDirectory(prefix="hub_card_check_") as work:
+        save_file(expected, Path(work) / "expected.safetensors")
+        # As elsewhere: no network, and nothing kept from earlier. Other threads would add in another order.
+        threads = str(torch.get_num_threads())
+        folders = [str(folder.resolve()) for folder in branches.values()]
+        alone = {"HF_HOME": f"{work}/home", "HF_HUB_CACHE": f"{work}/home/hub", "HF_HUB_OFFLINE": "1"}
+        run_without_project("check_model.py", threads, *folders, folder=Path(work), environment=alone)
+
+
+def verify_space(folder: Path) -> None:
+    """Start the staged Space in a child process, and ask it a question.
+
+    Raises:
+        VerificationError: it does not start or does not answer.
+    """
+    run_without_project("check_space.py", folder=folder, environment={"GRADIO_ANALYTICS_ENABLED": "False"})
