@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.next_token_loss import CHUNK_ROWS
 from train.build_model import build_config
-from train.data.files.shard_access import first_rows
 from train.data.from_settings import to_preparation
+from train.data.rows.reading import first_rows
 from train.data.rows.synth import row_to_text
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import load_prepared

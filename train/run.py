@@ -16,7 +16,7 @@ from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
 from train.checkpointing.checkpoints import put_aside_damaged, step_of
 from train.checkpointing.resume import adapt_to_checkpoint, check_method, find_checkpoint
 from train.checkpointing.run_lock import lock_run
-from train.data.files.shard_reading import BadShardError
+from train.data.files.chunk import BadShardError
 from train.errors import RunFailedError, RunRefusedError
 from train.run_files import RECIPE_FILE
 from train.run_report.callback import RunReport

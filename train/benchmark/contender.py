@@ -32,9 +32,9 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2Scratc
 from train.benchmark.cases import Case, ModelSize
 from train.callbacks.flops import flops_per_token, wait_for
 from train.callbacks.peak_memory import peak_memory_bytes
-from train.data.files.shard_access import rows_of
 from train.data.files.shard_reading import ROWS_PER_BATCH
 from train.data.files.sources import SAMPLE_FOLDER, find_source
+from train.data.rows.reading import rows_of
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import reason_to_drop, row_to_text
 from train.data.sequences.packing import collate_sequences

@@ -106,7 +106,7 @@ def test_rows_of_no_form_are_refused(words, tmp_path, caplog):
     file = tmp_path / "other.jsonl"
     file.write_text('{"prompt": "Why?", "chosen": "So."}\n')
     assert finetune([*words, "--dataset", str(file)]) == 1
-    assert "--method dpo needs chosen with rejected or query with synthetic_answer" in caplog.text
+    assert "has no column rejected or query, synthetic_answer; it has prompt, chosen" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A file of rows at hand and checked: where it lies, or fetched from the Hub for as long as it is read."""
+"""The files of a source, fetched where they are on the Hub, checked and read."""
 
 import hashlib
 import logging
@@ -6,11 +6,10 @@ import math
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from huggingface_hub import HfFileSystem, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -20,18 +19,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from train.data.files.shard_reading import (
-    PAST_THE_END,
-    BadShardError,
-    Chunk,
-    RowBatch,
-    batch_to_rows,
-    check_parquet,
-    parse_line,
-    read_chunk,
-)
+from train.data.files.chunk import PAST_THE_END, BadShardError, Chunk, Columns, RowBatch
+from train.data.files.shard_reading import read_chunk
 from train.data.files.sources import Shard, Source
-from train.data.rows.synth import COLUMNS, Row, repair
 
 
 logger = logging.getLogger(__name__)
@@ -40,9 +30,31 @@ logger = logging.getLogger(__name__)
 WAITS = (1, 5, 30, 120, 450)
 
 
+def read_source(source: Source, columns: Columns) -> Iterator[RowBatch]:
+    """All rows of a source in order.
+
+    Raises:
+        BadShardError: a file cannot be fetched or read.
+    """
+    for number, shard in enumerate(source.shards):
+        with tempfile.TemporaryDirectory() as folder:
+            yield from read_shard(shard, Chunk(number, 0, 1), columns, Path(folder))
+
+
+def read_beginning(source: Source, columns: Columns) -> Iterator[RowBatch]:
+    """The same rows for who wants only the first: of a Hub dataset no more is fetched than is read."""
+    if source.revision is None:
+        yield from read_source(source, columns)
+        return
+    for number, shard in enumerate(source.shards):
+        with HfFileSystem().open(f"datasets/{shard.repository}@{shard.revision}/{shard.name}") as file:
+            yield from read_chunk(file, str(shard), Chunk(number, 0, 1), columns)
+
+
 def read_shard(
     shard: Shard,
     chunk: Chunk,
+    columns: Columns,
     folder: Path,
     place: int | None = None,
     skip_broken: bool = False,
@@ -58,16 +70,16 @@ def read_shard(
         most_rows: in a batch.
 
     Raises:
-        BadShardError: it is not what its source states, or cannot be fetched or read.
+        BadShardError: the file is not what its source states, or cannot be fetched or read.
     """
     try:
-        path = fetch(shard, folder)
-        yield from read_chunk(path, str(shard), chunk, place, most_rows)
+        with open(fetch(shard, folder), "rb") as file:
+            yield from read_chunk(file, str(shard), chunk, columns, place, most_rows)
     except BadShardError as error:
         if not skip_broken:
             raise
         logger.warning("Skipped: %s", error)
-        yield RowBatch([], {}, PAST_THE_END, [f"part {chunk.part + 1} of {chunk.parts}: {error}"])
+        yield RowBatch([], Counter(), PAST_THE_END, [f"part {chunk.part + 1} of {chunk.parts}: {error}"])
 
 
 def fetch(shard: Shard, folder: Path) -> Path:
@@ -88,14 +100,10 @@ def fetch(shard: Shard, folder: Path) -> Path:
 
 
 def _download(shard: Shard, folder: Path) -> Path:
-    """Download a file, again after a while where the Hub is not well.
-
-    Raises:
-        BadShardError: it failed each time; the last cause is in the message.
-    """
+    """Download a file, again after a while where the Hub is not well."""
+    assert shard.repository is not None
     for wait in (*WAITS, None):
         try:
-            assert shard.repository is not None
             path = Path(
                 hf_hub_download(
                     shard.repository, shard.name, revision=shard.revision, repo_type="dataset", local_dir=folder
@@ -135,56 +143,3 @@ def _sha256(path: Path, changed: int) -> str:
     """Computed once for all chunks of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def rows_of(source: Source) -> Iterator[Row]:
-    """All readable rows of a source in order, repaired.
-
-    Raises:
-        BadShardError: a file cannot be read.
-    """
-    for number, shard in enumerate(source.shards):
-        with tempfile.TemporaryDirectory() as folder:
-            for batch in read_shard(shard, Chunk(number, 0, 1), Path(folder, "fetched")):
-                for row in batch.rows:
-                    repair(row)
-                    yield row
-
-
-def first_rows(source: Source, count: int) -> list[Row]:
-    """The first so many readable rows, repaired; of a Hub dataset only the beginning is fetched."""
-    rows = rows_of(source) if source.revision is None else _beginning_of(source)
-    return list(islice(rows, count))
-
-
-def _beginning_of(source: Source) -> Iterator[Row]:
-    """Rows of a Hub dataset, a row group or a line at a time.
-
-    Nothing is read on Arrow's threads (as `datasets` has it do): one that still holds a chunk of a Python file when
-    Python ends aborts the process.
-
-    Raises:
-        BadShardError: a file cannot be read.
-    """
-    for shard in source.shards:
-        with HfFileSystem().open(f"datasets/{shard.repository}@{shard.revision}/{shard.name}") as file:
-            for row in _parquet_rows(file, str(shard)) if shard.kind == ".parquet" else _json_rows(file, str(shard)):
-                repair(row)
-                yield row
-
-
-def _parquet_rows(file: BinaryIO, name: str) -> Iterator[Row]:
-    parquet = check_parquet(file, name, pre_buffer=False)
-    columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
-    for group in range(parquet.num_row_groups):
-        for batch in parquet.read_row_group(group, columns=columns, use_threads=False).to_batches():
-            yield from batch_to_rows(batch)[0]
-
-
-def _json_rows(file: BinaryIO, name: str) -> Iterator[Row]:
-    at = 0
-    for line in file:
-        row = parse_line(line, file, name, at)
-        at += len(line)
-        if row:
-            yield row

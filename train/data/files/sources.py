@@ -1,6 +1,5 @@
 """Where rows come from: the embedded sample, files and folders on disk, or a dataset on the Hugging Face Hub."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ from datasets import load_dataset_builder
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
-from train.data.files.shard_reading import open_parquet
+from train.data.files.chunk import Columns
+from train.data.files.parquet_rows import open_parquet
 
 
 SAMPLE_FOLDER = Path(__file__).parent.parent / "sample"
@@ -36,10 +36,6 @@ class Shard:
     repository: str | None = None
     revision: str | None = None
 
-    @property
-    def kind(self) -> str:
-        return Path(self.name).suffix
-
     def __str__(self) -> str:
         return f"{self.repository}@{(self.revision or '')[:7]}/{self.name}" if self.repository else self.name
 
@@ -56,7 +52,7 @@ class Source:
     """
 
     name: str
-    shards: tuple[Shard, ...] = ()
+    shards: tuple[Shard, ...]
     revision: str | None = None
     split: str = "train"
 
@@ -80,14 +76,13 @@ class Source:
         Raises:
             BadShardError: such a file cannot be read.
         """
-        if self.revision is None and all(shard.kind == ".parquet" for shard in self.shards):
-            return sum(_count_rows(shard) for shard in self.shards)
-        return None
-
-
-def _count_rows(shard: Shard) -> int:
-    with open_parquet(Path(shard.name), str(shard)) as file:
-        return file.metadata.num_rows
+        if self.revision is not None or not all(shard.name.endswith(".parquet") for shard in self.shards):
+            return None
+        rows = 0
+        for shard in self.shards:
+            with open(shard.name, "rb") as file:
+                rows += open_parquet(file, str(shard), Columns()).metadata.num_rows
+        return rows
 
 
 def find_source(dataset: str, revision: str | None = None, split: str = "train", config: str | None = None) -> Source:
@@ -103,11 +98,9 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train",
         ValueError: nothing of that name, an empty folder, files of different formats, or no such split.
         ConnectionError, datasets.exceptions.DatasetNotFoundError: the Hub cannot be reached, or has no such dataset.
     """
-    if dataset == SAMPLE:
-        return Source(SAMPLE, (_local_shard(SAMPLE_FOLDER / "train.parquet", {}),))
-    path = Path(dataset).expanduser()
+    path = SAMPLE_FOLDER / "train.parquet" if dataset == SAMPLE else Path(dataset).expanduser()
     if path.exists():
-        return _local_source(dataset, path)
+        return Source(dataset, tuple(_local_shards(dataset, path)))
     if not _is_hub_id(dataset):
         raise ValueError(
             f"{dataset!r} is neither a file or folder here, nor a Hub id like PleIAs/SYNTH, nor {SAMPLE!r}."
@@ -115,41 +108,30 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train",
     return _hub_source(dataset, revision, split, config)
 
 
-def _local_source(dataset: str, path: Path) -> Source:
+def _local_shards(dataset: str, path: Path) -> list[Shard]:
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in FORMATS)
     suffixes = {file.suffix for file in files}
     if not files or not suffixes <= set(FORMATS):
         raise ValueError(f"{dataset}: found no rows; a file or folder of .parquet or .jsonl files is needed.")
     if len(suffixes) > 1:
         raise ValueError(f"{dataset} holds both .parquet and .jsonl files: name one kind, so no row is read twice.")
-    checksums = _read_checksums(path / CHECKSUMS_FILE) if path.is_dir() else {}
-    files = [_absolute(file) for file in files]
-    missing = sorted(checksums.keys() - set(files))
-    missing = [file for file in missing if file.suffix in FORMATS]
+    checksums = _read_checksums(path / CHECKSUMS_FILE)
+    # Links are not followed: in the Hub's cache they lead to files whose names do not say what they are.
+    files = [file.absolute() for file in files]
+    missing = sorted(file for file in checksums.keys() - set(files) if file.suffix in FORMATS)
     if missing:
         raise ValueError(f"{path / CHECKSUMS_FILE} lists {missing[0].name}, which is not there: copy it again.")
-    return Source(dataset, tuple(_local_shard(file, checksums) for file in files))
-
-
-def _local_shard(file: Path, checksums: dict[Path, str]) -> Shard:
-    return Shard(str(file), file.stat().st_size, checksums.get(file))
-
-
-def _absolute(file: Path) -> Path:
-    """Links are not followed: in the Hub's cache they lead to files whose names do not say what they are."""
-    return Path(os.path.abspath(file))
+    return [Shard(str(file), file.stat().st_size, checksums.get(file)) for file in files]
 
 
 def _read_checksums(file: Path) -> dict[Path, str]:
     """Path to SHA-256, from what `sha256sum` wrote; empty where there is no such file."""
-    if not file.exists():
-        return {}
     checksums = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(file.read_text("utf-8").splitlines() if file.is_file() else [], start=1):
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
         if match is None:
             raise ValueError(f"{file}, line {number}: {line[:80]!r} is not what sha256sum writes.")
-        checksums[_absolute(file.parent / match[2])] = match[1]
+        checksums[(file.parent / match[2]).absolute()] = match[1]
     return checksums
 
 
@@ -161,16 +143,13 @@ def _hub_source(dataset: str, revision: str | None, split: str, config: str | No
         raise ValueError(
             f"--dataset_split {split}: {dataset} has {', '.join(map(str, data_files)) or 'no data files'}."
         )
-    prefix = re.compile(rf"hf://datasets/{re.escape(dataset)}@[^/]+/")
-    names = [prefix.sub("", str(file)) for file in data_files[split]]
+    names = [re.sub(r"^hf://datasets/[^@]+@[^/]+/", "", str(file)) for file in data_files[split]]
     unread = [name for name in names if Path(name).suffix not in FORMATS]
     if unread:
         raise ValueError(f"{dataset} has {unread[0]}: only .parquet and .jsonl files can be read.")
     facts = {info.path: info for info in HfApi().get_paths_info(dataset, names, revision=commit, repo_type="dataset")}
-    shards = []
-    for name in names:
-        lfs = facts[name].lfs
-        shards.append(Shard(name, facts[name].size, lfs.sha256 if lfs is not None else None, dataset, commit))
+    sums = {name: info.lfs.sha256 if info.lfs is not None else None for name, info in facts.items()}
+    shards = [Shard(name, facts[name].size, sums[name], dataset, commit) for name in names]
     return Source(dataset, tuple(shards), commit, split)
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from train.data.files.chunk import Columns
+
 
 # The columns that are read; SYNTH has more.
 COLUMNS = (
@@ -22,7 +24,8 @@ COLUMNS = (
     "synthetic_reasoning",
     "synthetic_answer",
 )
-OPTIONAL_COLUMNS = ("additional_seed_url",)  # null where a source has none
+# Links to other articles are null where a source has none.
+SYNTH_COLUMNS = Columns(text=COLUMNS, forms=(tuple(column for column in COLUMNS if column != "additional_seed_url"),))
 TEXT_COLUMNS = ("query", "constraints", "synthetic_reasoning", "synthetic_answer")
 # What SYNTH's pipeline writes into `constraints` where it gave up on a row.
 FAILED_GENERATION = "result:Failed after maximum attempts"

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
+from train.data.files.chunk import Chunk, chunks_of
 from train.data.files.shard_access import read_shard
-from train.data.files.shard_reading import Chunk, chunks_of
 from train.data.files.sources import Shard, Source
 from train.data.rows.statistics import DatasetStatistics
+from train.data.rows.synth import SYNTH_COLUMNS
 from train.data.sequences.chunks import FinishedChunk, prepare_chunk
 from train.data.sequences.preparation import Limit, Preparation
 from train.hardware import available_cores
@@ -71,7 +72,7 @@ def prepare_chunks(preparation: Preparation, processes: int, shards: range | Non
 def _tasks(source: Source, shards: range) -> Iterator[Task]:
     for number in shards:
         shard = source.shards[number]
-        chunks = tuple(chunks_of(number, shard.bytes))
+        chunks = chunks_of(number, shard.bytes)
         yield from [Task(shard, chunks)] if shard.repository else [Task(shard, (chunk,)) for chunk in chunks]
 
 
@@ -91,6 +92,7 @@ def prepare_task(preparation: Preparation, task: Task, left: Limit) -> list[Fini
             batches = read_shard(
                 task.shard,
                 chunk,
+                SYNTH_COLUMNS,
                 folder=fetched,
                 skip_broken=preparation.settings.skip_broken,
                 most_rows=left.rows,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from train.data.files.shard_reading import Chunk, RowBatch
+from train.data.files.chunk import Chunk, RowBatch
 from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Split
 from train.data.sequences.documents import Document, documents_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from train.data.files.shard_reading import RowBatch
+from train.data.files.chunk import RowBatch
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import TEXT_COLUMNS, Row, Split, article_key, articles, repair, row_to_text

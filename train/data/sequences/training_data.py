@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from train.data.files.shard_reading import check_file
 from train.data.files.sources import Source
 from train.data.rows.statistics import DatasetStatistics
-from train.data.rows.synth import Row
+from train.data.rows.synth import SYNTH_COLUMNS, Row
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import load_evaluation_sets, prepare_data
@@ -84,7 +84,7 @@ def load_streamed_data(
     load_evaluation_sets(preparation)
     if preparation.source.revision is None and not preparation.settings.skip_broken:
         for shard in preparation.source.shards:  # now, and not in the step that comes to it
-            check_file(Path(shard.name), str(shard))
+            check_file(Path(shard.name), str(shard), SYNTH_COLUMNS)
     return TrainingData(
         train=stream,
         validation=validation.validation.first(max_eval_sequences),

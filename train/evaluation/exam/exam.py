@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.data.files.shard_access import rows_of
 from train.data.files.sources import SAMPLE, SAMPLE_FOLDER, find_source
+from train.data.rows.reading import rows_of
 from train.data.rows.synth import Row, reason_to_drop
 from train.evaluation.exam.answers import Answer, answer_questions
 from train.evaluation.result_rows import exam_table

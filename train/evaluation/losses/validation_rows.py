@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 from transformers import PreTrainedTokenizerBase
 
-from train.data.files.shard_access import rows_of
 from train.data.files.sources import SAMPLE, find_source
 from train.data.from_settings import to_preparation
+from train.data.rows.reading import rows_of
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import Row, article_key, reason_to_drop, row_to_text, seed_article
 from train.evaluation.opened_model import TrainedOn, to_trained_on

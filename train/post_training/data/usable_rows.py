@@ -39,7 +39,7 @@ def usable_rows(
         row_filter: languages and exercises of SYNTH rows, and the share that is held out.
         statistics: counts the rows read and dropped; who is given the rows counts the kept ones.
     """
-    rows = read_rows(source, method)
+    rows = read_rows(source, method, statistics)
     while True:
         # Never more than are still wanted, so that none is read in vain.
         wanted = ROWS_AT_ONCE

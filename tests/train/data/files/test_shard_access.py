@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.train.data.hub_server import COMMIT, serve, sha256_of
-from train.data.files.shard_access import fetch, first_rows, rows_of
-from train.data.files.shard_reading import BadShardError
+from train.data.files.chunk import BadShardError
+from train.data.files.shard_access import fetch
 from train.data.files.sources import find_source
+from train.data.rows.reading import first_rows, rows_of
 from train.data.rows.synth import COLUMNS
 
 
@@ -100,6 +101,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from train.data.files import shard_access
 from train.data.files.sources import find_source
+from train.data.rows.reading import rows_of
 
 slept = []
 time.sleep = slept.append  # the Hub's client waits, too, for less than a minute
@@ -112,7 +114,7 @@ for shard in source.shards:
     folder = Path(sys.argv[1], shard.name)
     outcome = outcomes[shard.name] = {"sha256": shard.sha256}
     try:
-        outcome["queries"] = [row["query"] for row in shard_access.rows_of(replace(source, shards=(shard,)))]
+        outcome["queries"] = [row["query"] for row in rows_of(replace(source, shards=(shard,)))]
         outcome["waits"] = [seconds for seconds in slept if seconds > 100]
         outcome["is_in_folder"] = shard_access.fetch(shard, folder).is_relative_to(folder)
         shard_access.fetch(shard, folder)
@@ -123,7 +125,7 @@ print(json.dumps(outcomes))
 """
 FIRST_ROWS = """
 import json
-from train.data.files.shard_access import first_rows
+from train.data.rows.reading import first_rows
 from train.data.files.sources import find_source
 
 print(json.dumps(first_rows(find_source("someone/synth"), 3)))

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from train.data.files import chunk as chunk_module
 from train.data.files import shard_reading
-from train.data.files.shard_reading import INVALID_UTF8, PAST_THE_END, BadShardError, Chunk, chunks_of, read_chunk
+from train.data.files.chunk import INVALID_UTF8, PAST_THE_END, BadShardError, Chunk, chunks_of
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import DatasetStatistics
-from train.data.rows.synth import COLUMNS, repair
+from train.data.rows.synth import COLUMNS, SYNTH_COLUMNS, repair
 from train.data.sequences.documents import documents_of
 
 
@@ -42,14 +43,19 @@ def write_lines(file, *lines):
     return file
 
 
+def read_chunk(path, chunk=WHOLE, place=None):
+    with open(path, "rb") as file:
+        yield from shard_reading.read_chunk(file, path.name, chunk, SYNTH_COLUMNS, place)
+
+
 def read(file, chunk=WHOLE, place=None):
-    return [row for batch in read_chunk(file, file.name, chunk, place) for row in batch.rows]
+    return [row for batch in read_chunk(file, chunk, place) for row in batch.rows]
 
 
 def read_all(file):
     """Rows, and counts of those that cannot be read."""
     rows, unreadable = [], {}
-    for batch in read_chunk(file, file.name, WHOLE):
+    for batch in read_chunk(file, WHOLE):
         rows += batch.rows
         for reason, count in batch.unreadable.items():
             unreadable[reason] = unreadable.get(reason, 0) + count
@@ -80,7 +86,7 @@ def test_chunks_hold_each_row_once_and_in_order(tmp_path_factory, kind, lengths,
     file = write(tmp_path_factory.mktemp("chunks") / f"rows.{kind}", rows, rows_per_group)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shard_reading, "ROWS_PER_BATCH", rows_per_batch)
-        batches = [batch for chunk in in_chunks(parts) for batch in read_chunk(file, file.name, chunk)]
+        batches = [batch for chunk in in_chunks(parts) for batch in read_chunk(file, chunk)]
     assert [row for batch in batches for row in batch.rows] == rows
     assert all(0 < len(batch.rows) <= rows_per_batch and not batch.unreadable for batch in batches)
 
@@ -92,7 +98,7 @@ def test_reading_goes_on_after_any_batch(tmp_path_factory, kind, lengths, parts,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shard_reading, "ROWS_PER_BATCH", rows_per_batch)
         for chunk in in_chunks(parts):
-            batches = list(read_chunk(file, file.name, chunk))
+            batches = list(read_chunk(file, chunk))
             for number, batch in enumerate(batches, start=1):
                 rest = [row for later in batches[number:] for row in later.rows]
                 assert read(file, chunk, batch.next_place) == rest
@@ -103,7 +109,7 @@ def test_nothing_is_past_the_end(tmp_path, row, kind):
     file = write(tmp_path / f"rows.{kind}", [row(number) for number in range(5)])
     for chunk in in_chunks(2):
         assert read(file, chunk)
-        assert list(read_chunk(file, file.name, chunk, PAST_THE_END)) == []
+        assert list(read_chunk(file, chunk, PAST_THE_END)) == []
 
 
 @pytest.mark.parametrize("parts", range(1, 8))
@@ -115,21 +121,20 @@ def test_ends_of_lines_and_what_is_between_rows_do_not_matter(tmp_path, row, mon
     rows = [row(number, query="?" * (number * 37 % 101)) for number in range(9)]
     file = tmp_path / "rows.jsonl"
     file.write_bytes(separator.join(json.dumps(one).encode() for one in rows) + end)
-    batches = [list(read_chunk(file, file.name, chunk)) for chunk in in_chunks(parts)]
+    batches = [list(read_chunk(file, chunk)) for chunk in in_chunks(parts)]
     assert [one for chunk in batches for batch in chunk for one in batch.rows] == only_columns(rows)
     invalid = sum(batch.unreadable.get(INVALID_UTF8, 0) for chunk in batches for batch in chunk)
     assert invalid == (len(rows) - 1 if b"\xff" in separator else 0)
     for part, chunk in enumerate(batches):
         for batch, after in pairwise(chunk):
-            again = next(read_chunk(file, file.name, Chunk(0, part, parts), batch.next_place))
+            again = next(read_chunk(file, Chunk(0, part, parts), batch.next_place))
             assert (again.rows, again.unreadable) == (after.rows, after.unreadable)
 
 
 def test_a_file_is_cut_into_chunks_by_its_size(monkeypatch):
-    monkeypatch.setattr(shard_reading, "BYTES_PER_CHUNK", 100)
+    monkeypatch.setattr(chunk_module, "BYTES_PER_CHUNK", 100)
     assert [len(chunks_of(0, size)) for size in (0, 1, 100, 101, 1000)] == [1, 1, 1, 2, 10]
-    assert chunks_of(3, 150, at_least=3) == [Chunk(3, part, 3) for part in range(3)]
-    assert chunks_of(3, 1000, at_least=3) == [Chunk(3, part, 10) for part in range(10)]
+    assert chunks_of(3, 250) == tuple(Chunk(3, part, 3) for part in range(3))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -255,7 +260,7 @@ def test_a_damaged_row_group_is_named_after_the_rows_before_it(tmp_path, row, us
     content[end - 1] ^= 1
     assert begin < end
     file.write_bytes(content)
-    batches = read_chunk(file, file.name, WHOLE)
+    batches = read_chunk(file, WHOLE)
     assert next(batches).rows == only_columns([row(number) for number in range(10)])
     with pytest.raises(BadShardError, match=r"^rows\.parquet, row group 1 \(rows 10 to 19\) cannot be read \(.*CRC"):
         next(batches)
@@ -278,13 +283,13 @@ def test_a_damaged_row_group_does_not_touch_the_chunks_beside_it(tmp_path, row, 
 def test_a_shard_without_rows_gives_none(tmp_path, kind):
     file = write(tmp_path / f"rows.{kind}", [])
     for chunk in in_chunks(3):
-        assert list(read_chunk(file, file.name, chunk)) == []
+        assert list(read_chunk(file, chunk)) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
 def test_json_lines_without_a_row_give_none(tmp_path, content):
     (tmp_path / "rows.jsonl").write_bytes(content)
-    assert list(read_chunk(tmp_path / "rows.jsonl", "rows.jsonl", WHOLE)) == []
+    assert list(read_chunk(tmp_path / "rows.jsonl")) == []
 
 
 @pytest.mark.parametrize("encode", [False, True])
@@ -403,7 +408,7 @@ def test_every_row_that_is_read_is_counted_with_what_became_of_it(tmp_path, row,
     if kind == "jsonl":
         file.write_bytes(file.read_bytes() + json.dumps(row(7)).encode().replace(b"follows", b"\xff"))
     statistics, kept = DatasetStatistics(), []
-    batches = read_chunk(file, file.name, WHOLE)
+    batches = read_chunk(file, WHOLE)
     for _, documents, counts in documents_of(batches, RowFilter(validation_fraction=0), tokenizer):
         statistics.add(counts)
         kept += documents

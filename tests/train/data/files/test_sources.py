@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from train.data.files.shard_access import rows_of
-from train.data.files.shard_reading import BadShardError
+from train.data.files.chunk import BadShardError
 from train.data.files.sources import SAMPLE_FOLDER, find_source
+from train.data.rows.reading import rows_of
 from train.data.rows.synth import COLUMNS
 
 

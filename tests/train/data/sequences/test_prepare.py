@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.data.files import shard_reading
-from train.data.files.shard_reading import BadShardError, Chunk
+from train.data.files import chunk, shard_reading
+from train.data.files.chunk import BadShardError, Chunk
 from train.data.files.sources import find_source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import article_key, row_to_text, split_of
@@ -65,7 +65,7 @@ def write_rows(tmp_path):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Pieces and batches so small that a file of 200 rows has several of both; for preparing by one process."""
-    monkeypatch.setattr(shard_reading, "BYTES_PER_CHUNK", 10_000)
+    monkeypatch.setattr(chunk, "BYTES_PER_CHUNK", 10_000)
     monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 20)
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from train.data.__main__ import main, shards_of_part
-from train.data.files import shard_reading
+from train.data.files import chunk
 from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences import chunks
 
@@ -52,7 +52,7 @@ def command(tiny_recipe, tmp_path):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """For preparing in this process only."""
-    monkeypatch.setattr(shard_reading, "BYTES_PER_CHUNK", 8_000)
+    monkeypatch.setattr(chunk, "BYTES_PER_CHUNK", 8_000)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from train.data.files import shard_reading
-from train.data.files.shard_reading import BadShardError
+from train.data.files.chunk import BadShardError
 from train.data.files.sources import find_source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import row_to_text, split_of

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from train.data.files.shard_reading import BadShardError
+from train.data.files.chunk import BadShardError
 from train.errors import RunRefusedError
 from train.post_training.data import prepare
 from train.post_training.data.from_settings import to_preparation
@@ -125,6 +125,15 @@ def test_parquet_and_json_lines_are_the_same_rows(load, tmp_path, row):
     assert parquet.train[:] == lines.train[:]
 
 
+def test_lines_that_are_no_utf8_are_counted(load, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    lines = [json.dumps(chat(number)).encode() for number in range(40)]
+    file.write_bytes(b"\n".join([*lines, b'{"messages": "caf\xe9"}']))
+    statistics = load(None, "--dataset", str(file)).statistics
+    assert statistics.rows_read == 41
+    assert statistics.dropped_rows == {"invalid UTF-8": 1}
+
+
 def test_pairs_and_questions_are_prepared_in_the_same_way(load, row, tokenizer):
     pairs = [{"prompt": f"Why {n}?", "chosen": "So.", "rejected": "No."} for n in range(40)]
     data = load(pairs, method="dpo")
@@ -146,7 +155,10 @@ def test_pairs_and_questions_in_one_dataset_are_refused(load, row):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"text": "x"}\n', "has the columns text; --method sft needs query with synthetic_answer or messages"),
+        (
+            '{"text": "x"}\n',
+            "has no column query, synthetic_answer or messages or ",
+        ),
         ('{"messages": []}\n{"messages": \n', "line 2 is no JSON"),
         ("[1]\n", "line 1 is no JSON object"),
         ("<!DOCTYPE html><html>", "is an HTML page"),
@@ -163,7 +175,7 @@ def test_a_torn_parquet_file_is_refused(load, tmp_path):
     pq.write_table(pa.Table.from_pylist([chat(1)]), tmp_path / "rows.parquet")
     whole = (tmp_path / "rows.parquet").read_bytes()
     (tmp_path / "rows.parquet").write_bytes(whole[:-20])
-    with pytest.raises(BadShardError, match=r"rows\.parquet is damaged"):
+    with pytest.raises(BadShardError, match=r"rows\.parquet is torn or damaged"):
         load(None, "--dataset", str(tmp_path / "rows.parquet"))
 
 

@@ -1,0 +1,86 @@
+"""A chunk of a file, and the batches of rows that are read from it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+
+BYTES_PER_CHUNK = 64 * 2**20  # large enough to be worth a process's start, small enough to be lost when one is killed
+PAST_THE_END = 2**40  # a place after any file's last row
+INVALID_UTF8 = "invalid UTF-8"
+
+
+class BadShardError(ValueError):
+    """A file that cannot be read, or is not what it should be; the message names the place."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a file: the `part`-th of `parts`, by rows (parquet) or bytes (JSON lines).
+
+    Args:
+        shard: the file's number in the source.
+    """
+
+    shard: int
+    part: int
+    parts: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.shard:05}-{self.part:04}-of-{self.parts:04}"
+
+    def range_of(self, total: int) -> tuple[int, int]:
+        """Its first row or byte, and the first one after it, of so many in the file."""
+        return total * self.part // self.parts, total * (self.part + 1) // self.parts
+
+
+def chunks_of(shard: int, shard_bytes: int) -> tuple[Chunk, ...]:
+    """A file in chunks of about `BYTES_PER_CHUNK`."""
+    parts = max(-(-shard_bytes // BYTES_PER_CHUNK), 1)
+    return tuple(Chunk(shard, part, parts) for part in range(parts))
+
+
+@dataclass
+class RowBatch:
+    """Rows in order.
+
+    Args:
+        rows: the readable ones.
+        unreadable: counts of the others, by reason.
+        next_place: where to go on: the number of the next row (parquet), or of the next byte (JSON lines).
+        skipped: what could not be read after them and is left out.
+    """
+
+    rows: list[dict[str, Any]]
+    unreadable: Counter[str]
+    next_place: int
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that are read; a file has others, too.
+
+    Args:
+        text: they hold strings or null; one that is not in a row is null.
+        other: they hold anything; one that is not in a row is left out.
+        forms: a file has all columns of one of these.
+    """
+
+    text: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    forms: tuple[tuple[str, ...], ...] = ()
+
+    def check_names(self, names: list[str], file_name: str) -> None:
+        """Refuse a file of no form.
+
+        Raises:
+            BadShardError: what it has, and what it lacks.
+        """
+        missing = [", ".join(column for column in form if column not in names) for form in self.forms]
+        if missing and all(missing):
+            raise BadShardError(
+                f"{file_name} has no column {' or '.join(missing)}; it has {', '.join(names) or 'none'}. Rename yours, "
+                "or add columns of null values."
+            )
