@@ -14,7 +14,7 @@ adapter in `adapter/`. `results.json` has the exam, and the validation loss of t
 import logging
 import sys
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase
 
 from train.callbacks.graceful_stop import GracefulStop
 from train.callbacks.text_samples import TextSamples
@@ -23,13 +23,13 @@ from train.evaluation.before import figures_before
 from train.evaluation.exam.exam import load_exam
 from train.hardware import set_up_hardware
 from train.post_training.before_after import describe_change, measure_model, render_change
+from train.post_training.build_trainer import build_trainer
 from train.post_training.data.from_settings import to_preparation
-from train.post_training.data.prepare import PostTrainingData, load_data
+from train.post_training.data.prepare import load_data
 from train.post_training.dry_run import describe_plan
 from train.post_training.forgetting import load_pretraining_sequences
 from train.post_training.settings.recipe import PostTrainingRecipe, parse_recipe, settings_parser
 from train.post_training.start import load_start_model
-from train.post_training.trainer import PostTrainingTrainer
 from train.run import refusing_bad_data, run_entry, train_and_save
 from train.run_report.callback import RunReport
 
@@ -79,31 +79,6 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
 
     report = RunReport(recipe.run_folder, facts, recipe.run.html_report)
     return train_and_save(trainer, stop, report, recipe.resume_from, describe_results)
-
-
-def build_trainer(
-    recipe: PostTrainingRecipe,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: PostTrainingData,
-    callbacks: list[TrainerCallback],
-) -> PostTrainingTrainer:
-    """The Trainer of the recipe's method; each is imported when it is needed.
-
-    Raises:
-        RunRefusedError: the rows, or the settings, are not fit for the method.
-    """
-    if recipe.method == "sft":
-        from train.post_training.sft import build_sft_trainer
-
-        return build_sft_trainer(recipe, model, tokenizer, data, callbacks)
-    if recipe.method == "dpo":
-        from train.post_training.dpo import build_dpo_trainer
-
-        return build_dpo_trainer(recipe, model, tokenizer, data, callbacks)
-    from train.post_training.grpo import build_grpo_trainer
-
-    return build_grpo_trainer(recipe, model, tokenizer, data, callbacks)
 
 
 def build_samples(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> TextSamples:

@@ -5,29 +5,16 @@ before wrong, in the right form before another) become likelier, the others less
 down for it, only what the answer is.
 """
 
-import logging
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
 from train.checkpointing import checkpoints
 from train.data.rows.synth import question_to_ids
-from train.post_training.data.prepare import PostTrainingData
-from train.post_training.rollouts.answer_sampling import sample_answers
-from train.post_training.rollouts.verifiable_answers import accuracy_reward, build_format_reward
-from train.post_training.settings.lora import build_adapter_config
-from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
-
-
-logger = logging.getLogger(__name__)
-
-QUESTIONS_TRIED = 64  # before training, to see whether there is anything to learn
 
 
 class ReinforcementTrainer(PostTrainingTrainer, GRPOTrainer):
@@ -86,53 +73,3 @@ class ReinforcementTrainer(PostTrainingTrainer, GRPOTrainer):
             log_probabilities.append(found[0])
             entropies.append(found[1])
         return torch.cat(log_probabilities), torch.cat(entropies) if compute_entropy else None, None
-
-
-def build_grpo_trainer(
-    recipe: PostTrainingRecipe,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: PostTrainingData,
-    callbacks: list[TrainerCallback],
-) -> ReinforcementTrainer:
-    """The Trainer for a recipe of grpo.
-
-    Args:
-        data: questions, and the columns that their answers are verified by.
-
-    Raises:
-        RunRefusedError: the model's answers to each question are all right, or all wrong.
-    """
-    training = recipe.training
-    if recipe.resume_from is None:
-        sample_answers(
-            model.to(training.device),
-            tokenizer,
-            data.train.select(range(min(QUESTIONS_TRIED, len(data.train)))).to_list(),
-            samples=training.num_generations,
-            temperature=training.temperature,
-            max_new_tokens=training.max_completion_length,
-            seed=training.seed,
-            samples_name="--num_generations",
-        )
-    _say_how_exact(training)
-    return ReinforcementTrainer(
-        model=model,
-        reward_funcs=[accuracy_reward, build_format_reward(tokenizer.eos_token_id)],
-        args=training,
-        train_dataset=data.train,
-        eval_dataset=data.validation,
-        processing_class=tokenizer,
-        peft_config=build_adapter_config(recipe.lora),
-        callbacks=callbacks,
-        **recipe.trainer_values(),
-        data_name=data.name,
-    )
-
-
-def _say_how_exact(training: GRPOConfig) -> None:
-    if (training.steps_per_generation, training.num_iterations) != (training.gradient_accumulation_steps, 1):
-        logger.info(
-            "Answers serve for several steps (--steps_per_generation, --num_iterations): a run that is stopped between "
-            "them samples them anew when it is resumed, and is the same in distribution, not bit for bit."
-        )

@@ -1,12 +1,10 @@
 """Supervised fine-tuning: TRL's `SFTTrainer`, with what `PostTrainingTrainer` adds."""
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import Trainer
+from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from train.post_training.data.prepare import PostTrainingData
-from train.post_training.settings.lora import build_adapter_config
-from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import REAL_TOKENS, PostTrainingTrainer
 from train.trainer.evaluating import EvaluationTrainer
 
@@ -45,9 +43,10 @@ class SupervisedTrainer(PostTrainingTrainer, EvaluationTrainer, SFTTrainer):
     - packed rows stay apart in a batch (see `CollatePacked`), and validation rows are not packed.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        if self.args.packing and self.args.packing_strategy != "wrapped":  # TRL takes no other collator at the start
+    def __init__(self, *, args: SFTConfig, **kwargs):
+        args.eval_packing = False
+        super().__init__(args=args, **kwargs)
+        if args.packing and args.packing_strategy != "wrapped":  # TRL takes no other collator at the start
             flash = self.whole_model.config._attn_implementation.startswith("flash")
             self.data_collator = CollatePacked(self.processing_class.eos_token_id, in_one_row=flash)
 
@@ -56,29 +55,3 @@ class SupervisedTrainer(PostTrainingTrainer, EvaluationTrainer, SFTTrainer):
             return SFTTrainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         inputs = {**inputs, "skip_logits": True, "use_cache": False}  # with a cache, packed rows would see each other
         return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
-
-
-def build_sft_trainer(
-    recipe: PostTrainingRecipe,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: PostTrainingData,
-    callbacks: list[TrainerCallback],
-) -> SupervisedTrainer:
-    """The Trainer for a recipe of sft.
-
-    Args:
-        data: Datasets of `input_ids` and `labels`.
-    """
-    recipe.training.eval_packing = False
-    return SupervisedTrainer(
-        model=model,
-        args=recipe.training,
-        train_dataset=data.train,
-        eval_dataset=data.validation,
-        processing_class=tokenizer,
-        peft_config=build_adapter_config(recipe.lora),
-        callbacks=callbacks,
-        **recipe.trainer_values(),
-        data_name=data.name,
-    )

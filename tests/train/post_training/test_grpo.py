@@ -9,9 +9,9 @@ from tests.train.post_training.finished_runs import check_equal_runs, greedy_ans
 from train.data.rows.synth import question_to_ids
 from train.evaluation.generation import pad_left
 from train.finetune import main as finetune
+from train.post_training.build_trainer import build_trainer
 from train.post_training.data.from_settings import to_preparation
 from train.post_training.data.prepare import load_data
-from train.post_training.grpo import build_grpo_trainer
 from train.post_training.settings.recipe import parse_recipe
 from train.post_training.start import load_start_model
 
@@ -39,7 +39,7 @@ def build(words):
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
         model = load_start_model(recipe, tokenizer)
         data = load_data(to_preparation(recipe, tokenizer, model.config.max_position_embeddings))
-        return build_grpo_trainer(recipe, model, tokenizer, data, [])
+        return build_trainer(recipe, model, tokenizer, data, [])
 
     return build
 

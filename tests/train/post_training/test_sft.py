@@ -12,11 +12,11 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.evaluation.exam.answers import answer_questions
+from train.post_training.build_trainer import build_trainer
 from train.post_training.data.encoding import encode_conversations
 from train.post_training.data.prepare import PostTrainingData
 from train.post_training.data.statistics import RowStatistics
 from train.post_training.settings.recipe import parse_recipe
-from train.post_training.sft import build_sft_trainer
 
 
 LENGTHS = (3, 9, 1, 14, 6, 2)  # words of the answers
@@ -57,7 +57,7 @@ def build(tmp_path, tokenizer, conversations, model):
         )
         rows = Dataset.from_list([{"input_ids": one.input_ids, "labels": one.labels} for one in conversations])
         data = PostTrainingData(rows, rows, RowStatistics(sha256={"train": "name"}), np.array([]))
-        return build_sft_trainer(parse_recipe(["--config", str(recipe), *words]), model, tokenizer, data, [])
+        return build_trainer(parse_recipe(["--config", str(recipe), *words]), model, tokenizer, data, [])
 
     return build
 

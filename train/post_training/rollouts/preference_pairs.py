@@ -1,19 +1,68 @@
 """Preference pairs of a model's own answers: to a question, a right answer in the right form, and a wrong one."""
 
 import json
+import logging
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row, question_to_ids
+from train.errors import RunRefusedError
 from train.evaluation.exam.answers import ids_to_answer
+from train.post_training.rollouts.answer_sampling import sample_answers
 from train.post_training.rollouts.verifiable_answers import is_right
-from train.run_files import write_whole
+from train.run_files import PAIRS_FILE, write_whole
 
+
+logger = logging.getLogger(__name__)
 
 Pair = dict[str, list[int]]  # prompt_ids, chosen_ids and rejected_ids
+
+
+def find_pairs(
+    run_folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: dict[str, Dataset],
+    *,
+    is_resumed: bool,
+    writes: bool,
+    pairs_per_question: int,
+    seed: int,
+    **sampling,
+) -> dict[str, Dataset]:
+    """Pairs of the model's own answers to the questions of each split; kept in the run folder for a resumed run.
+
+    Args:
+        writes: whether this process keeps them.
+        sampling: how `sample_answers` draws the answers.
+
+    Raises:
+        RunRefusedError: the answers give no pair, or the pairs of the run that is resumed are gone.
+    """
+    file = run_folder / PAIRS_FILE
+    if not is_resumed:
+        pairs = {}
+        for split, dataset in questions.items():
+            rows = dataset.to_list()
+            answers = sample_answers(model, tokenizer, rows, seed=seed, samples_name="--pair_samples", **sampling)
+            pairs[split] = list(make_pairs(rows, answers, tokenizer, pairs_per_question, seed))
+            if not pairs[split]:
+                raise RunRefusedError(
+                    f"No right answer in the right form could be paired with a wrong one for {split}."
+                )
+        if writes:
+            run_folder.mkdir(parents=True, exist_ok=True)
+            write_pairs(file, pairs, tokenizer)
+            logger.info("%d pairs to train on and %d to evaluate on: %s", *map(len, pairs.values()), file)
+    elif file.is_file():
+        pairs = read_pairs(file)
+    else:
+        raise RunRefusedError(f"{file} is gone: without the pairs that were made the run cannot go on.")
+    return {split: Dataset.from_list(some) for split, some in pairs.items()}
 
 
 def make_pairs(
