@@ -1,4 +1,4 @@
-"""A model before and after post-training: its marks in an exam, and its loss on what pre-training held out."""
+"""A model before and after post-training: its marks in an exam, and its validation loss of the pre-training."""
 
 from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""How much a model forgets of its pre-training: its loss on the validation sequences of that."""
+"""A model's loss on the validation sequences of its pre-training: it rises where the model forgets."""
 
 import logging
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What post-training adds to TRL's trainers: what pre-training adds to the Trainer."""
+"""The part that the trainers of sft, dpo and grpo share."""
 
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ REAL_TOKENS = "real_tokens"  # how many tokens of a batch are no padding: for th
 
 
 class PostTrainingTrainer(RunTrainer):
-    """To be named before one of TRL's trainers among the parents of a class. Identical to that trainer, except for what
+    """Stands before one of TRL's trainers among the parents of a class. Identical to that trainer, except for what
     `RunTrainer` changes, and that
 
-    - log lines count the tokens that were seen, without padding, over all starts of a run;
-    - what is saved has no padding token, as before: TRL pads with the end-of-text token, and trainers that ignore
-      padding would then never teach the end of a text;
+    - log lines count the tokens seen, without padding, over all starts of a run;
+    - saved models have no padding token: TRL pads with the end-of-text token, and later trainers that ignore padding
+      would never teach the end of a text;
     - no model card is written, as publishing makes one;
     - with LoRA, the final model is the merged one, and the adapter lies beside it.
     """

@@ -93,7 +93,7 @@ def test_rows_without_a_pair_are_counted(words, preferences, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"exercise": "creative writing"}, "answer cannot be checked: exercise without a single one"),
+        ({"exercise": "creative writing"}, "answer cannot be verified: exercise without a single one"),
         ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
     ],
 )

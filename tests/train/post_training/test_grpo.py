@@ -130,7 +130,7 @@ def test_a_reference_holds_the_model_back(words, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"exercise": "creative writing"}, "answer cannot be checked: exercise without a single one"),
+        ({"exercise": "creative writing"}, "answer cannot be verified: exercise without a single one"),
         ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
         ({"exercise": "rag", "constraints": f"<source_1>{'word ' * 60}</source_1>"}, "question leaves no room in the"),
     ],

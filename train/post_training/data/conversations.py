@@ -90,17 +90,16 @@ def _synth_messages(
 def _raw_messages(row: Row) -> list[Any]:
     for column in ("messages", "conversations"):
         if row.get(column) is not None:
-            return _message_list(row[column])
+            return _as_messages(row[column], None)
     if row.get("prompt") is not None and row.get("completion") is not None:
         return [*_as_messages(row["prompt"], "user"), *_as_messages(row["completion"], "assistant")]
     raise UnusableRowError("no messages")
 
 
-def _as_messages(value: Any, role: str) -> list[Any]:
-    return [{"role": role, "content": value}] if isinstance(value, str) else _message_list(value)
-
-
-def _message_list(value: Any) -> list[Any]:
+def _as_messages(value: Any, role: str | None) -> list[Any]:
+    """A list of messages; a text alone is the one message of a `role`."""
+    if isinstance(value, str) and role is not None:
+        return [{"role": role, "content": value}]
     if not isinstance(value, list):
         raise UnusableRowError("messages that are no list")
     return value

@@ -1,4 +1,4 @@
-"""What becomes of the rows that post-training reads."""
+"""Counts of the rows that post-training reads."""
 
 from collections import Counter
 from dataclasses import dataclass, field

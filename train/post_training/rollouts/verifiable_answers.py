@@ -1,15 +1,15 @@
-"""Answers that a machine can check, and the rewards for them.
+"""Answers that a machine can verify, and the rewards for them.
 
 Two answers are the same when their values are:
 
-- what counts of a text is the last `\\boxed{...}`, else what stands after the last "answer is" up to the end of the
-  sentence, else all of it; a full stop at the end is left off;
+- the last `\\boxed{...}` of a text counts, else the words after the last "answer is" up to the end of the sentence,
+  else all of it; a full stop at the end is left off;
 - numbers are compared by value, exactly: "5,000" is "5000.0", "1/2" is "0.5", "$20" and "20%" are "20". A number with a
   unit is a text;
 - dates with a year are compared as dates: "3 May 1999", "May 3rd, 1999", "1999-05-03";
 - where the question of an mcq row has lettered options, a letter ("D", "(d)", "D.") is the option, and so is its text,
   alone or behind its letter; a letter with another option's text is neither;
-- all else is text: case and runs of space do not count, everything else does.
+- anything else is text: case and runs of space do not count, everything else does.
 """
 
 import re
@@ -22,7 +22,7 @@ from train.evaluation.exam.answers import Answer
 
 
 # Exercises whose question has one answer; a row that names none is taken as one of them.
-CHECKED_EXERCISES = ("math exercise", "math mcq", "mcq", "rag", "memorization")
+VERIFIABLE_EXERCISES = ("math exercise", "math mcq", "mcq", "rag", "memorization")
 MOST_WORDS = 6  # of an answer that is neither number, date nor option: a longer one can be put in other words
 BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 STATED = re.compile(r"answer is:?\s+(.+?)(?=\.?\s*(?:\n|$)|\.\s)", re.IGNORECASE)
@@ -37,17 +37,17 @@ Reward = Callable[..., list[float]]
 
 
 def why_not_verifiable(row: Row) -> str | None:
-    """Why no machine can tell whether an answer to this row is right, in words that can be counted; `None` if one can.
+    """The reason why answers to this row cannot be verified, in words that can be counted; `None` if they can.
 
     Args:
         row: a usable row with SYNTH's columns.
     """
     exercise = row.get("exercise")
-    if exercise is not None and exercise not in CHECKED_EXERCISES:
-        return "answer cannot be checked: exercise without a single one"
+    if exercise is not None and exercise not in VERIFIABLE_EXERCISES:
+        return "answer cannot be verified: exercise without a single one"
     kind, value = value_of(row["synthetic_answer"], options_of(row))
     if kind == "text" and len(str(value).split()) > MOST_WORDS:
-        return f"answer cannot be checked: over {MOST_WORDS} words"
+        return f"answer cannot be verified: over {MOST_WORDS} words"
     return None
 
 
@@ -67,7 +67,7 @@ def options_of(row: Row) -> Options:
 
 
 def value_of(answer: str, options: Options) -> tuple[str, object]:
-    """What an answer says: its kind ("option", "number", "date" or "text") and its value."""
+    """The meaning of an answer: its kind ("option", "number", "date" or "text") and its value."""
     stated = BOXED.findall(answer) or STATED.findall(answer) or [answer]
     text = _plain(stated[-1])
     if options and (letter := _option(text, options)) is not None:

@@ -87,7 +87,7 @@ def test_a_question_brings_what_its_answer_is_verified_by(row, tokenizer):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"exercise": "creative writing"}, "answer cannot be checked"),
+        ({"exercise": "creative writing"}, "answer cannot be verified"),
         ({"query": "word " * 100}, "question leaves no room in the context for an answer"),
     ],
 )

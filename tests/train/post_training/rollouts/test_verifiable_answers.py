@@ -111,13 +111,13 @@ def test_which_rows_can_be_checked():
     reasons = {}
     for row in (*train, *exam):
         reasons.setdefault(row["exercise"], set()).add(why_not_verifiable(row))
-    unchecked = "answer cannot be checked: exercise without a single one"
+    unchecked = "answer cannot be verified: exercise without a single one"
     assert reasons == {
         **{exercise: {None} for exercise in ("math exercise", "mcq", "rag", "memorization")},
         "editing": {unchecked},
     }
     long = {"exercise": "memorization", "query": "?", "synthetic_answer": "word " * (MOST_WORDS + 1)}
-    assert why_not_verifiable(long) == "answer cannot be checked: over 6 words"
+    assert why_not_verifiable(long) == "answer cannot be verified: over 6 words"
     assert why_not_verifiable({**long, "synthetic_answer": f"The answer is 7. {'It is so. ' * 5}"}) is None
     assert why_not_verifiable({"query": "1 + 1?", "synthetic_answer": "2"}) is None  # of no exercise
 
