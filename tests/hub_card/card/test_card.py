@@ -159,12 +159,12 @@ def test_durations():
 
 
 def test_a_post_training_is_called_that(record):
-    forgetting = {"pretraining_loss_before": 2.0, "pretraining_loss": 2.25, "blocks": 64}
+    forgetting = {"pretraining_loss_before": 2.0, "pretraining_loss": 2.25, "sequences": 64}
     tuned = with_results(record, forgetting=forgetting)
     tuned = dataclasses.replace(tuned, recipe={**record.recipe, "method": "sft", "init_from": "runs/demo"})
     card = render_card(tuned, "you/tuned")
     assert "post-trained (sft) from the weights of demo" in card
     assert "accelerate launch train/finetune.py --config recipe.yaml" in card
-    assert "64 blocks that the pre-training held out, to see what was forgotten: 2.0000 before, 2.2500 after" in card
+    assert "64 validation sequences of the pre-training, to see what was forgotten: 2.0000 before, 2.2500 after" in card
     assert ModelCard(card).data.tags == ["gpt2", "gpt2scratch", "sft"]
     assert "held out, to see" not in render_card(record, "you/tiny")

@@ -12,7 +12,7 @@ from hub_card.staging import find_run, stage
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.finetune import main
 from train.run_report.run_record import read_run
-from train.run_report.tables import exam_table
+from train.run_report.tables import exam_marks
 
 
 PACKED = ("--packing", "true", "--sample_prompts", "What follows 3?", "--sample_tokens", "6")
@@ -59,8 +59,9 @@ def test_the_run_folder_holds_what_a_pre_training_leaves(finished, base, tmp_pat
 
 
 def test_a_live_report_shows_the_exam_before_training(finished):
-    table = exam_table(read_run(finished(*PACKED), is_held=True))  # as while it trains
-    assert table.header == ["exact match", "questions", "chance", "before"]
+    table = exam_marks(read_run(finished(*PACKED), is_held=True))  # as while it trains
+    assert "exact match\nbefore" in table.header
+    assert not any("after" in title for title in table.header)
     assert sum(int(row[1]) for row in table.rows) == 200
 
 
@@ -147,6 +148,6 @@ def test_what_a_run_goes_on_from_is_checked(finished, sft_words, caplog):
     assert "use_peft: False in checkpoint-12, True now" in caplog.text
     dpo = [*sft_words, "--method", "dpo", "--pair_tokens", "16", "--output_dir", str(folder)]
     assert main([*dpo, "--resume_from_checkpoint", "true"]) == 2
-    assert "was made by sft, and cannot go on with --method dpo" in caplog.text
+    assert "was made by sft, and cannot go on with dpo" in caplog.text
     assert main([*words, "--resume_from_checkpoint", "true", "--max_samples", "100"]) == 2
     assert main([*words, "--resume_from_checkpoint", "true"]) == 0
