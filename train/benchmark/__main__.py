@@ -11,7 +11,9 @@ Prints a table, and writes `benchmark.json` and `benchmark.png` into `--output_d
 
 import argparse
 import dataclasses
+import json
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -21,27 +23,23 @@ from tqdm.auto import tqdm
 
 from train.benchmark.cases import Case, cases_for_cpu, cases_for_gpu, sweep
 from train.benchmark.duel import ContenderFailedError, run_case
-from train.benchmark.report import add_figures, draw, table_header, table_row, write_json
+from train.benchmark.report import add_figures, draw, render_line, render_table
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
 
 
-def parse_arguments(words: list[str]) -> argparse.Namespace:
-    assert __doc__ is not None
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m train.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m train.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few and small cases, under three minutes")
     parser.add_argument("--sweep", action="store_true", help="batches and lengths, too (on a GPU: unless --quick)")
     parser.add_argument("--num_processes", type=int, default=1, help="processes that train together, each on a device")
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/benchmark"), help="where JSON and picture go")
-    arguments = parser.parse_args(words)
-    if arguments.num_processes < 1:
-        parser.error(f"--num_processes {arguments.num_processes} must be at least 1")
-    if arguments.num_processes > torch.accelerator.device_count() > 0:
-        parser.error(
-            f"--num_processes {arguments.num_processes}: this machine has {torch.accelerator.device_count()} device(s)"
-        )
+    arguments = parser.parse_args(argv)
+    devices = torch.accelerator.device_count()
+    if arguments.num_processes < 1 or arguments.num_processes > devices > 0:
+        parser.error(f"--num_processes {arguments.num_processes} must be at least 1 and at most one per device")
     return arguments
 
 
@@ -61,8 +59,9 @@ def choose_cases(arguments: argparse.Namespace, is_gpu: bool) -> tuple[list[Case
     return chosen, swept
 
 
-def main(words: list[str]) -> int:
-    arguments = parse_arguments(words)
+def main(argv: list[str]) -> int:
+    """Run the benchmark that a command line asks for; returns the exit status."""
+    arguments = parse_arguments(argv)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     is_gpu = device.type != "cpu"
     try:
@@ -71,54 +70,50 @@ def main(words: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    dtypes = (torch.float32, torch.bfloat16) if is_gpu else (torch.float32,)
-    measured_peak = {_short_name(dtype): measured_peak_flops(device, dtype) for dtype in dtypes}
-    sheet_peak = data_sheet_peak_flops(device)
+    peaks = {"float32": 0.0, "bfloat16": 0.0} if is_gpu else {"float32": 0.0}
     report: dict = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name(),
+        "device": name_device(device),
         "processes": arguments.num_processes,
-        "measured_peak_flops": measured_peak,
-        "data_sheet_peak_flops": sheet_peak,
+        "measured_peak_flops": peaks,
+        "data_sheet_peak_flops": data_sheet_peak_flops(device),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "cases": [],
         "sweep": [],
     }
-    peaks = ", ".join(f"{peak / 1e12:.2f} TFLOP/s in {name}" for name, peak in measured_peak.items())
-    print(f"{report['device']}: matrix products reach {peaks}\n\n{table_header()}")
-    with tqdm(total=len(cases) + len(swept), desc="Benchmark", unit=" cases") as progress:
-        for kind, chosen in (("cases", cases), ("sweep", swept)):
-            for case in chosen:
-                progress.set_postfix_str(case.name)
-                result: dict = {"case": case.name, "settings": dataclasses.asdict(case)}
-                for dtype in dtypes:  # again, since something else may have disturbed the first measurement
-                    name = _short_name(dtype)
-                    measured_peak[name] = max(measured_peak[name], measured_peak_flops(device, dtype, seconds=0.3))
-                try:
-                    result |= run_case(case, arguments.num_processes, is_gpu)
-                    add_figures(result, measured_peak, sheet_peak, arguments.num_processes)
-                except ContenderFailedError as error:
-                    result["failed"] = str(error)
-                report[kind].append(result)
-                progress.write(table_row(result), file=sys.stdout)
-                progress.update()
-                write_json(arguments.output_dir / "benchmark.json", report)
+    kinds = [("cases", case) for case in cases] + [("sweep", case) for case in swept]
+    with tqdm(kinds, desc="Benchmark", unit=" cases") as progress:
+        for kind, case in progress:
+            progress.set_postfix_str(case.name)
+            for name in peaks:  # at each case, since other programs may have disturbed an earlier measurement
+                peaks[name] = max(peaks[name], measured_peak_flops(device, getattr(torch, name), seconds=0.5))
+            report[kind].append(measure(case, arguments.num_processes, is_gpu, report))
+            progress.write(render_line(report[kind][-1]), file=sys.stdout)
+            (arguments.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw(arguments.output_dir / "benchmark.png", report)
-    print(f"\nRatios are ours to stock's. {arguments.output_dir / 'benchmark.json'} and benchmark.png have more.")
-    return 1 if any("failed" in result for result in [*report["cases"], *report["sweep"]]) else 0
+    reached = ", ".join(f"{peak / 1e12:.2f} TFLOP/s in {name}" for name, peak in peaks.items())
+    results = [*report["cases"], *report["sweep"]]
+    print(f"\n{report['device']}: matrix products reach {reached}\n\n{render_table(results)}")
+    print(f"\nRatios are ours to theirs. {arguments.output_dir / 'benchmark.json'} and benchmark.png have more.")
+    return 1 if any("failed" in result for result in results) else 0
 
 
-def _short_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def measure(case: Case, processes: int, is_gpu: bool, report: dict) -> dict:
+    """One case: its settings, and the figures of both sides or why there are none."""
+    result = {"case": case.name, "settings": dataclasses.asdict(case)}
+    try:
+        result |= run_case(case, processes, is_gpu)
+    except ContenderFailedError as error:
+        return {**result, "failed": str(error)}
+    return add_figures(result, report["measured_peak_flops"], report["data_sheet_peak_flops"], processes)
 
 
-def _processor_name() -> str:
-    names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def _cpu_info() -> list[str]:
-    file = Path("/proc/cpuinfo")
-    return file.read_text().splitlines() if file.exists() else []
+def name_device(device: torch.device) -> str:
+    """The kind of accelerator or processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    file = Path("/proc/cpuinfo")  # on Linux
+    names = re.findall(r"model name\s*: (.*)", file.read_text()) if file.exists() else []
+    return f"{(names or [platform.machine()])[0]}, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

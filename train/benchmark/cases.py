@@ -1,4 +1,4 @@
-"""What is measured: a model size, a kind of work, and how the Trainer is set."""
+"""The cases that are measured: a model size, a kind of work, and settings of the Trainer."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Case:
 
     Args:
         work: "train" is a whole optimizer step under the Trainer (clipping and logging on), "evaluate" is
-            `Trainer.evaluate` on one batch, "generate" is greedy text with a cache, "prepare" is from rows to blocks of
-            tokens, beside `tokenizers` alone.
+            `Trainer.evaluate` on one batch, "generate" is greedy text with a cache, "prepare" is from rows to sequences
+            of tokens, beside `tokenizers` alone.
         batch: sequences of one process.
         length: tokens of a sequence; in "generate" those of the prompt.
         new_tokens: written in "generate".
@@ -66,23 +66,18 @@ WARM_UP_TURNS = 2
 
 
 def cases_for_cpu(quick: bool) -> list[Case]:
-    """fp32 on CPUs: training with and without dropout, evaluation, generation."""
+    """fp32 on CPUs: training with and without dropout, evaluation, generation, preparing data."""
     turns = 6 if quick else 10
-    small = [
-        Case(SMALL, "train", 8, 256, dropout=0.1, turns=turns),
-        Case(SMALL, "evaluate", 8, 256, turns=turns),
-        Case(SMALL, "generate", 1, 64, new_tokens=128, turns=turns),
-    ]
+    small = Case(SMALL, "train", 8, 256, dropout=0.1, turns=turns)
     prepare = Case(SMALL, "prepare", 1, 1024, turns=turns)
     if quick:
-        return [*small, prepare]
+        generate = Case(SMALL, "generate", 1, 64, new_tokens=128, turns=turns)
+        return [small, Case(SMALL, "evaluate", 8, 256, turns=turns), generate, prepare]
     return [
-        Case(GPT2_124M, "train", 4, 512, dropout=0.0, turns=7),
-        Case(GPT2_124M, "train", 4, 512, dropout=0.1, turns=7),
-        small[0],
+        *(Case(GPT2_124M, "train", 4, 512, dropout=dropout, turns=7) for dropout in (0.0, 0.1)),
+        small,
         Case(GPT2_124M, "evaluate", 8, 1024, turns=6),
-        Case(GPT2_124M, "generate", 1, 64, new_tokens=128, turns=7),
-        Case(GPT2_124M, "generate", 8, 64, new_tokens=128, turns=7),
+        *(Case(GPT2_124M, "generate", batch, 64, new_tokens=128, turns=7) for batch in (1, 8)),
         prepare,
     ]
 
@@ -90,22 +85,21 @@ def cases_for_cpu(quick: bool) -> list[Case]:
 def cases_for_gpu(quick: bool) -> list[Case]:
     """bf16 on a GPU: eager, compiled, other attention kernels, evaluation, generation."""
     train = Case(GPT2_124M, "train", 32, 1024, bf16=True, steps_per_turn=10, turns=5 if quick else 8)
-    compiled = dataclasses.replace(train, compiled=True)
-    cases = [train, compiled]
-    if not quick:
-        if find_spec("flash_attn") is not None:
-            cases.append(dataclasses.replace(train, attention="flash_attention_2"))
-        cases += [
-            dataclasses.replace(train, dropout=0.1),
-            dataclasses.replace(train, work="evaluate"),
-            Case(GPT2_124M, "generate", 1, 64, new_tokens=128),
-            Case(GPT2_124M, "generate", 8, 64, new_tokens=128),
-        ]
-    return cases
+    cases = [train, dataclasses.replace(train, compiled=True)]
+    if quick:
+        return cases
+    if find_spec("flash_attn") is not None:
+        cases.append(dataclasses.replace(train, attention="flash_attention_2"))
+    return [
+        *cases,
+        dataclasses.replace(train, dropout=0.1),
+        dataclasses.replace(train, work="evaluate"),
+        *(Case(GPT2_124M, "generate", batch, 64, new_tokens=128) for batch in (1, 8)),
+    ]
 
 
 def sweep(is_gpu: bool) -> list[Case]:
-    """How cost grows: training at growing lengths with one batch, and at growing batches with one length."""
+    """Training at growing lengths with one batch, and at growing batches with one length."""
     if is_gpu:
         base = Case(GPT2_124M, "train", 8, 1024, bf16=True, compiled=True, steps_per_turn=10, turns=5)
         lengths, batches = [128, 256, 512, 1024, 2048], [1, 2, 4, 8, 16, 32, 64]

@@ -1,4 +1,4 @@
-"""Two processes that work in turns on the same case, so that both meet the machine in the same moods."""
+"""Two processes that work in turns on the same case, so that other programs disturb both alike."""
 
 import dataclasses
 import json
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from train.benchmark.cases import WARM_UP_TURNS, Case
 from train.benchmark.contender import ANSWER
+from train.benchmark.report import SIDES
 from train.settings.arguments import RECIPES_FOLDER
 
 
-SIDES = ("ours", "stock")
 LINES_TO_SHOW = 15  # of the output of a side that failed
 
 
@@ -27,16 +27,20 @@ class Contender:
     def __init__(self, side: str, case: Case, processes: int, on_gpu: bool, log: Path):
         self.side = side
         self.log = log
-        command = [sys.executable, "-m"]
+        launcher = []
         if processes > 1:
             config = RECIPES_FOLDER / "accelerate" / ("gpu_8.yaml" if on_gpu else "cpu_2_processes.yaml")
+            launcher = ["accelerate.commands.launch", "--config_file", str(config)]
             # Port 0: each side finds a free one.
-            options = ["--config_file", str(config), "--num_processes", str(processes), "--main_process_port", "0"]
-            command += ["accelerate.commands.launch", *options, "-m"]
-        command += ["train.benchmark.contender", side, json.dumps(dataclasses.asdict(case))]
+            launcher += ["--num_processes", str(processes), "--main_process_port", "0", "-m"]
+        words = ["train.benchmark.contender", side, json.dumps(dataclasses.asdict(case))]
         with open(log, "w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+                [sys.executable, "-m", *launcher, *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
             )
 
     def take_turn(self) -> float:
@@ -46,15 +50,11 @@ class Contender:
             self.process.stdin.write("\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended; the answer that does not come says so
+            pass  # it has ended, and gives no answer
         return self.answer()["seconds"]
 
     def answer(self) -> dict:
-        """The next thing that it says.
-
-        Raises:
-            ContenderFailedError: it has ended instead.
-        """
+        """Its next answer; a `ContenderFailedError` if it has ended instead."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(ANSWER):
@@ -67,20 +67,17 @@ class Contender:
         self.process.communicate()
 
 
-def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict:
+def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict[str, dict]:
     """Measure both sides, turn by turn; each begins every second round.
 
     Returns:
         For each side `seconds` (of a step, for each turn that counts), their median, `tokens` (of a step, over all
         processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`.
-
-    Raises:
-        ContenderFailedError: a side could not do the work, for lack of memory, say.
     """
     with tempfile.TemporaryDirectory() as folder:
         contenders = {side: Contender(side, case, processes, on_gpu, Path(folder, f"{side}.log")) for side in SIDES}
+        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
         try:
-            seconds: dict[str, list[float]] = {side: [] for side in SIDES}
             for turn in range(case.turns):
                 for side in SIDES if turn % 2 else reversed(SIDES):
                     seconds[side].append(contenders[side].take_turn() / case.steps_per_turn)

@@ -1,4 +1,4 @@
-"""How much arithmetic a model takes, and how much a device can do."""
+"""The arithmetic of a model, and the peak of a device."""
 
 import time
 
@@ -6,7 +6,7 @@ import torch
 from transformers import PretrainedConfig
 
 
-# Dense bfloat16 matrix products, in FLOP/s, from the makers' data sheets (with sparsity they print twice as much).
+# Dense bfloat16 matrix products, in FLOP/s, from the makers' data sheets (they print twice as much with sparsity).
 # A device is known by the first of these names that its own contains.
 DATA_SHEET_BF16 = {
     "B200": 2250e12,
@@ -30,7 +30,7 @@ DATA_SHEET_BF16 = {
 def flops_per_token(config: PretrainedConfig, sequence_tokens: int, training: bool = True) -> int:
     """Floating-point operations that a token takes, forward and (in training) backward.
 
-    2 a weight forward and 4 backward, for all weights but the position embeddings, which are looked up, as is usual
+    2 per weight forward and 4 backward, for all weights but the position embeddings, which are looked up, as is usual
     (Kaplan et al., 2020, section 2.1; the token embedding counts, as it is the head). Attention adds 12 L C T, as if
     each query looked at all T keys (Chowdhery et al., 2022, appendix B). Recomputation does not count.
     """

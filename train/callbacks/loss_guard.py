@@ -1,4 +1,4 @@
-"""Watches loss and gradient at each step: a NaN or an infinity ends the run there, a spike is reported or left out."""
+"""Watches loss and gradient at each step: a NaN or an infinity ends the run, a spike is reported or left out."""
 
 import logging
 import math

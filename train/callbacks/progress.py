@@ -15,13 +15,13 @@ def show_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-# What TRL's trainers say of dpo and grpo, in training and on validation rows.
+# Figures of TRL's trainers for dpo and grpo, in training and on validation rows.
 POST_TRAINING: dict[str, Callable[[float], str]] = {
     "rewards/accuracies": "pairs in order {:.1%}".format,
     "rewards/margins": "margin {:.3f}".format,
     "rewards/accuracy_reward/mean": "right {:.1%}".format,
     "rewards/format_reward/mean": "in form {:.1%}".format,
-    "completions/mean_length": "{:.1f} tokens an answer".format,
+    "completions/mean_length": "{:.1f} tokens per answer".format,
     "entropy": "entropy {:.3f}".format,
     "kl": "kl {:.4f}".format,
 }
@@ -44,24 +44,18 @@ SHOWN: dict[str, Callable[[float], str]] = {
     **POST_TRAINING,
     **{f"eval_{name}": show for name, show in POST_TRAINING.items()},
 }
-# In the run's files all the same: rates that follow from others, and the pass over the rows as a fraction.
-LEFT_OUT = frozenset(("epoch", "total_flos", "elapsed_seconds"))
-RATES = ("_samples_per_second", "_steps_per_second")
-# And the rest of what TRL says, some thirty figures.
-DETAILS = re.compile(
-    r"(eval_)?(rewards/.*|completions/.*|clip_ratio/.*|logits/.*|logps/.*|reward|reward_std|frac_reward_zero_std"
-    r"|num_tokens|mean_token_accuracy|step_time)"
+# Only in the run's files: rates that follow from others, the pass over the rows as a fraction, and details of TRL's.
+LEFT_OUT = re.compile(
+    r"epoch|total_flos|elapsed_seconds|.*_(samples|steps)_per_second|(eval_)?(rewards/.*|completions/.*|clip_ratio/.*"
+    r"|logits/.*|logps/.*|reward|reward_std|frac_reward_zero_std|num_tokens|mean_token_accuracy|step_time)"
 )
 
 
 def describe_log(step: int, logs: dict) -> str:
     """A log entry as one line."""
-    parts = [f"step {step:,}"]
-    parts += [show(logs[name]) for name, show in SHOWN.items() if name in logs]
-    left = [name for name in logs if name not in SHOWN and name not in LEFT_OUT and not name.endswith(RATES)]
-    left = [name for name in left if not DETAILS.fullmatch(name)]
-    parts += [f"{name} {logs[name]}" for name in left]
-    return " | ".join(parts)
+    shown = [show(logs[name]) for name, show in SHOWN.items() if name in logs]
+    others = [f"{name} {logs[name]}" for name in logs if name not in SHOWN and not LEFT_OUT.fullmatch(name)]
+    return " | ".join([f"step {step:,}", *shown, *others])
 
 
 class Progress(ProgressCallback):

@@ -1,4 +1,4 @@
-"""What the model writes, for the eye: answers to fixed questions after each evaluation."""
+"""Answers of the model to fixed questions after each evaluation, for people to read."""
 
 import json
 from pathlib import Path
@@ -34,11 +34,7 @@ class TextSamples(TrainerCallback):
     """
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        questions: list[str],
-        max_new_tokens: int,
-        temperature: float,
+        self, tokenizer: PreTrainedTokenizerBase, questions: list[str], max_new_tokens: int, temperature: float
     ):
         self.tokenizer = tokenizer
         self.questions = questions

@@ -92,19 +92,20 @@ def compare(curves: dict[str, dict[str, Curve]]) -> list[dict]:
 
 
 def render(rows: list[dict]) -> str:
-    shown = [
-        {
-            "seed": row["seed"],
-            "control's last loss": f"{row['control_loss']:.3f}",
-            "after": _minutes(row["control_seconds"]),
-            "recipe there after": _minutes(row["recipe_seconds"]),
-            "ratio": "" if row["ratio"] is None else f"{row['ratio']:.2f}",
-            "recipe's last loss": f"{row['recipe_last_loss']:.3f}",
-            "its time": _minutes(row["recipe_last_seconds"]),
-        }
+    headers = ("seed", "control's last loss", "after", "recipe there after", "ratio", "recipe's last loss", "after")
+    cells = [
+        (
+            row["seed"],
+            f"{row['control_loss']:.3f}",
+            _minutes(row["control_seconds"]),
+            _minutes(row["recipe_seconds"]),
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            f"{row['recipe_last_loss']:.3f}",
+            _minutes(row["recipe_last_seconds"]),
+        )
         for row in rows
     ]
-    table = tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True)
+    table = tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True)
     ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
     return f"{table}\n\nMedian ratio: {statistics.median(ratios):.2f}" if ratios else table
 

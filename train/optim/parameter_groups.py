@@ -3,48 +3,34 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel, TrainingArguments
 
-from train.optim.muon import Muon
+from train.optim.muon import take_muon_step
 from train.settings.arguments import OptimizerArguments
 
 
 class MuonWithAdamW(Optimizer):
-    """Muon for some groups and AdamW for the others, as one optimizer: one schedule, one state in a checkpoint.
+    """AdamW, and Muon for the parameter groups that have a `momentum`, as one optimizer: one schedule, one state in a
+    checkpoint. Groups for Muon come last."""
 
-    Args:
-        adamw_groups, muon_groups: parameter groups, with `lr` and `weight_decay` each.
-        betas, epsilon: AdamW's.
-        momentum: Muon's.
-    """
-
-    def __init__(
-        self,
-        adamw_groups: list[dict],
-        muon_groups: list[dict],
-        betas: tuple[float, float],
-        epsilon: float,
-        momentum: float,
-    ):
-        self._adamw = AdamW(adamw_groups, betas=betas, eps=epsilon, fused=True)
-        self._muon = Muon(muon_groups, lr=0.0, weight_decay=0.0, momentum=momentum)
-        self._adamw_groups = len(adamw_groups)
-        super().__init__([*self._adamw.param_groups, *self._muon.param_groups], {})
+    def __init__(self, groups: list[dict], betas: tuple[float, float], epsilon: float):
+        self._adamw = AdamW(_without_momentum(groups), betas=betas, eps=epsilon, fused=True)
+        super().__init__([*self._adamw.param_groups, *groups[len(self._adamw.param_groups) :]], {})
 
     def step(self, closure=None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        n = self._adamw_groups
-        for part, groups in ((self._adamw, self.param_groups[:n]), (self._muon, self.param_groups[n:])):
-            # Anew at each step, since loading a checkpoint replaces both.
-            part.param_groups, part.state = groups, self.state
-            part.step()
-        return loss
+        assert closure is None, "the Trainer gives none"
+        # Anew at each step, since loading a checkpoint replaces both.
+        self._adamw.param_groups, self._adamw.state = _without_momentum(self.param_groups), self.state
+        self._adamw.step()
+        for group in self.param_groups:
+            if "momentum" in group:
+                take_muon_step(group, self.state)
+
+
+def _without_momentum(groups: list[dict]) -> list[dict]:
+    return [group for group in groups if "momentum" not in group]
 
 
 def group_parameters(
@@ -83,8 +69,7 @@ def build_optimizer(
 ) -> Optimizer:
     """The optimizer that `--optim_name` asks for, with a learning rate for each kind of weight."""
     groups = group_parameters(model, decayed, training, settings)
-    betas = (training.adam_beta1, training.adam_beta2)
     if settings.optim_name == "muon":
-        others = [groups["vectors"], groups["embeddings"]]
-        return MuonWithAdamW(others, [groups["hidden"]], betas, training.adam_epsilon, settings.muon_momentum)
-    return AdamW(list(groups.values()), betas=betas, eps=training.adam_epsilon, fused=True)
+        groups["hidden"]["momentum"] = settings.muon_momentum
+    betas = (training.adam_beta1, training.adam_beta2)
+    return MuonWithAdamW(list(groups.values()), betas, training.adam_epsilon)

@@ -1,4 +1,4 @@
-"""The learning rate's course over a run."""
+"""Learning-rate schedules."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def schedule_options(schedule: str, options: dict | str | None, decay_steps: float, total_steps: int) -> dict[str, Any]:
-    """What transformers' `get_scheduler` needs beside warmup and length.
+    """The options of transformers' `get_scheduler` beside warmup and length.
 
     Args:
         schedule: `--lr_scheduler_type`.

@@ -1,1 +1,1 @@
-"""The Trainer, with what stock does not have: complete-or-absent saving, streams, token-exact evaluation."""
+"""The Trainer: complete-or-absent saving, streams, validation losses that count tokens."""

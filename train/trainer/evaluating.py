@@ -1,4 +1,4 @@
-"""Evaluation by the Trainer: the validation loss a token, whatever the batches and processes, and never any logits."""
+"""Evaluation by the Trainer: the loss per token, whatever the batches and processes, without any logits."""
 
 import math
 

@@ -81,7 +81,7 @@ def poison(monkeypatch):
     return choose
 
 
-@pytest.mark.parametrize("bad_step", [3, 18, 19, 33])
+@pytest.mark.parametrize("bad_step", [18, 21])
 def test_a_run_stops_at_a_nan_and_names_its_rows(poison, tiny_recipe, tmp_path, caplog, bad_step, monkeypatch):
     """Also at an epoch's end, 18, and beyond it, where rows come in another order."""
     seen = poison(bad_step, math.nan)

@@ -34,7 +34,8 @@ def step(model):
     hidden = [parameter for name, parameter in model.named_parameters() if name.endswith("proj.weight")]
     others = [parameter for name, parameter in model.named_parameters() if not name.endswith("proj.weight")]
     group = {"lr": 0.01, "weight_decay": 0.1}
-    optimizer = MuonWithAdamW([{"params": others, **group}], [{"params": hidden, **group}], (0.9, 0.99), 1e-8, 0.95)
+    groups = [{"params": others, **group}, {"params": hidden, "momentum": 0.95, **group}]
+    optimizer = MuonWithAdamW(groups, betas=(0.9, 0.99), epsilon=1e-8)
     losses = []
     for number in range(3):
         ids = torch.randint(301, (4, 32), generator=torch.Generator().manual_seed(number))
