@@ -101,7 +101,7 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
         Args:
             input_ids: (B, T) token ids, or `inputs_embeds` (B, T, C) in their place.
             attention_mask: (B, S), 1 for a token and 0 for padding. Padding on the left also needs `position_ids`
-                (`generate` makes them), as in stock GPT-2.
+                (`generate` makes them), as in transformers' GPT-2.
             position_ids: (B, T); counted on from the cache where absent. Positions that start again inside a row mark
                 packed documents: with no `attention_mask` and `use_cache=False`, each attends only to itself.
             past_key_values: keys and values of the tokens before, from an earlier call.
@@ -151,10 +151,9 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
         return (torch.arange(T, device=inputs_embeds.device) + past_tokens).unsqueeze(0)
 
     def _embed_positions(self, position_ids: Tensor) -> Tensor:
-        """(1, T) or (B, T) to (1, T, C) or (B, T, C)."""
         try:
             return self.position_embedding(position_ids)
-        except IndexError as error:  # on accelerators torch reports it later, as an error of its own
+        except IndexError as error:  # accelerators are not waited for: there torch stops the program later
             found = f"Positions {position_ids.min()} to {position_ids.max()}"
             raise ValueError(self._describe_excess(found)) from error
 

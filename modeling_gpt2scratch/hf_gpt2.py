@@ -31,25 +31,9 @@ NAMES = (
     (".mlp.c_fc.", ".feed_forward.up_proj."),
     (".mlp.c_proj.", ".feed_forward.down_proj."),
 )
-# The fields that both configs have, and the fields that only theirs has, with the values that this model computes.
-SHARED_FIELDS = (
-    "vocab_size",
-    "n_positions",
-    "n_embd",
-    "n_layer",
-    "n_head",
-    "n_inner",
-    "embd_pdrop",
-    "attn_pdrop",
-    "resid_pdrop",
-    "layer_norm_epsilon",
-    "initializer_range",
-    "use_cache",
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "tie_word_embeddings",
-)
+# Our config's own fields, which theirs has under the same names.
+SHARED_FIELDS = tuple(GPT2ScratchConfig.__annotations__)
+# The fields that only theirs has, with the values that this model computes.
 COMPUTED_VALUES: dict[str, tuple] = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),  # two names of one function
     "scale_attn_weights": (True,),

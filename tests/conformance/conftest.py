@@ -1,4 +1,4 @@
-"""Brings transformers' tests to our classes, and compares our results with stock GPT-2's."""
+"""Brings transformers' tests to our classes, and compares our results with those of Hugging Face's GPT-2."""
 
 import sys
 from collections import Counter, defaultdict
@@ -36,7 +36,7 @@ test_fsdp_mixin.FSDP_DISTRIBUTED_TEST_MODEL_TYPES = None
 # {class name: {test name: outcome}}
 outcomes: dict[str, dict[str, str]] = defaultdict(dict)
 passed_subtests: Counter[str] = Counter()  # by class name
-# Tests that stock GPT-2 passes and ours skip, each with its reason.
+# Tests that Hugging Face's GPT-2 passes and ours skip, each with its reason.
 EXPLAINED: dict[str, str] = {}
 
 
@@ -51,7 +51,7 @@ def pytest_runtest_logreport(report):
 
 
 def worse_than_stock() -> dict[str, str]:
-    """The tests that stock GPT-2 passes in this run and ours do not, unless explained."""
+    """The tests that Hugging Face's GPT-2 passes in this run and ours do not, unless explained."""
     ours, stock = outcomes["GPT2ScratchConformanceTest"], outcomes["StockGPT2ConformanceTest"]
     if not ours or not stock:  # a run of one of them, chosen with -k
         return {}
@@ -78,9 +78,9 @@ def pytest_terminal_summary(terminalreporter):
         )
     ours, stock = outcomes["GPT2ScratchConformanceTest"], outcomes["StockGPT2ConformanceTest"]
     for name in sorted(name for name in ours if ours[name] == "passed" and stock.get(name) == "skipped"):
-        terminalreporter.line(f"passed here, skipped by stock GPT-2: {name}")
+        terminalreporter.line(f"passed here, skipped by Hugging Face's GPT-2: {name}")
     for name, outcome in sorted(worse_than_stock().items()):
-        terminalreporter.line(f"FAILED: passed by stock GPT-2, {outcome} here: {name}")
+        terminalreporter.line(f"FAILED: passed by Hugging Face's GPT-2, {outcome} here: {name}")
     for name, reason in EXPLAINED.items():
         terminalreporter.line(f"skipped here: {name}: {reason}")
 

@@ -1,4 +1,4 @@
-"""The small models that transformers' tests run on: ours, and stock GPT-2 beside it."""
+"""The small models that transformers' tests run on: ours, and Hugging Face's GPT-2 beside it."""
 
 import torch
 from transformers import (

@@ -1,4 +1,4 @@
-"""transformers' own tests of models, configurations, training and parallelism, on our classes and on stock GPT-2's."""
+"""transformers' own tests of models, configurations, training and parallelism: on our classes, and on its GPT-2."""
 
 import unittest
 

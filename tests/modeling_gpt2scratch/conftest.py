@@ -87,7 +87,7 @@ def tiny_stock(tiny_config, randomise):
 
 @pytest.fixture
 def twins(tiny_config, tiny_stock):
-    """A stock GPT-2 with random weights, and our model with the same."""
+    """Hugging Face's GPT-2 with random weights, and our model with the same."""
     ours = GPT2ScratchForCausalLM(tiny_config)
     ours.load_state_dict(weights_from_hf(tiny_stock.state_dict()))
     return tiny_stock, ours.eval()
@@ -101,7 +101,7 @@ def input_ids(tiny_config):
 
 @pytest.fixture(scope="session")
 def four_sizes():
-    """The stock configs of the published sizes, and the number of parameters of each."""
+    """The configs of the published sizes, and the number of parameters of each."""
     return {
         "gpt2": (GPT2Config(), 124_439_808),
         "gpt2-medium": (GPT2Config(n_embd=1024, n_layer=24, n_head=16), 354_823_168),

@@ -126,7 +126,7 @@ def test_a_gradient_penalty_is_refused_unless_there_are_logits(tiny_model, input
 
 
 def test_flop_counters_see_all_matrix_products(twins, input_ids):
-    """Generation, evaluation and training count as stock's; a row without a label needs none in the loss."""
+    """Evaluation and training count as with Hugging Face's GPT-2; a row without a label needs none in the loss."""
 
     def flops(model, **settings):
         with FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""Every way of writing text that transformers offers, token for token as stock GPT-2; and where the context ends."""
+"""All of transformers' ways of writing text, token for token as Hugging Face's GPT-2; and where the context ends."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def write(model, input_ids, **settings):
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("way", WAYS)
-def test_tokens_equal_stock_gpt2s(twins, input_ids, way, implementation):
+def test_tokens_equal_hugging_faces_gpt2s(twins, input_ids, way, implementation):
     for model in twins:
         model.set_attn_implementation(implementation)
     expected, found = (write(model, input_ids, **WAYS[way]) for model in twins)

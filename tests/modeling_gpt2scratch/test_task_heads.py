@@ -1,4 +1,4 @@
-"""Heads for other tasks: stock GPT-2's outputs and losses, and the way from a language model's folder and back."""
+"""Heads for other tasks: outputs and losses as Hugging Face's GPT-2, and the way from a language model's folder and back."""
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def inputs_for(head, input_ids):
 
 
 @HEADS
-def test_outputs_loss_and_gradients_equal_stock_gpt2s(head, label_config, randomise, input_ids):
+def test_outputs_loss_and_gradients_equal_hugging_faces_gpt2s(head, label_config, randomise, input_ids):
     stock, ours = twins_with(head, label_config, randomise)
     inputs = inputs_for(head, input_ids)
     expected, found = stock(**inputs), ours(**inputs)

@@ -1,6 +1,6 @@
 """torchao, optimum-quanto and bitsandbytes: 8-bit weights in every linear layer of the blocks, and the same answers.
 
-Stock GPT-2's layers are `Conv1D`, which these libraries pass over without a word.
+The layers of Hugging Face's GPT-2 are `Conv1D`, which these libraries pass over without a word.
 """
 
 import bitsandbytes
