@@ -2,9 +2,6 @@
 
 Importing this package registers its classes, so that `AutoModelForCausalLM.from_pretrained(folder)` opens a trained
 folder without `trust_remote_code`. That is its only effect.
-
-Reading order: `gelu.py`, `layer_norm.py`, `feed_forward.py`, `attention.py`, `transformer_block.py`, `gpt_model.py`,
-`causal_lm.py`.
 """
 
 from pathlib import Path

@@ -90,15 +90,9 @@ class CausalSelfAttention(nn.Module):
             key, value = past_key_values.update(key, value, self.layer_idx)  # (B, H, S, D)
 
         attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        p = self.attention_dropout.p if self.training else 0.0
         mixed, weights = attention_function(
-            self,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=self.scaling,
-            dropout=self.attention_dropout.p if self.training else 0.0,
-            **kwargs,
+            self, query, key, value, attention_mask, scaling=self.scaling, dropout=p, **kwargs
         )
         mixed = mixed.reshape(B, T, -1)  # (B, T, C): the heads side by side
         return self.residual_dropout(self.out_proj(mixed)), weights

@@ -26,6 +26,7 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
     config_class = GPT2ScratchConfig
     config: GPT2ScratchConfig
     base_model_prefix = "transformer"
+    _input_embed_layer = "token_embedding"
     supports_gradient_checkpointing = True
     _no_split_modules = ["TransformerBlock"]
     _skip_keys_device_placement = ["past_key_values"]
@@ -77,12 +78,6 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
         self.final_norm = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.gradient_checkpointing = False
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.token_embedding
-
-    def set_input_embeddings(self, new_embeddings: nn.Embedding) -> None:
-        self.token_embedding = new_embeddings
 
     @merge_with_config_defaults
     @capture_outputs

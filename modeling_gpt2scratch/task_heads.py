@@ -58,8 +58,5 @@ class GPT2ScratchForQuestionAnswering(GenericForQuestionAnswering, GPT2ScratchPr
         self.post_init()
 
     # The generic head looks for the embedding under another name.
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.transformer.token_embedding
-
-    def set_input_embeddings(self, new_embeddings: nn.Embedding) -> None:
-        self.transformer.token_embedding = new_embeddings
+    get_input_embeddings = PreTrainedModel.get_input_embeddings
+    set_input_embeddings = PreTrainedModel.set_input_embeddings

@@ -1,4 +1,4 @@
-"""Heads for other tasks: outputs and losses as Hugging Face's GPT-2, and the way from a language model's folder and back."""
+"""Heads for other tasks: outputs and losses of Hugging Face's GPT-2, and folders that go to a head and back."""
 
 import pytest
 import torch
