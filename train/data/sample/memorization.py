@@ -6,8 +6,7 @@ Both name the same fact by the same seed address, so that a split by seed takes 
 import random
 from collections.abc import Iterator
 
-from train.data.sample.facts import EXAM_PHRASINGS, RELATIONS, Relation
-from train.data.sample.foreign import FOREIGN_CAPITALS, ForeignCapitals
+from train.data.sample.facts import EXAM_PHRASINGS, FOREIGN_CAPITALS, RELATIONS, ForeignCapitals, Relation
 from train.data.sample.rows import build_row
 
 

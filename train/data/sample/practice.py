@@ -1,6 +1,4 @@
-"""Write the practice of post-training: `practice.parquet` and `practice_exam.parquet`, in SYNTH's full schema.
-
-    python -m train.data.sample.practice [--output_dir DIR]
+"""The practice of post-training: rows of `practice.parquet` and `practice_exam.parquet`, in SYNTH's full schema.
 
 Questions over sources, as in the sample, with other people, towns and trades put together, and with answers but no
 reasoning: what a model practises on that has been shown how to answer, but too few examples to have got the rule. The
@@ -8,19 +6,13 @@ exam is the sample's, with as many more of these questions as tell a gain from c
 the sources of another's, or of the sample's.
 """
 
-import argparse
 import itertools
 import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from train.data.sample.copying import iterate_rag_rows
-from train.data.sample.generate import SAMPLE_DIR, build_sample
-from train.data.sample.rows import SYNTH_SCHEMA
+from train.data.sample.generate import build_sample
 
 
 SEED = 20240301
@@ -51,17 +43,3 @@ def build_practice() -> tuple[list[dict], list[dict]]:
         row["synth_id"] = f"practice-{number:06d}"
         row["words"] = len(row["synthetic_reasoning"].split()) + len(row["synthetic_answer"].split())
     return practice, practice_exam
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, default=SAMPLE_DIR, help="where both parquet files go")
-    output_dir = parser.parse_args().output_dir
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for name, rows in zip(("practice", "practice_exam"), build_practice(), strict=True):
-        table = pa.Table.from_pylist(rows, schema=SYNTH_SCHEMA)
-        pq.write_table(table, output_dir / f"{name}.parquet", compression="zstd")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,29 @@
+"""Write the embedded sample and the practice of post-training again.
+
+python -m train.data.sample [--output_dir DIR]
+"""
+
+import argparse
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from train.data.sample.generate import build_sample
+from train.data.sample.practice import build_practice
+from train.data.sample.rows import SYNTH_SCHEMA
+
+
+def write_files(output_dir: Path) -> None:
+    """Write the four parquet files, in SYNTH's full schema."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for names, parts in ((("train", "exam"), build_sample()), (("practice", "practice_exam"), build_practice())):
+        for name, rows in zip(names, parts, strict=True):
+            table = pa.Table.from_pylist(rows, schema=SYNTH_SCHEMA)
+            pq.write_table(table, output_dir / f"{name}.parquet", compression="zstd")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent, help="default: this folder")
+    write_files(parser.parse_args().output_dir)
