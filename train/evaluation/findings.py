@@ -9,7 +9,7 @@ from train.evaluation.comparison import OVERALL, PairedTest, adjust_for_groups, 
 from train.evaluation.exam.exam import name_exercises
 from train.evaluation.exam.exam_record import take_whole_exam
 from train.evaluation.exam.questions import Questions
-from train.evaluation.losses.document_scores import DocumentScore, Reading, score_documents, to_documents
+from train.evaluation.losses.document_scores import Document, DocumentScore, Reading, score_documents
 from train.evaluation.losses.loss_figures import GROUPS, grouped, loss_record
 from train.evaluation.losses.validation_rows import ValidationRows
 from train.evaluation.opened_model import OpenedModel
@@ -54,7 +54,7 @@ def examine(opened: OpenedModel, plan: Plan) -> Findings:
     """Measure all that is planned; all processes of a distributed run must call this."""
     findings = Findings({"model": {**opened.describe(), "window_tokens": opened.window}})
     if plan.validation is not None:
-        documents = to_documents(plan.validation.rows, opened.tokenizer)
+        documents = [Document.of(row, opened.tokenizer) for row in plan.validation.rows]
         reading = Reading(opened.window, opened.reads_after_end_of_text, plan.score_first)
         findings.token_ids = [document.token_ids for document in documents]
         findings.scores = score_documents(opened.model, documents, reading, opened.tokenizer.eos_token_id)

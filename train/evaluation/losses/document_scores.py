@@ -1,4 +1,4 @@
-"""What a model makes of whole documents: the nats of their tokens, summed document by document.
+"""Losses of whole documents: the nats of their tokens, summed document by document.
 
 A document is read alone, after an end-of-text token, as it stood in training, and its own end-of-text token is scored
 with it. One that is longer than a window is read in several: each begins half a window after the one before, the last
@@ -6,7 +6,7 @@ ends with the document, and a token is scored in the first window that holds it.
 least half a window before them, and each is scored once.
 
 A model that was trained on documents side by side (`--packing best_fit`) never saw anything before a document, nor had
-to say how one begins: it reads without that token, and the document's first token is not scored.
+to predict how one begins: it reads without that token, and the document's first token is not scored.
 """
 
 import math
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,10 +25,9 @@ from train.data.rows.synth import BLANK, Row, row_to_text
 from train.evaluation.generation import share_out
 
 
-TOKENS_AT_ONCE_ON_CPUS = 2048  # enough for matrix products at full speed
-TOKENS_AT_ONCE = 16_384  # on accelerators
-LOGIT_ROWS = 256  # rows of logits held at once: 51 MB
-TEXTS_AT_ONCE = 1000
+TOKENS_AT_ONCE_ON_CPUS = 1024  # enough for matrix products at full speed; 206 MB of logits
+TOKENS_AT_ONCE = 4096  # on accelerators
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,21 @@ class Document:
     text_bytes: int
     first_token_bytes: int
 
+    @classmethod
+    def of(cls, row: Row, tokenizer: PreTrainedTokenizerBase) -> "Document":
+        """The row's training text."""
+        text = row_to_text(row)
+        # split_special_tokens: as in training, the characters <|endoftext|> in a row stay text.
+        tokens = tokenizer(text, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
+        places = tokens["offset_mapping"]
+        answer_begins = len(text) - len(row["synthetic_answer"].strip(BLANK))
+        return cls(
+            token_ids=[*tokens["input_ids"], tokenizer.eos_token_id],
+            answer_start=next(number for number, (_, end) in enumerate(places) if end > answer_begins),
+            text_bytes=len(text.encode()),
+            first_token_bytes=len(text[slice(*places[0])].encode()),
+        )
+
 
 @dataclass(frozen=True)
 class DocumentScore:
@@ -74,24 +89,6 @@ class DocumentScore:
     @property
     def bits(self) -> float:
         return self.nats / math.log(2)
-
-
-def to_documents(rows: list[Row], tokenizer: PreTrainedTokenizerBase) -> list[Document]:
-    """The rows' training texts as tokens."""
-    documents = []
-    for start in range(0, len(rows), TEXTS_AT_ONCE):
-        some = rows[start : start + TEXTS_AT_ONCE]
-        texts = [row_to_text(row) for row in some]
-        # split_special_tokens: as in training, the characters <|endoftext|> in a row stay text.
-        tokens = tokenizer(texts, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
-        for row, text, ids, places in zip(some, texts, tokens["input_ids"], tokens["offset_mapping"], strict=True):
-            answer_begins = len(text) - len(row["synthetic_answer"].strip(BLANK))
-            answer_start = next(n for n, (_, end) in enumerate(places) if end > answer_begins)
-            first_token_bytes = len(text[slice(*places[0])].encode())
-            documents.append(
-                Document([*ids, tokenizer.eos_token_id], answer_start, len(text.encode()), first_token_bytes)
-            )
-    return documents
 
 
 def score_documents(
@@ -115,22 +112,22 @@ def cut_windows(length: int, window: int) -> list[tuple[int, int, int]]:
 @dataclass(frozen=True)
 class _Window:
     document: int
-    inputs: list[int]
-    targets: list[int]  # each the token after its input; -100 where another window scores it
+    inputs: Tensor  # (T,)
+    targets: Tensor  # (T,) each the token after its input; IGNORED where another window scores it
     answer_from: int  # the first target of the answer
 
 
 def _windows_of(number: int, document: Document, reading: Reading, end_of_text: int) -> Iterator[_Window]:
-    sequence = [end_of_text, *document.token_ids] if reading.after_end_of_text else document.token_ids
-    before = 1 if reading.after_end_of_text else 0
-    inputs, targets = sequence[:-1], sequence[1:]
-    if reading.after_end_of_text and not reading.score_first:
-        targets = [-100, *targets[1:]]
+    before = [end_of_text] if reading.after_end_of_text else []
+    sequence = torch.tensor(before + document.token_ids)
+    inputs, targets = sequence[:-1], sequence[1:].clone()
+    if before and not reading.score_first:
+        targets[0] = IGNORED
     for begin, end, scored_from in cut_windows(len(inputs), reading.window):
-        skipped = scored_from - begin
-        # position p predicts the document's token p, or p + 1 where nothing stands before it
-        answer_from = max(document.answer_start - 1 + before - begin, 0)
-        yield _Window(number, inputs[begin:end], [-100] * skipped + targets[scored_from:end], answer_from)
+        answer_from = document.answer_start - 1 + len(before) - begin
+        wanted = targets[begin:end].clone()
+        wanted[: scored_from - begin] = IGNORED
+        yield _Window(number, inputs[begin:end], wanted, answer_from)
 
 
 @torch.inference_mode()
@@ -141,27 +138,17 @@ def _score_share(
     model.eval()
     windows = [window for n, one in enumerate(documents) for window in _windows_of(n, one, reading, end_of_text)]
     windows.sort(key=lambda window: len(window.inputs))  # neighbours of like length waste little on padding
-    nats = [[0.0, 0.0] for _ in documents]  # of all, of the answer
-    tokens = [[0, 0] for _ in documents]
-    if windows:
-        _check_head(model, windows[-1].inputs)
+    sums = torch.zeros(len(documents), 4, dtype=torch.float64)  # nats, tokens, the answer's nats, the answer's tokens
     hides = not PartialState().is_main_process
     with tqdm(total=len(windows), desc="Validation loss", unit=" windows", disable=hides, leave=False) as progress:
         for batch in _batches(windows, model.device):
-            for window, losses in zip(batch, _token_losses(model, batch), strict=True):
-                scored = [n for n, target in enumerate(window.targets) if target != -100]
-                answer = [loss for n, loss in zip(scored, losses, strict=True) if n >= window.answer_from]
-                for place, part in enumerate((losses, answer)):
-                    nats[window.document][place] += sum(part)
-                    tokens[window.document][place] += len(part)
+            sums.index_add_(0, torch.tensor([window.document for window in batch]), _sum_windows(model, batch))
             progress.update(len(batch))
     model.train(was_training)
-    unscored_bytes = [0 if reading.score_first else document.first_token_bytes for document in documents]
     return [
-        DocumentScore(all_nats, all_tokens, answer_nats, answer_tokens, document.text_bytes - unscored)
-        for document, (all_nats, answer_nats), (all_tokens, answer_tokens), unscored in zip(
-            documents, nats, tokens, unscored_bytes, strict=True
-        )
+        DocumentScore(nats, int(tokens), answer_nats, int(answer_tokens), document.text_bytes - unscored)
+        for document, (nats, tokens, answer_nats, answer_tokens) in zip(documents, sums.tolist(), strict=True)
+        for unscored in [0 if reading.score_first else document.first_token_bytes]
     ]
 
 
@@ -178,34 +165,15 @@ def _batches(windows: list[_Window], device: torch.device) -> Iterator[list[_Win
         yield batch
 
 
-def _token_losses(model: PreTrainedModel, batch: list[_Window]) -> list[list[float]]:
-    """Of each window, the losses of its scored tokens in order, in nats."""
-    length = max(len(window.inputs) for window in batch)
+def _sum_windows(model: PreTrainedModel, batch: list[_Window]) -> Tensor:
+    """Of each window its nats, tokens, the answer's nats and the answer's tokens: (B, 4)."""
     # Padding stands at the right, where no earlier position sees it: no mask is needed, and none is faster.
-    inputs = torch.tensor([window.inputs + [0] * (length - len(window.inputs)) for window in batch])
-    targets = torch.tensor([window.targets + [-100] * (length - len(window.targets)) for window in batch])
-    hidden_states = model.base_model(input_ids=inputs.to(model.device), use_cache=False).last_hidden_state  # (B, T, C)
-    scored = targets != -100
-    rows, wanted = hidden_states[scored.to(model.device)], targets[scored].to(model.device)  # (N, C), (N,)
-    head = model.get_output_embeddings()
-    losses: Tensor = torch.cat(
-        [
-            F.cross_entropy(head(some).float(), some_wanted, reduction="none")
-            for some, some_wanted in zip(rows.split(LOGIT_ROWS), wanted.split(LOGIT_ROWS), strict=True)
-        ]
-    )
-    return [part.tolist() for part in losses.cpu().double().split(scored.sum(dim=1).tolist())]
-
-
-def _check_head(model: PreTrainedModel, input_ids: list[int]) -> None:
-    """Refuse a model whose logits are more than its head applied to its body, as with soft-capped logits."""
-    some = torch.tensor([input_ids[:8]], device=model.device)
-    hidden_states = model.base_model(input_ids=some, use_cache=False).last_hidden_state
-    by_parts = model.get_output_embeddings()(hidden_states).float()
-    if not torch.allclose(
-        by_parts, model(input_ids=some, use_cache=False).logits.float(), rtol=1e-2, atol=1e-2, equal_nan=True
-    ):
-        raise ValueError(
-            f"{type(model).__name__} computes its logits in another way than head(body(tokens)), so its validation "
-            "loss cannot be computed piece by piece: leave it out with --no_loss."
-        )
+    inputs = pad_sequence([window.inputs for window in batch], batch_first=True)  # (B, T)
+    targets = pad_sequence([window.targets for window in batch], batch_first=True, padding_value=IGNORED)
+    logits = model(input_ids=inputs.to(model.device), use_cache=False).logits.float()  # (B, T, V)
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(model.device), reduction="none")
+    losses = losses.view(targets.shape).double().cpu()
+    scored = targets != IGNORED
+    answer_from = torch.tensor([window.answer_from for window in batch])
+    in_answer = scored & (torch.arange(targets.shape[1]) >= answer_from[:, None])
+    return torch.stack([losses.sum(1), scored.sum(1), (losses * in_answer).sum(1), in_answer.sum(1)], dim=1)

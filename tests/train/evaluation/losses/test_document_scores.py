@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 from transformers import GPT2LMHeadModel
 
 from modeling_gpt2scratch import to_hf_gpt2
 from train.data.rows.synth import row_to_text
-from train.evaluation.losses.document_scores import LOGIT_ROWS, Reading, cut_windows, score_documents, to_documents
+from train.evaluation.losses import document_scores
+from train.evaluation.losses.document_scores import Document, Reading, cut_windows, score_documents
 
 
 @pytest.fixture
@@ -22,6 +22,10 @@ def rows(row):
         row(2, synthetic_reasoning="One more. " * 30),
         row(3, query="What does <|endoftext|> mean?", synthetic_answer="Crème brûlée, 5 °C."),
     ]
+
+
+def documents_of(rows: list[dict], tokenizer) -> list[Document]:
+    return [Document.of(row, tokenizer) for row in rows]
 
 
 def stock_losses(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
@@ -36,7 +40,7 @@ def test_sums_equal_those_of_stock_gpt2_from_all_logits(tiny_model, tokenizer, r
     rows = [rows[0], rows[1], rows[3]]
     end = tokenizer.eos_token_id
     for model in (tiny_model, stock):
-        scores = score_documents(model, to_documents(rows, tokenizer), Reading(64), end)
+        scores = score_documents(model, documents_of(rows, tokenizer), Reading(64), end)
         for row, score in zip(rows, scores, strict=True):
             text = row_to_text(row)
             ids = tokenizer(text, split_special_tokens=True)["input_ids"]
@@ -53,7 +57,7 @@ def test_sums_equal_those_of_stock_gpt2_from_all_logits(tiny_model, tokenizer, r
 def test_long_documents_are_read_in_windows(tiny_model, tokenizer, rows):
     stock = to_hf_gpt2(tiny_model).eval()
     end = tokenizer.eos_token_id
-    (document,) = to_documents(rows[2:3], tokenizer)
+    (document,) = documents_of(rows[2:3], tokenizer)
     (score,) = score_documents(tiny_model, [document], Reading(16), end)
     sequence = [end, *document.token_ids]
     # token by token: the first window that holds it begins at the smallest multiple of 8 that reaches far enough,
@@ -78,7 +82,7 @@ def test_windows_score_each_place_once_and_after_half_a_window(length, window):
 
 
 def test_a_model_of_separate_documents_reads_without_an_end_of_text_before(tiny_model, tokenizer, rows):
-    documents = to_documents(rows[:2], tokenizer)
+    documents = documents_of(rows[:2], tokenizer)
     end = tokenizer.eos_token_id
     alone = score_documents(tiny_model, documents, Reading(64, after_end_of_text=False, score_first=False), end)
     after = score_documents(tiny_model, documents, Reading(64, score_first=False), end)
@@ -94,40 +98,23 @@ def test_a_model_of_separate_documents_reads_without_an_end_of_text_before(tiny_
 
 
 def test_an_answer_of_one_token_at_the_beginning_of_a_window(tiny_model, tokenizer, row):
-    documents = to_documents([row(0, synthetic_answer="6")], tokenizer)
+    documents = documents_of([row(0, synthetic_answer="6")], tokenizer)
     for window in range(2, 40):
         (score,) = score_documents(tiny_model, documents, Reading(window), tokenizer.eos_token_id)
         assert (score.tokens, score.answer_tokens) == (len(documents[0].token_ids), 2)
 
 
-def test_never_more_than_a_few_rows_of_logits(tiny_model, tokenizer, row, largest_tensor):
-    documents = to_documents([row(number) for number in range(40)], tokenizer)
-    assert sum(len(document.token_ids) for document in documents) > 4 * LOGIT_ROWS
+def test_no_more_logits_than_those_of_one_batch(tiny_model, tokenizer, row, largest_tensor, monkeypatch):
+    monkeypatch.setattr(document_scores, "TOKENS_AT_ONCE_ON_CPUS", 100)
+    documents = documents_of([row(number) for number in range(40)], tokenizer)
+    assert sum(len(document.token_ids) for document in documents) > 400
     with largest_tensor() as largest:
         score_documents(tiny_model, documents, Reading(64), tokenizer.eos_token_id)
-    assert largest.elements <= LOGIT_ROWS * tiny_model.config.vocab_size
+    assert largest.elements <= 100 * tiny_model.config.vocab_size
 
 
 def test_the_models_mode_stays(tiny_model, tokenizer, row):
     tiny_model.train()
-    score_documents(tiny_model, to_documents([row(0)], tokenizer), Reading(64), tokenizer.eos_token_id)
+    score_documents(tiny_model, documents_of([row(0)], tokenizer), Reading(64), tokenizer.eos_token_id)
     assert tiny_model.training
     tiny_model.eval()
-
-
-class SoftCapped(GPT2LMHeadModel):
-    """Its logits are more than a linear head."""
-
-    def forward(self, *args, **kwargs):
-        output = super().forward(*args, **kwargs)
-        output.logits = 3 * torch.tanh(output.logits / 3)
-        return output
-
-
-def test_a_model_with_another_kind_of_head_is_refused(tiny_model, tokenizer, row):
-    stock = to_hf_gpt2(tiny_model)
-    capped = SoftCapped(stock.config)
-    capped.load_state_dict(stock.state_dict())
-    assert isinstance(capped, nn.Module)
-    with pytest.raises(ValueError, match="--no_loss"):
-        score_documents(capped, to_documents([row(0)], tokenizer), Reading(64), tokenizer.eos_token_id)

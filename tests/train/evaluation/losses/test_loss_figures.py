@@ -3,7 +3,7 @@ import math
 import pytest
 
 from train.evaluation.losses.document_scores import DocumentScore
-from train.evaluation.losses.loss_figures import LossFigures, grouped, loss_record
+from train.evaluation.losses.loss_figures import grouped, loss_figures, loss_record
 
 
 def score(nats: float, tokens: int, text_bytes: int = 10) -> DocumentScore:
@@ -11,23 +11,23 @@ def score(nats: float, tokens: int, text_bytes: int = 10) -> DocumentScore:
 
 
 def test_figures_by_hand():
-    figures = LossFigures.of([score(6.0, 2, 4), score(2.0, 6, 12)])
-    assert (figures.rows, figures.tokens) == (2, 8)
-    assert figures.loss == 1.0  # of tokens, and not of documents
-    assert figures.perplexity == pytest.approx(math.e)
-    assert figures.bits_per_byte == pytest.approx(8 / math.log(2) / 16)
-    assert (figures.answer_tokens, figures.answer_loss) == (2, 2.0)
+    figures = loss_figures([score(6.0, 2, 4), score(2.0, 6, 12)])
+    assert (figures["rows"], figures["tokens"]) == (2, 8)
+    assert figures["loss"] == 1.0  # of tokens, and not of documents
+    assert figures["perplexity"] == pytest.approx(math.e)
+    assert figures["bits_per_byte"] == pytest.approx(8 / math.log(2) / 16)
+    assert (figures["answer_tokens"], figures["answer_loss"]) == (2, 2.0)
 
 
 def test_the_interval_of_perplexity_is_that_of_the_loss():
-    figures = LossFigures.of([score(2.0 + number / 10, 2) for number in range(10)])
-    low, high = figures.loss_interval
-    assert low < figures.loss < high
-    assert figures.perplexity_interval == pytest.approx((math.exp(low), math.exp(high)))
+    figures = loss_figures([score(2.0 + number / 10, 2) for number in range(10)])
+    low, high = figures["loss_interval"]
+    assert low < figures["loss"] < high
+    assert figures["perplexity_interval"] == pytest.approx((math.exp(low), math.exp(high)))
 
 
 def test_a_loss_beyond_all_measure_has_a_finite_perplexity():
-    assert LossFigures.of([score(1e6, 2)]).perplexity == math.exp(100)
+    assert loss_figures([score(1e6, 2)])["perplexity"] == math.exp(100)
 
 
 def test_groups_are_told_apart(row):
