@@ -6,8 +6,8 @@ python -m train.evaluation runs/demo --compare openai-community/gpt2      # is o
 python -m train.evaluation you/name --rows rows.parquet --exam exam.jsonl # any model with GPT-2's tokenizer, any rows
 accelerate launch -m train.evaluation runs/demo --max_rows 20000          # on several GPUs
 
-Prints tables, and writes evaluation.json (train/evaluation/record.py tells what is in it) and evaluation.png into the
-run folder, or where --output_dir says.
+Prints tables, and writes evaluation.json (train/evaluation/README.md tells its keys) and evaluation.png into the run
+folder, or where --output_dir says.
 """
 
 import argparse
@@ -24,13 +24,14 @@ from accelerate import PartialState
 
 from train.evaluation.exam.exam_record import count_too_long
 from train.evaluation.exam.questions import choose_questions
-from train.evaluation.findings import Findings, Plan, compare, comparison_notes, comparison_record, examine
-from train.evaluation.losses.validation_rows import ValidationRows, demo_recipe, read_given, read_validation
+from train.evaluation.losses.validation_rows import ValidationRows, read_given, read_validation
+from train.evaluation.model_results import Plan, compare, comparison_notes, measure
 from train.evaluation.opened_model import OpenedModel, open_model
 from train.evaluation.picture import draw_evaluation
-from train.evaluation.record import FORMAT, keep_earlier, read_evaluation, write_evaluation
+from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
-from train.evaluation.tasks.lm_eval_tasks import TaskSettings, find_tasks
+from train.evaluation.tasks.lm_eval_tasks import Tasks, find_tasks
+from train.evaluation.trained_on import demo_recipe
 from train.provenance import describe_hardware, git_commit
 from train.run_files import EVALUATION_FILE
 
@@ -40,10 +41,10 @@ logger = logging.getLogger("train.evaluation")
 OUTPUT_FOLDER = Path("runs/evaluation")  # for models that are no run folder
 
 
-def main(words: list[str]) -> int:
-    """Run the command on the words of a command line; returns the exit status."""
+def main(argv: list[str]) -> int:
+    """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s")
-    arguments = parse_arguments(words)
+    arguments = parse_arguments(argv)
     # Without cpu=True the processes of a distributed run on CPUs never meet: each would work alone.
     state = PartialState(cpu=not torch.accelerator.is_available())
     try:
@@ -54,7 +55,7 @@ def main(words: list[str]) -> int:
         state.destroy_process_group()
         return 1
     if state.is_main_process:
-        evaluation = keep_earlier(evaluation, read_earlier(folder))
+        evaluation = keep_earlier(evaluation, folder)
         tables = [table.to_text() for table in evaluation_tables(evaluation)]
         print("\n\n".join([describe_evaluation(evaluation), *tables]))
         file = write_evaluation(folder, evaluation)
@@ -64,51 +65,46 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def parse_arguments(words: list[str]) -> argparse.Namespace:
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m train.evaluation",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", help="a run folder, a checkpoint, another model folder, or a Hub id")
-    parser.add_argument("--compare", nargs="+", default=[], metavar="OTHER", help="other models, on the same questions")
-    parser.add_argument(
-        "--rows", help="a .parquet or .jsonl file, a folder of them or a Hub id (default: what the recipe held out)"
-    )
-    parser.add_argument("--max_rows", type=int, default=1000, help="rows to score, at most (default: 1000)")
-    parser.add_argument(
-        "--exam",
-        help="'sample', or a .parquet or .jsonl file of rows (default: the recipe's; else validation rows with short "
-        "answers)",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", help="a run folder, a checkpoint, another model folder, or a Hub id")
+    add("--compare", nargs="+", default=[], metavar="OTHER", help="other models, on the same questions")
+    add("--rows", help="a .parquet or .jsonl file, a folder of them or a Hub id (default: the validation rows)")
+    add("--max_rows", type=positive, default=1000, help="rows to score, at most (default: 1000)")
+    add("--exam", help="'sample', or a file of rows (default: the recipe's; else validation rows with short answers)")
+    add(
         "--exam_tokens",
-        type=int,
+        type=positive,
         help="tokens of an answer, reasoning included (default: the recipe's, else 128 or half of the context)",
     )
-    parser.add_argument("--max_questions", type=int, default=500, help="questions to ask, at most (default: 500)")
-    parser.add_argument("--no_loss", action="store_true", help="leave out the validation loss")
-    parser.add_argument("--no_exam", action="store_true", help="leave out the exam")
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="of lm-eval, as hellaswag arc_easy piqa mmlu")
-    parser.add_argument("--task_folder", help="of task files of your own, in lm-eval's YAML form")
-    parser.add_argument("--num_fewshot", type=int, help="solved examples before a task's questions (default: its own)")
-    parser.add_argument("--limit", type=int, help="documents of each task, at most")
-    parser.add_argument("--batch_size", type=int, default=8, help="of the tasks (default: 8)")
-    parser.add_argument(
-        "--output_dir", type=Path, help=f"default: the run folder; {OUTPUT_FOLDER}/NAME for what is no run folder"
-    )
-    arguments = parser.parse_args(words)
-    for name in ("max_rows", "max_questions", "exam_tokens", "limit", "batch_size"):
-        value = vars(arguments)[name]
-        if value is not None and value < 1:
-            instead = {"max_rows": " (--no_loss leaves the loss out)", "max_questions": " (--no_exam leaves it out)"}
-            parser.error(f"--{name} {value}: at least 1{instead.get(name, '')}")
+    add("--max_questions", type=positive, default=500, help="questions to ask, at most (default: 500)")
+    add("--no_loss", action="store_true", help="leave out the validation loss")
+    add("--no_exam", action="store_true", help="leave out the exam")
+    add("--tasks", nargs="+", metavar="TASK", help="of lm-eval, as hellaswag arc_easy piqa mmlu")
+    add("--task_folder", help="of task files of your own, in lm-eval's YAML form")
+    add("--num_fewshot", type=int, help="solved examples before a task's questions (default: its own)")
+    add("--limit", type=positive, help="documents of each task, at most")
+    add("--batch_size", type=positive, default=8, help="of the tasks (default: 8)")
+    add("--output_dir", type=Path, help=f"default: the run folder; {OUTPUT_FOLDER}/NAME for what is no run folder")
+    arguments = parser.parse_args(argv)
     if arguments.task_folder and not arguments.tasks:
         parser.error("--task_folder is for --tasks: name them, too")
     if arguments.no_loss and arguments.no_exam and not arguments.tasks:
         parser.error("--no_loss and --no_exam leave nothing to do but --tasks: name some")
     return arguments
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1 (--no_loss and --no_exam leave a part out)")
+    return int(text)
 
 
 def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
@@ -117,12 +113,10 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
     Raises:
         ValueError: a model, rows, questions or tasks that cannot be had; the message says what to do.
     """
-    tasks = task_manager = None
+    tasks = None
     if arguments.tasks:
-        tasks = TaskSettings(
-            *(arguments.tasks, arguments.task_folder, arguments.num_fewshot, arguments.limit, arguments.batch_size)
-        )
-        task_manager = find_tasks(tasks)
+        manager = find_tasks(arguments.tasks, arguments.task_folder)
+        tasks = Tasks(manager, arguments.tasks, arguments.num_fewshot, arguments.limit, arguments.batch_size)
     this, *others = opened = [open_model(name) for name in (arguments.model, *arguments.compare)]
     folder = output_folder(this, arguments.output_dir)
     validation = choose_rows(this, arguments)
@@ -132,35 +126,31 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
         for model in opened:
             count_too_long(model, questions)  # before anything that takes long
     plan = Plan(
-        None if arguments.no_loss else validation,
-        all(model.reads_after_end_of_text for model in opened),
-        *(questions, tasks, task_manager),
+        validation=None if arguments.no_loss else validation,
+        score_first=all(model.reads_after_end_of_text for model in opened),
+        questions=questions,
+        tasks=tasks,
     )
-    findings, *others_findings = [examine(model, plan) for model in opened]
+    results, *others_results = [measure(model, plan) for model in opened]
     evaluation = {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **findings.record,
+        **results.record,
         "settings": {name: vars(arguments)[name] for name in ("max_rows", "max_questions", "num_fewshot", "limit")},
         "versions": describe_versions(with_harness=tasks is not None),
         "hardware": describe_hardware(),
         "git_commit": git_commit(),
     }
     if others:
-        evaluation["comparisons"] = compare_with(this, findings, others, others_findings, plan, arguments)
+        evaluation["comparisons"] = compare(results, others_results, plan)
+        for comparison, other, theirs in zip(evaluation["comparisons"], others, others_results, strict=True):
+            same_tokens = results.token_ids == theirs.token_ids
+            comparison["notes"] = comparison_notes(this, other, same_tokens, rows_are_given=arguments.rows is not None)
     return evaluation, folder
 
 
-def read_earlier(folder: Path) -> dict | None:
-    """The evaluation that lies there, if this code can read it; it is about to be replaced."""
-    try:
-        return read_evaluation(folder)
-    except ValueError:
-        return None
-
-
 def choose_rows(opened: OpenedModel, arguments: argparse.Namespace) -> ValidationRows | None:
-    """The rows of `--rows`, else those that the model's recipe held out; for a model without one, the demo's."""
+    """The rows of `--rows`, else the validation rows of the model's recipe; for a model without one, of the demo's."""
     if arguments.no_loss and (arguments.no_exam or arguments.exam):
         return None
     if arguments.rows is not None:
@@ -172,23 +162,6 @@ def choose_rows(opened: OpenedModel, arguments: argparse.Namespace) -> Validatio
         if arguments.no_loss:
             return None  # the exam may do without
         raise
-
-
-def compare_with(
-    this: OpenedModel,
-    findings: Findings,
-    others: list[OpenedModel],
-    others_findings: list[Findings],
-    plan: Plan,
-    arguments: argparse.Namespace,
-) -> list[dict]:
-    """`comparisons` of evaluation.json."""
-    records = []
-    for other, theirs, tests in zip(others, others_findings, compare(findings, others_findings, plan), strict=True):
-        same_tokens = findings.token_ids == theirs.token_ids
-        notes = comparison_notes(this, other, same_tokens, rows_are_given=arguments.rows is not None)
-        records.append(comparison_record(findings, theirs, tests, notes))
-    return records
 
 
 def describe_versions(with_harness: bool) -> dict[str, str]:

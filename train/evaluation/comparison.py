@@ -27,7 +27,7 @@ class PairedTest:
 
     Args:
         n: documents or questions.
-        this, other: what the two models have.
+        this, other: the two models' values.
         difference: this - other, with its 95% interval.
         p: how often a difference as large, either way, would come by chance if the models were equal.
         adjusted_p: p after Holm's adjustment for all groups that are tested with it; p itself for all rows together.
@@ -53,34 +53,34 @@ class PairedTest:
         return "this" if (self.difference < 0) == self.lower_is_better else "other"
 
     def sentence(self, this: str, other: str) -> str:
-        """What it says, with the models' names."""
-        measure, form = self.measure.replace("_", " "), ".4f" if self.lower_is_better else ".1%"
-        where = "" if self.group == OVERALL else f" on {self.group}"
+        """The result in words, with the models' names."""
+        form = ".4f" if self.lower_is_better else ".1%"
+        overall = self.group == OVERALL
+        measure = self.measure.replace("_", " ") + ("" if overall else f" on {self.group}")
         p = "p < 0.001" if self.adjusted_p < 0.001 else f"p = {self.adjusted_p:.3f}"
-        p += "" if self.group == OVERALL else ", adjusted"
+        p += "" if overall else ", adjusted"
         values = f"{self.this:{form}} and {self.other:{form}}, n = {self.n:,}"
         if self.better is None:
-            return f"{measure}{where}: {this} and {other} cannot be told apart ({values}; {p})."
+            return f"{measure}: {this} and {other} cannot be told apart ({values}; {p})."
         first, second = (this, other) if self.better == "this" else (other, this)
-        interval = ""
+        gap = f"{abs(self.difference):{form}}"
         if self.interval is not None:
-            sign = math.copysign(1, self.difference)
-            low, high = sorted(sign * end for end in self.interval)
-            interval = f" (95%: {low:{form}} to {high:{form}})"
-        gap = f"{abs(self.difference):{form}}{interval}"
-        return f"{measure}{where}: {first} is better than {second} by {gap}; {values}; {p}."
+            low, high = sorted(math.copysign(1, self.difference) * end for end in self.interval)
+            gap += f" (95%: {low:{form}} to {high:{form}})"
+        return f"{measure}: {first} is better than {second} by {gap}; {values}; {p}."
+
+    def to_record(self, this: str, other: str) -> dict:
+        """One of `tests` in evaluation.json."""
+        values = {name: value for name, value in vars(self).items() if name != "lower_is_better"}
+        return {**values, "better": self.better, "sentence": self.sentence(this, other)}
 
 
 def compare_marks(measure: str, group: str, this: Sequence[bool], other: Sequence[bool]) -> PairedTest:
     """McNemar's exact test of two models' right and wrong answers to the same questions."""
-    gained = sum(a and not b for a, b in zip(this, other, strict=True))
-    lost = sum(b and not a for a, b in zip(this, other, strict=True))
+    changes = np.asarray(this, int) - np.asarray(other, int)
+    gained, lost = int((changes > 0).sum()), int((changes < 0).sum())
     p = float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
-    difference = mean_per_unit([int(a) - int(b) for a, b in zip(this, other, strict=True)], [1] * len(this))
-    return PairedTest(
-        *(measure, group, len(this), sum(this) / len(this), sum(other) / len(other)),
-        *(difference.value, difference.interval, p, p, False),
-    )
+    return _paired_test(measure, group, this, other, np.ones(len(this)), p, lower_is_better=False)
 
 
 def compare_sums(
@@ -91,21 +91,11 @@ def compare_sums(
     Args:
         units: each document's tokens or bytes, equal for both models: the means are over them.
     """
-    total = sum(units)
-    difference = mean_per_unit([a - b for a, b in zip(this, other, strict=True)], units)
-    p = _permutation_p(np.asarray(this), np.asarray(other))
-    return PairedTest(
-        *(measure, group, len(units), sum(this) / total, sum(other) / total),
-        *(difference.value, difference.interval, p, p, True),
-    )
-
-
-def _permutation_p(this: np.ndarray, other: np.ndarray) -> float:
     # The same weights in another layout differ by rounding, which chance does not explain.
     if len(this) < 2 or np.allclose(this, other, rtol=ROUNDING):
-        return 1.0
+        return _paired_test(measure, group, this, other, units, p=1.0, lower_is_better=True)
     result = stats.permutation_test(
-        (this, other),
+        (np.asarray(this), np.asarray(other)),
         lambda a, b, axis: (a - b).sum(axis=axis),
         permutation_type="samples",
         vectorized=True,
@@ -113,7 +103,31 @@ def _permutation_p(this: np.ndarray, other: np.ndarray) -> float:
         batch=500,
         rng=np.random.default_rng(0),
     )
-    return float(result.pvalue)
+    return _paired_test(measure, group, this, other, units, p=float(result.pvalue), lower_is_better=True)
+
+
+def _paired_test(
+    measure: str,
+    group: str,
+    this: Sequence[float],
+    other: Sequence[float],
+    units: Sequence[float] | np.ndarray,
+    p: float,
+    lower_is_better: bool,
+) -> PairedTest:
+    difference = mean_per_unit(np.subtract(this, other, dtype=float), units)
+    return PairedTest(
+        measure=measure,
+        group=group,
+        n=len(this),
+        this=float(np.sum(this) / np.sum(units)),
+        other=float(np.sum(other) / np.sum(units)),
+        difference=difference.value,
+        interval=difference.interval,
+        p=p,
+        adjusted_p=p,
+        lower_is_better=lower_is_better,
+    )
 
 
 def adjust_for_groups(tests: list[PairedTest]) -> list[PairedTest]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -14,8 +14,7 @@ MIN_DOCUMENTS = 5  # with fewer, the spread between them is hardly known, and an
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Mean:
+class Mean(NamedTuple):
     """A mean, and the 95% interval in which the true one lies; `None` where there are too few documents for one."""
 
     value: float
@@ -23,15 +22,12 @@ class Mean:
 
 
 def share_interval(right: int, asked: int) -> Interval:
-    """Wilson's score interval: sensible for few questions, and where none or all are right.
-
-    Equal to `statsmodels.stats.proportion.proportion_confint(method="wilson")`.
-    """
+    """Wilson's score interval: sensible for few questions, and where none or all are right."""
     interval = stats.binomtest(right, asked).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def mean_per_unit(sums: Sequence[float], units: Sequence[float]) -> Mean:
+def mean_per_unit(sums: Sequence[float] | np.ndarray, units: Sequence[float] | np.ndarray) -> Mean:
     """The sum of all documents over the number of all units (tokens, bytes), as of a sample of documents.
 
     Tokens of one document are alike, so documents, and not tokens, are what was sampled: the standard error is that of
@@ -42,12 +38,10 @@ def mean_per_unit(sums: Sequence[float], units: Sequence[float]) -> Mean:
         sums: of each document, for example nats.
         units: of each document, above zero in all.
     """
-    sums_, units_ = np.asarray(sums, np.float64), np.asarray(units, np.float64)
-    documents = len(sums_)
-    value = float(sums_.sum() / units_.sum())
+    sums, units = np.asarray(sums, np.float64), np.asarray(units, np.float64)
+    documents, value = len(sums), float(sums.sum() / units.sum())
     if documents < MIN_DOCUMENTS:
         return Mean(value, None)
-    residuals = sums_ - value * units_
-    error = math.sqrt(documents / (documents - 1) * float(residuals @ residuals)) / float(units_.sum())
+    error = math.sqrt(documents / (documents - 1) * float(((sums - value * units) ** 2).sum())) / float(units.sum())
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, documents - 1)) * error
     return Mean(value, (value - half, value + half))

@@ -1,6 +1,6 @@
 """The model to evaluate: from a run folder, a checkpoint, any other model folder, or the Hugging Face Hub."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,30 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 import modeling_gpt2scratch  # noqa: F401  registers the model with the Auto classes
 from train.checkpointing.checkpoints import complete_checkpoints
 from train.evaluation.record import hash_weights
+from train.evaluation.trained_on import TrainedOn, read_trained_on
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
-from train.settings.arguments import DataArguments
-from train.settings.recipe_file import read_recipe_file
-
-
-@dataclass(frozen=True)
-class TrainedOn:
-    """What a recipe tells of the rows that a model was trained on.
-
-    Args:
-        longest: tokens of the longest sequence in training; `None` where the recipe does not say.
-        exam, exam_tokens: the recipe's, `None` where it has none.
-    """
-
-    data: DataArguments
-    longest: int | None
-    exam: str | None
-    exam_tokens: int | None
-
-    @property
-    def split(self) -> tuple:
-        """What decides which rows were left out of the training."""
-        data = self.data
-        return data.dataset, data.dataset_revision, data.dataset_split, data.validation_fraction, data.split_seed
 
 
 @dataclass(frozen=True)
@@ -68,8 +46,8 @@ class OpenedModel:
     @property
     def window(self) -> int:
         """Tokens that it reads at once: positions beyond its training's sequences were never trained."""
-        longest = self.trained_on.longest if self.trained_on is not None else None
-        return self.context if longest is None else min(self.context, longest)
+        longest = self.trained_on.longest if self.trained_on else None
+        return min(self.context, longest or self.context)
 
     @property
     def reads_after_end_of_text(self) -> bool:
@@ -113,22 +91,19 @@ def open_model(name: str) -> OpenedModel:
     folder = path if path.exists() else None
     if folder is not None:
         _check_folder(folder)
-    where = str(folder) if folder is not None else name
+    where = str(folder or name)
     try:
         model = AutoModelForCausalLM.from_pretrained(where).to(PartialState().device).eval()
         tokenizer = AutoTokenizer.from_pretrained(where)
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0]
-        missing = "" if folder is not None else "There is no such folder here, and it cannot be had from the Hub: "
+        missing = "" if folder else "There is no such folder here, and it cannot be had from the Hub: "
         raise ValueError(f"{name}: {missing}{reason}") from error
     if tokenizer.eos_token_id is None or not tokenizer.is_fast:
         raise ValueError(f"{name}: its tokenizer has no end-of-text token, or no fast version; both are needed.")
-    if folder is not None:
-        weights = sorted(folder.glob("*.safetensors"))
-        trained_on = _read_recipe(folder / RECIPE_FILE)
-    else:
-        weights = [file for file in [_file_on_hub(name, WEIGHTS_FILE)] if file is not None]
-        trained_on = _read_recipe(_file_on_hub(name, RECIPE_FILE))
+    weights = sorted(folder.glob("*.safetensors")) if folder else _files_on_hub(name, WEIGHTS_FILE)
+    recipes = [path / RECIPE_FILE] if folder else _files_on_hub(name, RECIPE_FILE)
+    trained_on = read_trained_on(recipes[0]) if recipes and recipes[0].is_file() else None
     return OpenedModel(name, folder, model, tokenizer, trained_on, weights)
 
 
@@ -139,47 +114,19 @@ def _check_folder(folder: Path) -> None:
     if (folder / CONFIG_FILE).is_file():
         return
     checkpoints = complete_checkpoints(folder)
-    if checkpoints:
-        raise ValueError(
-            f"{folder} has no model yet: its run is still training, or was stopped. Its newest checkpoint is "
-            f"{checkpoints[0]}."
-        )
-    if (folder / RECIPE_FILE).is_file():
-        raise ValueError(f"{folder} has no model yet: its run is still training, or was stopped before a checkpoint.")
-    raise ValueError(f"{folder} holds no model: there is no config.json in it.")
+    if not checkpoints and not (folder / RECIPE_FILE).is_file():
+        raise ValueError(f"{folder} holds no model: there is no {CONFIG_FILE} in it.")
+    newest = f" Its newest checkpoint is {checkpoints[0]}." if checkpoints else ""
+    raise ValueError(f"{folder} has no model yet: its run is still training, or was stopped.{newest}")
 
 
 def _is_checkpoint(folder: Path) -> bool:
     return folder.resolve().name.startswith("checkpoint-")
 
 
-def _file_on_hub(name: str, file: str) -> Path | None:
-    """A file of a model on the Hub; `None` where it has none, or none can be had."""
+def _files_on_hub(name: str, file: str) -> list[Path]:
+    """A file of a model on the Hub; none where it has none, or none can be had."""
     try:
-        return Path(hf_hub_download(name, file))
+        return [Path(hf_hub_download(name, file))]
     except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
-        return None
-
-
-def _read_recipe(file: Path | None) -> TrainedOn | None:
-    """The rows' settings in a resolved recipe; `None` where there is none, or it is no recipe of rows like ours."""
-    if file is None or not file.is_file():
-        return None
-    settings = read_recipe_file(str(file))
-    return to_trained_on(settings) if "dataset" in settings else None
-
-
-def to_trained_on(settings: dict) -> TrainedOn:
-    """Of a recipe of pre-training or post-training; the defaults for what it does not name."""
-    names = {field.name for field in fields(DataArguments)}
-    data = DataArguments(**{name: value for name, value in settings.items() if name in names})
-    return TrainedOn(data, _longest_sequence(settings), settings.get("exam"), settings.get("exam_tokens"))
-
-
-def _longest_sequence(settings: dict) -> int | None:
-    """A recipe that bounds no positions (one of grpo) sends on to the run that it started from."""
-    longest = settings.get("sequence_length") or settings.get("max_length")  # the latter is TRL's
-    start = Path(settings.get("init_from") or "") / RECIPE_FILE
-    if longest is None and start.is_file():
-        return _longest_sequence(read_recipe_file(str(start)))
-    return longest
+        return []

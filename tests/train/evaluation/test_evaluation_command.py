@@ -161,8 +161,8 @@ def test_a_part_that_is_left_out_stays(run_folder, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--max_rows", "0"], "--max_rows 0: at least 1"),
-        (["--max_questions", "-1"], "--max_questions -1: at least 1"),
+        (["--max_rows", "0"], "--max_rows: 0: at least 1"),
+        (["--max_questions", "-1"], "--max_questions: -1: at least 1"),
         (["--no_loss", "--no_exam"], "leave nothing to do"),
         (["--task_folder", "tasks"], "--task_folder is for --tasks"),
         (["--max_row", "3"], "unrecognized arguments"),

@@ -66,21 +66,26 @@ def test_weights_in_several_files_have_one_name(tmp_path):
     assert hash_weights([]) is None
 
 
-def test_what_is_left_out_stays_from_an_earlier_evaluation_of_the_same_weights():
+def test_what_is_left_out_stays_from_an_earlier_evaluation_of_the_same_weights(tmp_path):
     earlier = evaluation(validation=1, exam=2, tasks=[{"task": "piqa", "value": 1}, {"task": "copa", "value": 2}])
+    write_evaluation(tmp_path, earlier)
     new = {**evaluation(exam=3, tasks=[{"task": "piqa", "value": 4}]), "date": "2026-05-06"}
-    kept = keep_earlier(new, earlier)
+    kept = keep_earlier(new, tmp_path)
     assert (kept["validation"], kept["exam"]) == (1, 3)
     assert kept["tasks"] == [{"task": "piqa", "value": 4}, {"task": "copa", "value": 2}]
     assert kept["kept_from"] == {"validation": earlier["date"], "tasks": earlier["date"]}
-    again = keep_earlier({**evaluation(), "date": "2026-07-08"}, kept)
+    write_evaluation(tmp_path, kept)
+    again = keep_earlier({**evaluation(), "date": "2026-07-08"}, tmp_path)
     assert again["kept_from"] == {"validation": earlier["date"], "exam": "2026-05-06", "tasks": earlier["date"]}
 
 
 @pytest.mark.parametrize(("mine", "earliers"), [("a", "b"), (None, None)])
-def test_parts_of_other_weights_are_not_kept(mine, earliers):
-    assert keep_earlier(evaluation(mine), evaluation(earliers, validation=1)) == evaluation(mine)
-    assert keep_earlier(evaluation("a"), None) == evaluation("a")
+def test_parts_of_other_weights_are_not_kept(tmp_path, mine, earliers):
+    assert keep_earlier(evaluation(mine), tmp_path) == evaluation(mine)  # there is none
+    file = write_evaluation(tmp_path, evaluation(earliers, validation=1))
+    assert keep_earlier(evaluation(mine), tmp_path) == evaluation(mine)
+    file.write_text("{")  # damaged
+    assert keep_earlier(evaluation(mine), tmp_path) == evaluation(mine)
 
 
 def test_a_nan_is_not_written(tmp_path):

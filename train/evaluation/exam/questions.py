@@ -11,8 +11,9 @@ from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.data.sequences.prepare import prepare_data
 from train.evaluation.exam.citations import expects_citations
 from train.evaluation.exam.exam import load_exam
-from train.evaluation.losses.validation_rows import ValidationRows, demo_recipe, draw_rows
-from train.evaluation.opened_model import OpenedModel, TrainedOn
+from train.evaluation.losses.validation_rows import ValidationRows, draw_rows
+from train.evaluation.opened_model import OpenedModel
+from train.evaluation.trained_on import TrainedOn, demo_recipe
 
 
 SHORT_ANSWER_TOKENS = 16

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import yaml
 from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import SAMPLE, find_source
@@ -13,8 +12,7 @@ from train.data.from_settings import to_preparation
 from train.data.rows.reading import rows_of
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import Row, article_key, reason_to_drop, row_to_text, seed_article
-from train.evaluation.opened_model import TrainedOn, to_trained_on
-from train.settings.arguments import RECIPES_FOLDER, DataArguments
+from train.settings.arguments import DataArguments
 
 
 # Reading goes on past the rows that are wanted, so that they are drawn from more than the first file's beginning.
@@ -36,11 +34,6 @@ class ValidationRows:
     found: list[Row]
     all_read: bool
     description: str
-
-
-def demo_recipe() -> TrainedOn:
-    """The rows of the shipped demo recipe, for models without a recipe."""
-    return to_trained_on(yaml.safe_load((RECIPES_FOLDER / "demo.yaml").read_text(encoding="utf-8")))
 
 
 def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> ValidationRows:

@@ -25,7 +25,7 @@ BOOTSTRAP_SAMPLES = 1000
 HALF_INTERVAL_ERRORS = 1.959964  # the normal distribution's two-sided 95% point
 SHARES = ("acc", "acc_norm", "exact_match")  # metrics that lie between 0 and 1
 # For these the harness has no standard error: each document has a log-likelihood and a number of words or bytes, and
-# the metric is this function of their mean a unit, in nats.
+# the metric is this function of their mean per unit, in nats.
 OF_MEAN_NATS: dict[str, Callable[[float], float]] = {
     "word_perplexity": math.exp,
     "byte_perplexity": math.exp,
@@ -34,36 +34,27 @@ OF_MEAN_NATS: dict[str, Callable[[float], float]] = {
 
 
 @dataclass(frozen=True)
-class TaskSettings:
+class Tasks:
     """
     Args:
+        manager: the harness's; see `find_tasks`.
         names: of tasks, groups or tags.
-        folder: of task files in the harness's YAML form; `None` for the harness's own tasks only.
         num_fewshot: solved examples before each question; the task's own number where `None`.
         limit: documents of each task, at most; all where `None`.
     """
 
+    manager: Any
     names: list[str]
-    folder: str | None = None
     num_fewshot: int | None = None
     limit: int | None = None
     batch_size: int = 8
 
 
-@dataclass(frozen=True)
-class TaskResults:
-    """
-    Args:
-        figures: `tasks` of evaluation.json.
-        marks: for each task and metric that marks single documents as right or wrong, those marks.
-    """
-
-    figures: list[dict]
-    marks: dict[tuple[str, str], list[bool]]
-
-
-def find_tasks(settings: TaskSettings) -> Any:
+def find_tasks(names: list[str], folder: str | None) -> Any:
     """The harness's task manager, once all names are known to it; before any model is loaded.
+
+    Args:
+        folder: of task files in the harness's YAML form; `None` for the harness's own tasks only.
 
     Raises:
         ValueError: lm-eval is not installed, or has no such task; or several processes run.
@@ -78,10 +69,10 @@ def find_tasks(settings: TaskSettings) -> Any:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise ValueError('--tasks needs lm-evaluation-harness: pip install "lm_eval[hf]"') from error
-    if settings.folder is not None and not Path(settings.folder).is_dir():
-        raise ValueError(f"--task_folder {settings.folder}: there is no such folder.")
-    manager = TaskManager(include_path=settings.folder)
-    for name in settings.names:
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(f"--task_folder {folder}: there is no such folder.")
+    manager = TaskManager(include_path=folder)
+    for name in names:
         if name not in manager.task_index:
             nearest = difflib.get_close_matches(name, manager.all_tasks, n=3, cutoff=0.5)
             hint = f" Nearest: {', '.join(nearest)}." if nearest else " `lm_eval ls tasks` lists all."
@@ -89,8 +80,12 @@ def find_tasks(settings: TaskSettings) -> Any:
     return manager
 
 
-def run_tasks(opened: OpenedModel, manager: Any, settings: TaskSettings) -> TaskResults:
+def run_tasks(opened: OpenedModel, tasks: Tasks) -> tuple[list[dict], dict[tuple[str, str], list[bool]]]:
     """Run the tasks, as `lm_eval run --model hf` would.
+
+    Returns:
+        `tasks` of evaluation.json; and for each task and metric that marks single documents as right or wrong, those
+        marks.
 
     Raises:
         ValueError: a task's documents cannot be had.
@@ -100,19 +95,19 @@ def run_tasks(opened: OpenedModel, manager: Any, settings: TaskSettings) -> Task
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     # A copy: the harness gives the tokenizer a padding token.
-    model = HFLM(pretrained=opened.model, tokenizer=copy.deepcopy(opened.tokenizer), batch_size=settings.batch_size)
+    model = HFLM(pretrained=opened.model, tokenizer=copy.deepcopy(opened.tokenizer), batch_size=tasks.batch_size)
     try:
         results = simple_evaluate(
             model=model,
-            tasks=list(settings.names),
-            num_fewshot=settings.num_fewshot,
-            limit=settings.limit,
-            task_manager=manager,
+            tasks=list(tasks.names),
+            num_fewshot=tasks.num_fewshot,
+            limit=tasks.limit,
+            task_manager=tasks.manager,
             bootstrap_iters=BOOTSTRAP_SAMPLES,
         )
     except (OSError, ConnectionError) as error:
-        raise ValueError(f"--tasks {' '.join(settings.names)}: the documents cannot be had: {error}") from error
-    return TaskResults(_figures(results), _marks(results))
+        raise ValueError(f"--tasks {' '.join(tasks.names)}: the documents cannot be had: {error}") from error
+    return _figures(results), _marks(results)
 
 
 def _figures(results: Any) -> list[dict]:
@@ -130,9 +125,6 @@ def _figures(results: Any) -> list[dict]:
                 continue
             error = measured.get(f"{metric}_stderr,{filter_name}")
             error = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
-            interval = _interval(metric, float(value), error)
-            if metric in OF_MEAN_NATS and task in results["samples"]:
-                interval = _interval_of_texts(metric, results["samples"][task])
             figures.append(
                 {
                     "task": task,
@@ -141,7 +133,7 @@ def _figures(results: Any) -> list[dict]:
                     "part_of_group": task in parts,
                     "value": float(value),
                     "stderr": error,
-                    "interval": interval,
+                    "interval": _interval(metric, float(value), error, results["samples"].get(task, [])),
                     "samples": counts.get("effective", measured.get("sample_len")),
                     "of_samples": counts.get("original"),
                     "shots": results["n-shot"].get(task),
@@ -152,17 +144,14 @@ def _figures(results: Any) -> list[dict]:
     return figures
 
 
-def _interval_of_texts(metric: str, samples: list[dict]) -> Interval | None:
-    """Over documents, as that of the validation loss."""
-    pairs = [sample[metric] for sample in samples]
-    nats = mean_per_unit([-log_likelihood for log_likelihood, _ in pairs], [units for _, units in pairs])
-    if nats.interval is None or nats.interval[1] > LARGEST_EXPONENT:
-        return None
-    low, high = (OF_MEAN_NATS[metric](end) for end in nats.interval)
-    return low, high
-
-
-def _interval(metric: str, value: float, error: float | None) -> Interval | None:
+def _interval(metric: str, value: float, error: float | None, samples: list[dict]) -> Interval | None:
+    """From the standard error; for losses of texts over documents, as that of the validation loss."""
+    if metric in OF_MEAN_NATS and samples:
+        log_likelihoods, units = zip(*(sample[metric] for sample in samples), strict=True)
+        ends = mean_per_unit([-one for one in log_likelihoods], units).interval
+        if ends is None or ends[1] > LARGEST_EXPONENT:
+            return None
+        return OF_MEAN_NATS[metric](ends[0]), OF_MEAN_NATS[metric](ends[1])
     if error is None:
         return None
     low, high = value - HALF_INTERVAL_ERRORS * error, value + HALF_INTERVAL_ERRORS * error

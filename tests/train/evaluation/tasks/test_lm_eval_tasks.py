@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from train.evaluation.opened_model import open_model
 from train.evaluation.tasks import lm_eval_tasks
-from train.evaluation.tasks.lm_eval_tasks import TaskSettings, find_tasks, run_tasks
+from train.evaluation.tasks.lm_eval_tasks import Tasks, find_tasks, run_tasks
 from train.evaluation.tasks.published_gpt2 import PUBLISHED, published_figures
 
 
@@ -51,15 +51,15 @@ def task_folder(documents, tmp_path_factory):
 @pytest.fixture(scope="module")
 def manager(task_folder):
     """Made once: it reads the names of all tasks."""
-    return find_tasks(TaskSettings(list(TASKS), str(task_folder)))
+    return find_tasks(list(TASKS), str(task_folder))
 
 
 @pytest.fixture(scope="module")
-def results(task_folder, manager, tiny_folder):
+def results(manager, tiny_folder):
     opened = open_model(str(tiny_folder))
-    results = run_tasks(opened, manager, TaskSettings(list(TASKS), str(task_folder), batch_size=4))
+    figures, marks = run_tasks(opened, Tasks(manager, list(TASKS), batch_size=4))
     assert opened.tokenizer.pad_token is None  # still as it was
-    return results
+    return SimpleNamespace(figures=figures, marks=marks)
 
 
 def nats(model, tokenizer, text: str, before: list[int]) -> torch.Tensor:
@@ -98,38 +98,37 @@ def test_texts_have_an_interval_over_documents(results, documents, tiny_model, t
         assert low < figure["value"] < high
 
 
-def test_a_limit_is_kept(task_folder, manager, tiny_folder):
-    settings = TaskSettings(["colours"], str(task_folder), limit=3)
-    (figure,) = run_tasks(open_model(str(tiny_folder)), manager, settings).figures
+def test_a_limit_is_kept(manager, tiny_folder):
+    (figure,), _ = run_tasks(open_model(str(tiny_folder)), Tasks(manager, ["colours"], limit=3))
     assert (figure["samples"], figure["of_samples"]) == (3, 20)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(monkeypatch, manager):
     monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda include_path: manager)
     with pytest.raises(ValueError, match=r"--tasks hellaswagg: .* Nearest: hellaswag"):
-        find_tasks(TaskSettings(["hellaswagg"]))
+        find_tasks(["hellaswagg"], None)
     with pytest.raises(ValueError, match="lm_eval ls tasks"):
-        find_tasks(TaskSettings(["@@@@@@"]))
+        find_tasks(["@@@@@@"], None)
     with pytest.raises(ValueError, match="--task_folder nowhere"):
-        find_tasks(TaskSettings(["colours"], "nowhere"))
+        find_tasks(["colours"], "nowhere")
 
 
 def test_without_lm_eval_the_command_to_install_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(ValueError, match="pip install"):
-        find_tasks(TaskSettings(["hellaswag"]))
+        find_tasks(["hellaswag"], None)
 
 
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setattr(lm_eval_tasks, "PartialState", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(ValueError, match="one process"):
-        find_tasks(TaskSettings(["hellaswag"]))
+        find_tasks(["hellaswag"], None)
 
 
 def test_published_figures_have_a_source_and_name_tasks_that_exist(manager):
-    for figure in PUBLISHED:
-        assert figure.task in manager.task_index, figure
-        assert figure.source
+    for task, metric in PUBLISHED:
+        assert task in manager.task_index
+        assert all(one["source"] for one in published_figures(task, metric))
     assert [one["value"] for one in published_figures("hellaswag", "acc_norm")] == [0.3114, 0.3153]
     comparable, other = published_figures("lambada_openai", "acc")
     assert (comparable["note"], bool(other["note"])) == ("", True)

@@ -1,0 +1,143 @@
+"""The results of each model, on the same rows and questions, and how two models' results compare."""
+
+import math
+from dataclasses import dataclass, field
+
+from train.data.rows.synth import Row
+from train.evaluation.comparison import OVERALL, PairedTest, adjust_for_groups, compare_marks, compare_sums
+from train.evaluation.exam.exam import name_exercises
+from train.evaluation.exam.exam_record import take_whole_exam
+from train.evaluation.exam.questions import Questions
+from train.evaluation.losses.document_scores import Document, DocumentScore, Reading, score_documents
+from train.evaluation.losses.loss_figures import GROUPS, grouped, loss_record
+from train.evaluation.losses.validation_rows import ValidationRows
+from train.evaluation.opened_model import OpenedModel
+from train.evaluation.tasks.lm_eval_tasks import Tasks, run_tasks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The measures, the same for all models; `None` for what is left out.
+
+    Args:
+        score_first: whether each document's first token is scored; see `Reading`.
+    """
+
+    validation: ValidationRows | None
+    score_first: bool
+    questions: Questions | None
+    tasks: Tasks | None
+
+
+@dataclass
+class ModelResults:
+    """Of one model.
+
+    Args:
+        record: the parts of evaluation.json that are the model's: model, validation, exam, tasks.
+        token_ids, scores: of each row.
+        right: for each question.
+        task_marks: see `run_tasks`.
+    """
+
+    record: dict
+    token_ids: list[list[int]] = field(default_factory=list)
+    scores: list[DocumentScore] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    task_marks: dict[tuple[str, str], list[bool]] = field(default_factory=dict)
+
+
+def measure(opened: OpenedModel, plan: Plan) -> ModelResults:
+    """Measure all that is planned; all processes of a distributed run must call this."""
+    results = ModelResults({"model": {**opened.describe(), "window_tokens": opened.window}})
+    if plan.validation is not None:
+        documents = [Document.of(row, opened.tokenizer) for row in plan.validation.rows]
+        reading = Reading(opened.window, opened.reads_after_end_of_text, plan.score_first)
+        results.token_ids = [document.token_ids for document in documents]
+        results.scores = score_documents(opened.model, documents, reading, opened.tokenizer.eos_token_id)
+        if not all(math.isfinite(score.nats) for score in results.scores):
+            raise ValueError(f"{opened.label}: its loss is not a number or infinite: its weights are damaged.")
+        results.record["validation"] = {
+            "rows": plan.validation.description,
+            "rows_used": len(documents),
+            "rows_found": len(plan.validation.found),
+            "all_read": plan.validation.all_read,
+            "first_token_scored": plan.score_first,
+            **loss_record(plan.validation.rows, results.scores),
+        }
+    if plan.questions is not None:
+        results.record["exam"], results.right = take_whole_exam(opened, plan.questions)
+    if plan.tasks is not None:
+        results.record["tasks"], results.task_marks = run_tasks(opened, plan.tasks)
+    return results
+
+
+def compare(this: ModelResults, others: list[ModelResults], plan: Plan) -> list[dict]:
+    """This model against each other one, as in `comparisons` of evaluation.json, without the notes.
+
+    The tests of single groups are adjusted for those of all comparisons together.
+    """
+    tests = [_tests(this, other, plan) for other in others]
+    adjusted = iter(adjust_for_groups([test for some in tests for test in some]))
+    name = this.record["model"]["name"]
+    return [
+        {**other.record, "tests": [next(adjusted).to_record(name, other.record["model"]["name"]) for _ in some]}
+        for other, some in zip(others, tests, strict=True)
+    ]
+
+
+def _tests(this: ModelResults, other: ModelResults, plan: Plan) -> list[PairedTest]:
+    tests = []
+    if plan.validation is not None:
+        tests += _loss_tests(this, other, plan.validation.rows)
+    if plan.questions is not None:
+        exercises = name_exercises(plan.questions.rows, plan.questions.known)
+        for group, numbers in _overall_and_groups({"exercise": exercises}, len(exercises)).items():
+            of_group = [[right[n] for n in numbers] for right in (this.right, other.right)]
+            tests.append(compare_marks("exact_match", group, *of_group))
+    for (task, metric), marks in this.task_marks.items():
+        if (task, metric) in other.task_marks:
+            tests.append(compare_marks(f"{task} {metric}", OVERALL, marks, other.task_marks[task, metric]))
+    return tests
+
+
+def _loss_tests(this: ModelResults, other: ModelResults, rows: list[Row]) -> list[PairedTest]:
+    """Of nats per token where both read the same tokens, else of bits per byte."""
+    groups = _overall_and_groups({kind: [name_of(row) for row in rows] for kind, name_of in GROUPS.items()}, len(rows))
+    pairs = list(zip(this.scores, other.scores, strict=True))
+    if this.token_ids != other.token_ids:
+        bits = [(mine.bits, theirs.bits, mine.text_bytes) for mine, theirs in pairs]
+        return [
+            compare_sums("bits_per_byte", group, *zip(*(bits[n] for n in numbers), strict=True))
+            for group, numbers in groups.items()
+        ]
+    nats = [(mine.nats, theirs.nats, mine.tokens) for mine, theirs in pairs]
+    answers = [(mine.answer_nats, theirs.answer_nats, mine.answer_tokens) for mine, theirs in pairs]
+    overall, *tests = [
+        compare_sums("loss", group, *zip(*(nats[n] for n in numbers), strict=True)) for group, numbers in groups.items()
+    ]
+    return [overall, compare_sums("answer_loss", OVERALL, *zip(*answers, strict=True)), *tests]
+
+
+def _overall_and_groups(names: dict[str, list[str]], count: int) -> dict[str, list[int]]:
+    """All places, and those of each group, where there is more than one of its kind."""
+    groups = {OVERALL: list(range(count))}
+    for kind, kind_names in names.items():
+        places = grouped(kind_names)
+        if len(places) > 1:
+            groups |= {f"{kind} {name}": numbers for name, numbers in places.items()}
+    return groups
+
+
+def comparison_notes(this: OpenedModel, other: OpenedModel, same_tokens: bool, rows_are_given: bool) -> list[str]:
+    """The limits of a comparison of these two."""
+    notes = []
+    if not same_tokens:
+        notes.append(
+            "The two tokenizers cut the texts otherwise, so nats per token cannot be compared; bits per byte can."
+        )
+    if other.trained_on is None:
+        notes.append(f"What {other.label} was trained on is not known: it may have seen these rows.")
+    elif not rows_are_given and (this.trained_on is None or this.trained_on.split != other.trained_on.split):
+        notes.append(f"{other.label} was trained with another dataset or split: it may have seen these rows.")
+    return notes
