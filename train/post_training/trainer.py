@@ -56,11 +56,8 @@ class PostTrainingTrainer(RunTrainer):
         self._uncounted.zero_()
         return self.state.num_input_tokens_seen
 
-    def _save_checkpoint(self, model, trial) -> None:
-        self.tokens_seen()
-        super()._save_checkpoint(model, trial)
-
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        self.tokens_seen()  # into the Trainer's state, which a checkpoint saves next
         self.processing_class.pad_token = None
         self.whole_model.config.pad_token_id = self.whole_model.generation_config.pad_token_id = None
         super().save_model(output_dir, _internal_call)
