@@ -65,7 +65,7 @@ def return_freed_memory(model: PreTrainedModel) -> None:
 
     By itself it learns to keep all up to 32 MB for the next ones, in a heap with holes. That costs a small model, whose
     head is most of it, memory and gains it no time; a larger model would be slower by up to 30%, so it is left alone
-    (see train/experiments/README.md).
+    (see train/experiments/cpu_speed.md).
     """
     head = model.get_output_embeddings()
     mostly_head = 2 * head.weight.numel() > model.num_parameters()
