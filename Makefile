@@ -5,12 +5,13 @@
 # make conformance  set up, then run transformers' own tests on our classes and, to compare, on stock GPT-2's
 # make tools        set up, then run the tests of other tools (vLLM, llama.cpp, TRL, ...) on our folders
 # make check        set up, then lint and type-check
+# make quick        the checks, and the tests of an inner loop
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 BIN = $(VENV)/bin
 
-.PHONY: pretrain finetune demo test conformance tools check
+.PHONY: pretrain finetune demo test conformance tools check quick
 
 pretrain: $(VENV)/installed
 	$(BIN)/accelerate launch train/pretrain.py $(ARGS)
@@ -35,6 +36,11 @@ check: $(VENV)/test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+quick: check
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not multiprocess" tests/test_*.py \
+		tests/modeling_gpt2scratch tests/train/settings tests/train/optim tests/train/data/rows \
+		tests/train/checkpointing/test_checkpoints.py tests/train/data/sequences/test_packing.py $(ARGS)
 
 # torch goes first and alone: what comes after it then finds it, whichever build it is.
 $(VENV)/installed: setup.cfg constraints.txt

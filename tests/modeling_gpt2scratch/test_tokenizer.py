@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
+from modeling_gpt2scratch.tokenizer.build import build_tokenizer
 from train.data.files.sources import SAMPLE_FOLDER
 
 
@@ -127,3 +128,19 @@ def test_the_generation_prompt_without_reasoning_leads_to_the_answer():
 def test_an_unknown_role_is_refused():
     with pytest.raises(Exception, match="Unknown role 'tool'"):
         TOKENIZER.apply_chat_template([{"role": "tool", "content": "x"}], tokenize=False)
+
+
+def test_the_build_gives_the_shipped_files_from_openais_two(tmp_path):
+    """OpenAI's files are written again from the vocabulary here: the build takes them by their SHA-256 alone."""
+    model = json.loads((TOKENIZER_FOLDER / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    vocabulary = dict(sorted(model["vocab"].items(), key=lambda entry: entry[1]))
+    encoder, merges = tmp_path / "encoder.json", tmp_path / "vocab.bpe"
+    encoder.write_text(json.dumps(vocabulary), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in model["merges"])]
+    merges.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    build_tokenizer(encoder, merges, tmp_path / "built")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (tmp_path / "built" / name).read_text() == (TOKENIZER_FOLDER / name).read_text()
+    merges.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"vocab\.bpe is not OpenAI's GPT-2 file"):
+        build_tokenizer(encoder, merges, tmp_path / "other")
