@@ -1,5 +1,6 @@
 """The names of the files and folders of a run, each of them once. Importing this module loads no heavy library."""
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -53,3 +54,12 @@ def read_samples(run_folder: Path) -> list[dict]:
     # Not splitlines(): it also splits at characters that models write and JSON leaves as they are.
     lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else [""]
     return [json.loads(line) for line in lines[:-1]]
+
+
+def read_energy_kwh(run_folder: Path) -> float | None:
+    """The energy of all starts of a run, as codecarbon measured it (`--report_to codecarbon`); `None` without it."""
+    file = run_folder / EMISSIONS_FILE
+    if not file.is_file():
+        return None
+    with open(file, encoding="utf-8", newline="") as lines:
+        return sum(float(start.get("energy_consumed") or 0) for start in csv.DictReader(lines))

@@ -1,4 +1,4 @@
-"""The report is kept up while the run trains, for about a hundredth of its time."""
+"""The report while the run trains."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from train.run_files import REPORT_DATA_FILE, REPORT_FILE, write_whole
 from train.run_report.environment import describe_environment, shorten_paths_in
 from train.run_report.page import write_page
-from train.run_report.run_record import read_run
+from train.run_report.run_record import Condition, read_run
 
 
 logger = logging.getLogger(__name__)
@@ -22,10 +22,10 @@ SHARE_OF_TIME = 0.01  # that writing may take between evaluations
 
 
 class RunReport(TrainerCallback):
-    """Writes `report.html`, and `report.json` with what no other file says, at the start, with the log, after each
-    evaluation and save, and at the end; in the main process only.
+    """Writes `report.html`, and `report.json` with what it needs and no other file says: at the start, with the log,
+    after each evaluation and save, and at the end; in the main process only.
 
-    It draws no random number and reads no device: training is the same with it. What goes wrong with it is a warning.
+    It draws no random number and reads no device, so that training is the same with it. Its errors are warnings.
 
     Args:
         folder: the run's.
@@ -51,7 +51,7 @@ class RunReport(TrainerCallback):
             if state.global_step:  # resumed
                 self._record["starts"] = read_run(self.folder, is_held=True).record.get("starts", [])
             self._record["starts"].append({"step": state.global_step, "environment": describe_environment(args)})
-        self._write("training")
+        self._write("running")
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         if time.monotonic() - self._written_at >= self._took_seconds / SHARE_OF_TIME:
@@ -66,10 +66,10 @@ class RunReport(TrainerCallback):
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         # Here and not in the events above, of which one step can have all.
         if self._is_due:
-            self._write("training")
+            self._write("running")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self._write("evaluating" if state.global_step >= state.max_steps else "stopped")
+        self._write("running")  # the last evaluation follows
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -82,20 +82,27 @@ class RunReport(TrainerCallback):
             raise
 
     def stop(self) -> None:
-        """After a signal has ended the training, in whichever step."""
+        """Say that a signal has ended the training."""
         self._write("stopped")
 
     def finish(self) -> None:
-        """After the last file of the run is written."""
+        """Say that the last file of the run is written."""
         self._write("finished")
 
-    def _write(self, condition: str) -> None:
+    def _write(self, condition: Condition) -> None:
         if self._state is None:
             return
         began = time.monotonic()
         self._is_due = False
+        self._record |= {
+            "condition": condition,
+            "updated_at": time.time(),
+            "step": self._state.global_step,
+            "total_steps": self._state.max_steps,
+            "log": [_without_nan(line) for line in self._state.log_history],
+        }
         with self._only_warning():
-            self._write_record(condition, self._state)
+            write_whole(self.folder / REPORT_DATA_FILE, json.dumps(self._record))
             write_page(read_run(self.folder, is_held=condition != "finished"), self.folder / REPORT_FILE)
             self._has_failed = False
         self._written_at = time.monotonic()
@@ -103,7 +110,7 @@ class RunReport(TrainerCallback):
 
     @contextmanager
     def _only_warning(self) -> Iterator[None]:
-        """No page is worth a run: what goes wrong is told, once for as long as it does."""
+        """No page is worth a run: an error is told, once for as long as it lasts."""
         try:
             yield
         except Exception as error:
@@ -111,22 +118,9 @@ class RunReport(TrainerCallback):
                 logger.warning("report.html could not be written; the run goes on. %s: %s", type(error).__name__, error)
             self._has_failed = True
 
-    def _write_record(self, condition: str, state: TrainerState) -> None:
-        now = time.time()
-        gap = now - self._record.get("updated_at", now)
-        self._record |= {
-            "condition": condition,
-            "updated_at": now,
-            "longest_gap_seconds": max(gap, self._record.get("longest_gap_seconds", 0.0)),
-            "step": state.global_step,
-            "total_steps": state.max_steps,
-            "log": [_with_finite_values(line) for line in state.log_history],
-        }
-        write_whole(self.folder / REPORT_DATA_FILE, json.dumps(self._record))
 
-
-def _with_finite_values(line: dict) -> dict:
-    """JSON has no NaN."""
+def _without_nan(line: dict) -> dict:
+    """JSON has no NaN and no infinity."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in line.items()
     }

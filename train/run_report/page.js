@@ -1,25 +1,11 @@
-// Draws the charts and, while the run trains, loads the page anew without losing the reader's place.
+// Draws the charts; while the run trains, loads the page again.
 "use strict";
 
 const run = JSON.parse(document.getElementById("run-data").textContent);
-const isPhone = matchMedia("(max-width: 640px)");
 const isDark = matchMedia("(prefers-color-scheme: dark)");
 const isTouched = matchMedia("(pointer: coarse)");
 const logX = document.getElementById("log-x");
-const details = [...document.querySelectorAll("details")];
-const question = document.getElementById("question");
-const placeKey = "run-report:" + location.pathname;
-
-// Some browsers keep nothing for pages from the disk; the page then starts at its top again.
-function remember(place) {
-  try { sessionStorage.setItem(placeKey, JSON.stringify(place)); } catch { return; }
-}
-
-function recall() {
-  try { return JSON.parse(sessionStorage.getItem(placeKey)) ?? {}; } catch { return {}; }
-}
-
-const place = recall();
+const drawn = run.charts.filter((chart) => chart.lines.length);
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
@@ -77,7 +63,7 @@ function layout(chart) {
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "transparent" },
     xaxis: {
       ...axis, title: { text: run.over, standoff: 8 }, type: logX.checked ? "log" : "linear", hoverformat: ",d",
-      nticks: isPhone.matches ? 5 : 8, exponentformat: "SI", tickangle: 0,
+      nticks: innerWidth < 640 ? 5 : 8, exponentformat: "SI", tickangle: 0,
       ...(logX.checked && logTicks(chart.lines.flatMap((line) => line.x))),
     },
     yaxis: {
@@ -90,8 +76,6 @@ function layout(chart) {
   };
 }
 
-const drawn = run.charts.filter((chart) => chart.lines.length);
-
 function draw() {
   for (const chart of drawn) {
     const options = { responsive: true, displaylogo: false, displayModeBar: false };
@@ -100,74 +84,8 @@ function draw() {
   }
 }
 
-// The part of a chart that the reader has zoomed into; null where it shows all.
-function zoomOf(chart) {
-  const axes = document.getElementById("chart-" + chart.name).layout;
-  return axes.xaxis.autorange === false ? [axes.xaxis.range, axes.yaxis.range] : null;
-}
-
-function restoreZoom() {
-  for (const chart of drawn) {
-    const zoom = place.zoom?.[chart.name];
-    if (zoom) Plotly.relayout("chart-" + chart.name, { "xaxis.range": zoom[0], "yaxis.range": zoom[1] });
-  }
-}
-
-// On a phone, one question's answers at a time.
-function showQuestion() {
-  if (!question) return;
-  for (const cell of document.querySelectorAll("[data-question]")) {
-    cell.hidden = isPhone.matches && cell.dataset.question !== question.value;
-  }
-  question.parentElement.hidden = !isPhone.matches || question.length < 2;
-}
-
-function ago(seconds) {
-  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
-  const [unit, length] = units.find(([, length]) => seconds >= length) ?? ["s", 1];
-  return `${Math.max(0, Math.floor(seconds / length))} ${unit} ago`;
-}
-
-function showAge() {
-  if (!run.updated_at) return;
-  const seconds = Date.now() / 1000 - run.updated_at;
-  const time = document.querySelector("time");
-  time.textContent = new Date(run.updated_at * 1000).toLocaleString();
-  document.getElementById("age").textContent = ` (${ago(seconds)})`;
-  document.getElementById("silent").hidden = !run.live || seconds < run.silent_seconds;
-}
-
-function reload() {
-  const nobodyLooks = document.hidden, somebodyCopies = String(getSelection());
-  if (!nobodyLooks && !somebodyCopies) location.reload(); // else later
-}
-
-function rememberPlace() {
-  remember({
-    scroll: scrollY,
-    log: logX.checked,
-    open: details.filter((panel) => panel.open).map((panel) => panel.id),
-    question: question?.value,
-    samples: document.querySelector(".samples")?.scrollTop,
-    zoom: Object.fromEntries(drawn.map((chart) => [chart.name, zoomOf(chart)])),
-  });
-}
-
-history.scrollRestoration = "manual";
 document.getElementById("log-switch").hidden = !drawn.length;
-logX.checked = place.log ?? false;
-if (place.open) for (const panel of details) panel.open = place.open.includes(panel.id);
-if (question && place.question) question.value = place.question;
-question?.addEventListener("change", showQuestion);
-isPhone.addEventListener("change", () => { showQuestion(); draw(); });
 isDark.addEventListener("change", draw);
 logX.addEventListener("change", draw);
-showQuestion();
 draw();
-restoreZoom();
-if (place.samples) document.querySelector(".samples").scrollTop = place.samples;
-scrollTo(0, place.scroll ?? 0);
-showAge();
-setInterval(showAge, 1000);
-addEventListener("pagehide", rememberPlace);
-if (run.live) setInterval(reload, run.reload_seconds * 1000);
+if (run.reload_seconds) setTimeout(() => location.reload(), run.reload_seconds * 1000);

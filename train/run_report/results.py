@@ -1,4 +1,4 @@
-"""What a finished run leaves to look at: its results as JSON, its loss curve as a picture."""
+"""The last files of a run: its results as JSON, and its loss curve as a picture."""
 
 import json
 import platform
@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from train.provenance import describe_hardware, git_commit
-from train.run_files import CURVE_FILE, RESULTS_FILE
+from train.run_files import CURVE_FILE, RESULTS_FILE, write_whole
 
 
 def write_results(folder: Path, results: dict) -> None:
@@ -23,31 +23,27 @@ def write_results(folder: Path, results: dict) -> None:
         indent=2,
         ensure_ascii=False,
     )
-    (folder / RESULTS_FILE).write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / RESULTS_FILE, text + "\n")
 
 
 def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
     """Draw `loss_curve.png` from the Trainer's log: training and validation loss over tokens, in nats per token."""
-    # Drawing is the last thing a run does; imported here, it costs the start nothing.
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here, as only the end of a run needs it
 
-    training = [(entry["tokens_seen"], entry["loss"]) for entry in log_history if "tokens_seen" in entry]
-    tokens_at_step = {entry["step"]: entry["tokens_seen"] for entry in log_history if "tokens_seen" in entry}
-    tokens_per_step = max((tokens / step for step, tokens in tokens_at_step.items() if step), default=0)
+    logged = [entry for entry in log_history if "tokens_seen" in entry]
+    tokens_per_step = max((entry["tokens_seen"] / entry["step"] for entry in logged if entry["step"]), default=0)
+    training = [(entry["tokens_seen"], entry["loss"]) for entry in logged]
     validation = [
         (entry["step"] * tokens_per_step, entry["eval_loss"]) for entry in log_history if "eval_loss" in entry
     ]
-
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     if training:
         axes.plot(*zip(*training, strict=True), color="tab:blue", linewidth=1, alpha=0.8, label="training")
     if validation:
-        axes.plot(*zip(*validation, strict=True), color="tab:orange", marker="o", markersize=4, label="held out")
-        last_tokens, last_loss = validation[-1]
-        axes.annotate(
-            f"{last_loss:.3f}", (last_tokens, last_loss), textcoords="offset points", xytext=(0, 6), ha="right"
-        )
+        axes.plot(*zip(*validation, strict=True), color="tab:orange", marker="o", markersize=4, label="validation")
+        text, place = f"{validation[-1][1]:.3f}", validation[-1]
+        axes.annotate(text, place, textcoords="offset points", xytext=(0, 6), ha="right")
     axes.set_xlabel("tokens seen")
     axes.set_ylabel("loss (nats per token)")
     axes.set_title(folder.name)

@@ -1,10 +1,10 @@
-"""What the files of a run folder say: of a run that trains, has ended, was killed, or is older than the report."""
+"""All that the files of a run folder say: of a run that trains, has ended, or was killed."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
@@ -20,25 +20,30 @@ from train.run_files import (
     RESULTS_FILE,
     SAMPLES_FILE,
     TRAINER_STATE_FILE,
+    read_energy_kwh,
     read_samples,
 )
 
 
+Condition = Literal["running", "finished", "stopped", "failed"]
 Kind = TypeVar("Kind", dict, list)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class RunFiles:
+class RunRecord:
     """
     Args:
         name: of the run folder.
-        record, results, recipe, evaluation: what `report.json`, `results.json`, `recipe.yaml` and `evaluation.json`
-            hold; empty where there is none. Results and evaluation of a run that trains would be of an earlier end.
-        evaluation_fits: whether the evaluation is of the weights that lie in the folder.
+        record, results, recipe, evaluation: the content of `report.json`, `results.json`, `recipe.yaml` and
+            `evaluation.json`; empty where there is none. While a run trains, results and evaluation are left out: they
+            would be those of an earlier run.
+        evaluation_fits: whether the evaluation is of the weights in the folder.
         log: the Trainer's log lines, from the file that goes furthest.
         total_steps: steps to train; `None` where that is not recorded.
         samples: the lines of `samples.jsonl`.
         exam_before: the marks before the first step.
+        energy_kwh: as codecarbon measured it; `None` where it did not.
         is_held: whether a process holds the folder to train into it.
         damaged: files that could not be read, and why.
     """
@@ -53,8 +58,23 @@ class RunFiles:
     total_steps: int | None
     samples: list[dict]
     exam_before: list[dict]
+    energy_kwh: float | None
     is_held: bool
     damaged: list[str]
+
+    @property
+    def step(self) -> int:
+        return max(last_step(self.log), self.record.get("step", 0))
+
+    @property
+    def condition(self) -> Condition:
+        """What the run last said of itself; a run that was killed could not say that it stopped."""
+        said = self.record.get("condition")
+        if said in ("finished", "stopped", "failed"):
+            return said
+        if self.is_held:
+            return "running"
+        return "finished" if self.results and (said is None or self.step == self.total_steps) else "stopped"
 
 
 def find_run(name: str) -> Path:
@@ -73,8 +93,8 @@ def find_run(name: str) -> Path:
     return folder
 
 
-def read_run(folder: Path, is_held: bool | None = None) -> RunFiles:
-    """Read a run folder. A file that is missing is no error, and one that is damaged is named.
+def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
+    """Read a run folder. A missing file is no error, and a damaged one is named.
 
     Args:
         is_held: whether a process trains into it; found out where unset.
@@ -93,37 +113,40 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunFiles:
             damaged.append(f"{name} cannot be read: {error}")
             return otherwise
 
-    nothing: dict = {}
+    def attempt(read_file: Callable[[], Found]) -> Found | None:
+        try:
+            return read_file()
+        except (OSError, ValueError) as error:
+            damaged.append(str(error))
+            return None
+
     held = is_run_held(folder) if is_held is None else is_held
-    record = read(REPORT_DATA_FILE, json.loads, nothing)
+    record = read(REPORT_DATA_FILE, json.loads, {})
     newest = [checkpoint.name for checkpoint in checkpoints_in(folder)[:1]]
-    states = [read(f"{place}/{TRAINER_STATE_FILE}", json.loads, nothing) for place in [".", *newest]]
+    states = [read(f"{place}/{TRAINER_STATE_FILE}", json.loads, {}) for place in [".", *newest]]
     logs = [record.get("log", []), *(state.get("log_history", []) for state in states)]
-    evaluation = None
-    try:
-        evaluation = None if held else read_evaluation(folder)
-    except (OSError, ValueError) as error:
-        damaged.append(str(error))
+    evaluation = None if held else attempt(lambda: read_evaluation(folder))
     totals = [record.get("total_steps"), *(state.get("max_steps") for state in states)]
-    return RunFiles(
+    return RunRecord(
         name=folder.resolve().name,
         record=record,
-        results=nothing if held else read(RESULTS_FILE, json.loads, nothing),
-        recipe=read(RECIPE_FILE, yaml.safe_load, nothing),
+        results={} if held else read(RESULTS_FILE, json.loads, {}),
+        recipe=read(RECIPE_FILE, yaml.safe_load, {}),
         evaluation=evaluation or {},
         evaluation_fits=evaluation is not None and fits_weights(evaluation, folder),
-        # Another file may be of an earlier course of training, as long as this one goes on.
+        # While a run trains, other files may be those of an earlier run.
         log=logs[0] if held and record else max(logs, key=last_step),
         total_steps=next((total for total in totals if total), None),
         samples=read(SAMPLES_FILE, lambda text: read_samples(folder), []),
-        exam_before=read(BEFORE_FILE, json.loads, nothing).get("exam", []),
+        exam_before=read(BEFORE_FILE, json.loads, {}).get("exam", []),
+        energy_kwh=attempt(lambda: read_energy_kwh(folder)),
         is_held=held,
         damaged=damaged,
     )
 
 
 def is_run_held(folder: Path) -> bool:
-    """Whether a process trains into the folder: its lock is held."""
+    """Whether a process trains into the folder: it holds the lock."""
     lock = folder / LOCK_FILE
     if not lock.exists():
         return False
@@ -132,7 +155,7 @@ def is_run_held(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a folder of somebody else's, to be read only
+    except OSError:  # a folder that belongs to somebody else, and can only be read
         return False
 
 

@@ -1,39 +1,19 @@
-"""The tables of the page: the exam, the samples, the recipe, and where the run was made."""
+"""The tables of the page: exam and evaluation, samples, recipe, and environment."""
 
 import dataclasses
-from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
 from train.data.rows.synth import split_answer
-from train.evaluation.result_rows import Table, describe_evaluation, exam_table
+from train.evaluation.result_rows import NOT_RECORDED, Table, describe_evaluation, exam_table
 from train.run_report.environment import HIDDEN, is_secret, shorten_path
-from train.run_report.figures import NOT_RECORDED
-from train.run_report.run_record import RunFiles
+from train.run_report.run_record import RunRecord
 from train.settings.recipe import OWN_GROUPS, TRAINING_DEFAULTS
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What the model wrote: the answer, and what stands before it, which is all of it where there is no answer."""
-
-    before: str
-    answer: str
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of the recipe as text, and its default, where the recipe differs from it."""
-
-    name: str
-    value: str
-    default: str | None
-
-
-def exam_marks(run: RunFiles) -> Table | None:
+def exam_marks(run: RunRecord) -> Table | None:
     """The marks by exercise, before and after training, as far as there are any."""
-    before = run.results.get("exam_before") or run.exam_before
-    table = exam_table(run.results.get("exam") or [], before)
+    table = exam_table(run.results.get("exam") or [], run.results.get("exam_before") or run.exam_before)
     if table is not None:
         table.notes.append(
             "Chance: always giving the commonest answer. Well formed: reasoning, answer and end. Known: training rows "
@@ -42,43 +22,44 @@ def exam_marks(run: RunFiles) -> Table | None:
     return table
 
 
-def evaluation_notes(run: RunFiles) -> list[str]:
+def evaluation_notes(run: RunRecord) -> list[str]:
     """Sentences on the evaluation as a whole; none where there is no evaluation."""
     if not run.evaluation:
         return []
     notes = [*describe_evaluation(run.evaluation).splitlines(), "All intervals have 95% confidence."]
     if not run.evaluation_fits:
-        notes.append("It is of other weights than those that lie in the folder now: evaluate again.")
+        notes.append("It is of other weights than those in the folder now: evaluate again.")
     return notes
 
 
-def samples_grid(run: RunFiles) -> tuple[list[str], list[tuple[int, list[Sample | None]]]]:
-    """The questions, and for each step, the newest first, what the model answered to each of them."""
+def samples_grid(run: RunRecord) -> tuple[list[str], list[tuple[int, list[tuple[str, str]]]]]:
+    """The questions; and for each step, the newest first, the text that answers each of them, as the part before the
+    answer and the answer."""
     questions = list(dict.fromkeys(sample["question"] for sample in run.samples))
-    texts = {(sample["step"], sample["question"]): sample["text"] for sample in run.samples}
-    steps = sorted({step for step, _ in texts}, reverse=True)
+    texts: dict[int, dict[str, str]] = {}
+    for sample in run.samples:
+        texts.setdefault(sample["step"], {})[sample["question"]] = sample["text"]
 
-    def find(step: int, question: str) -> Sample | None:
-        return Sample(*split_answer(texts[step, question])) if (step, question) in texts else None
-
-    return questions, [(step, [find(step, question) for question in questions]) for step in steps]
+    steps = sorted(texts, reverse=True)
+    return questions, [(step, [split_answer(texts[step].get(name, "")) for name in questions]) for step in steps]
 
 
-def recipe_settings(run: RunFiles) -> dict[str, list[Setting]]:
-    """The recipe's settings by group, in the order of its file."""
-    own = {
-        kind._argument_group_name: {one.name: one.default for one in dataclasses.fields(kind)} for kind in OWN_GROUPS
-    }
-    stock = {one.name: one.default for one in dataclasses.fields(TrainingArguments)}
-    groups: dict[str, dict] = {**own, "training": {**stock, **TRAINING_DEFAULTS}}
-    settings: dict[str, list[Setting]] = {}
+def recipe_settings(run: RunRecord) -> dict[str, list[tuple[str, str, str | None]]]:
+    """The recipe's settings by group, in the order of its file: name, value, and the default where it is another."""
+    defaults = {kind._argument_group_name: _defaults(kind) for kind in OWN_GROUPS}
+    defaults["training"] = {**_defaults(TrainingArguments), **TRAINING_DEFAULTS}
+    settings: dict[str, list[tuple[str, str, str | None]]] = {}
     for name, value in run.recipe.items():
-        group = next((group for group, defaults in groups.items() if name in defaults), "other")
-        default = groups.get(group, {}).get(name)
+        group = next((group for group, known in defaults.items() if name in known), "other")
+        default = defaults.get(group, {}).get(name)
         differs = value != default and not (isinstance(value, bool) and default == ("yes" if value else "no"))
         shown = HIDDEN if is_secret(name) else show_setting(value)
-        settings.setdefault(group, []).append(Setting(name, shown, show_setting(default) if differs else None))
+        settings.setdefault(group, []).append((name, shown, show_setting(default) if differs else None))
     return settings
+
+
+def _defaults(kind: type) -> dict[str, object]:
+    return {field.name: field.default for field in dataclasses.fields(kind)}
 
 
 def show_setting(value: object) -> str:
@@ -92,31 +73,24 @@ def show_setting(value: object) -> str:
     return "unset" if value is None else shorten_path(str(value))
 
 
-def environment_rows(run: RunFiles) -> list[tuple[str, str]]:
-    """Names and values, of the newest start; of a run that is older than the report, what its results say."""
-    parameters = run.record.get("parameters") or run.results.get("parameters")
-    rows = [("parameters", f"{parameters:,}" if parameters else NOT_RECORDED)]
+def environment_rows(run: RunRecord) -> list[tuple[str, str]]:
+    """Names and values, of the newest start; of a run without a record of it, what its results say."""
+    known = {**run.record, **run.results}
     starts = run.record.get("starts")
     if starts:
-        return rows + [(name, _show_any(value)) for name, value in starts[-1]["environment"].items() if value]
-    rows += [(name.replace("_", " "), _show_any(run.results.get(name))) for name in ("hardware", "git_commit")]
-    rows += [(library, show(version)) for library, version in run.results.get("versions", {}).items()]
-    return [*rows, ("command", NOT_RECORDED)]
+        environment = {name: value for name, value in starts[-1]["environment"].items() if value}
+    else:
+        environment = {"command": None, "git commit": known.get("git_commit"), "hardware": known.get("hardware")}
+        environment |= known.get("versions", {})
+    energy = {} if run.energy_kwh is None else {"energy, by codecarbon": f"{run.energy_kwh:.3g} kWh"}
+    rows = {"parameters": known.get("parameters"), **energy, **environment}
+    return [(name, show(value)) for name, value in rows.items()]
 
 
 def show(value: object) -> str:
-    """A value, with thousands set apart, or that it is missing."""
+    """A value, with thousands set apart, or that it is missing; of a value with parts, those that are known."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {show(part)}" for name, part in value.items() if part is not None)
     if value is None or value == "":
         return NOT_RECORDED
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _show_any(value: object) -> str:
-    """The same; of what has parts, those that are known."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')}: {show(part)}" for name, part in value.items() if part is not None)
-    return show(value)
-
-
-def show_share(share: float | None) -> str:
-    return NOT_RECORDED if share is None else f"{share:.1%}"

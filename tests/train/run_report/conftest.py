@@ -12,7 +12,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from train.pretrain import main
 from train.run_report.callback import RunReport
 from train.run_report.page import render_page
-from train.run_report.run_record import RunFiles
+from train.run_report.run_record import RunRecord
 
 
 STEPS, TOKENS_PER_STEP = 12, 128
@@ -82,10 +82,10 @@ def run_folder(finished_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run_files() -> Callable[..., RunFiles]:
+def run_files() -> Callable[..., RunRecord]:
     """What is read of a run folder in which there is nothing but what a test gives."""
 
-    def make(**given) -> RunFiles:
+    def make(**given) -> RunRecord:
         nothing: dict = {
             "name": "tiny",
             "record": {},
@@ -97,10 +97,11 @@ def run_files() -> Callable[..., RunFiles]:
             "total_steps": None,
             "samples": [],
             "exam_before": [],
+            "energy_kwh": None,
             "is_held": False,
             "damaged": [],
         }
-        return RunFiles(**{**nothing, **given})
+        return RunRecord(**{**nothing, **given})
 
     return make
 
@@ -153,10 +154,10 @@ class _Text(HTMLParser):
 
 
 @pytest.fixture
-def parse() -> Callable[[RunFiles], tuple[str, list[tuple[str, dict]]]]:
+def parse() -> Callable[[RunRecord], tuple[str, list[tuple[str, dict]]]]:
     """The text of a run's page, in one line, and its elements with their attributes."""
 
-    def parse(run: RunFiles) -> tuple[str, list[tuple[str, dict]]]:
+    def parse(run: RunRecord) -> tuple[str, list[tuple[str, dict]]]:
         parser = _Text()
         parser.feed(render_page(run))
         return " ".join(" ".join(parser.shown).split()), parser.elements

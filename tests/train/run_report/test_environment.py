@@ -3,7 +3,12 @@ import os
 import pytest
 from transformers import TrainingArguments
 
-from train.run_report.environment import describe_command, describe_environment, shorten_path, shorten_paths_in
+from train.run_report.environment import (
+    describe_command,
+    describe_environment,
+    shorten_path,
+    shorten_paths_in,
+)
 
 
 @pytest.mark.parametrize(

