@@ -14,6 +14,7 @@ from train.data.rows.reading import first_rows
 from train.data.rows.synth import row_to_text
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import load_prepared
+from train.settings.arguments import DataArguments
 from train.settings.recipe import Recipe
 
 
@@ -21,72 +22,75 @@ ROWS_TO_ESTIMATE_FROM = 1000
 GIB = 2**30
 
 
-def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The resolved recipe and what follows from it, as text; reads at most a thousand rows."""
-    config = build_config(recipe.model, tokenizer)
+def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """What follows from a recipe, by name; reads at most a thousand rows."""
+    config, training = build_config(recipe.model, tokenizer), recipe.training
     with torch.device("meta"):
-        model = GPT2ScratchForCausalLM(config)
-    parameters = model.num_parameters()
-    training = recipe.training
-    memory = estimate_memory_bytes(config, parameters, recipe)
-    state = state_bytes(config, parameters, recipe)
-    lines = [
-        recipe.to_yaml(),
-        f"parameters          {parameters:,}"
+        parameters = GPT2ScratchForCausalLM(config).num_parameters()
+    state = state_bytes(config, parameters, recipe.optimizer.optim_name)
+    activations = activation_bytes(
+        config,
+        sequences=training.per_device_train_batch_size,
+        sequence_length=recipe.data.sequence_length,
+        half=training.bf16 or training.fp16,
+        checkpointing=training.activation_checkpointing,
+        eager=recipe.model.attn_implementation == "eager",
+    )
+    if training.max_steps > 0:
+        steps = f"{training.max_steps:,} (--max_steps), {training.max_steps * recipe.tokens_per_step:,} tokens"
+    else:
+        steps = _describe_steps(recipe.data, tokenizer, training.num_train_epochs, recipe.tokens_per_step)
+    return {
+        "parameters": f"{parameters:,}"
         + (" (of a fresh model; --init_from decides)" if recipe.model.init_from else ""),
-        f"tokens per step     {recipe.tokens_per_step:,} = {training.train_batch_size} sequences "
-        f"x {training.gradient_accumulation_steps} accumulated x {training.world_size} processes "
-        f"x {recipe.data.sequence_length} tokens",
-        f"steps               {_describe_steps(recipe, tokenizer)}",
-        f"memory per process  about {memory / GIB:.1f} GiB (weights, gradients and the optimizer's "
-        f"averages {state / GIB:.1f}, activations and head {(memory - state) / GIB:.1f})",
-    ]
-    return "\n".join(lines)
+        "tokens per step": recipe.describe_step(),
+        "steps": steps,
+        "memory per process": f"about {(state + activations) / GIB:.1f} GiB (weights, gradients and the optimizer's "
+        f"averages {state / GIB:.1f}, activations and head {activations / GIB:.1f})",
+    }
 
 
-def estimate_memory_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Recipe) -> int:
-    """Peak memory of a training step in one process: tensors only, without the interpreter and its libraries.
+def state_bytes(config: GPT2ScratchConfig, parameters: int, optim_name: str) -> int:
+    """Weights, gradients, and AdamW's two averages of each; Muon keeps one, of the blocks' matrices."""
+    C, F = config.n_embd, config.feed_forward_size
+    hidden = config.n_layer * (4 * C * C + 2 * C * F) if optim_name == "muon" else 0
+    return 16 * parameters - 4 * hidden
+
+
+def activation_bytes(
+    config: GPT2ScratchConfig, *, sequences: int, sequence_length: int, half: bool, checkpointing: bool, eager: bool
+) -> int:
+    """What a training step adds to the state in one process at its peak, without the interpreter and its libraries.
 
     Each block keeps, for the backward pass, about 26 bytes a token and unit of width in 16-bit: the 34 of Korthikanti
     et al., 2022, equation 2, without GELU's output, which is made again, and without stored attention weights. In
     32-bit it is twice that, but for the dropout masks, which stay one byte. The head keeps one chunk of logits and the
     gradient of its weight.
     """
-    training = recipe.training
-    tokens = training.per_device_train_batch_size * recipe.data.sequence_length
-    half = training.bf16 or training.fp16
+    tokens = sequences * sequence_length
     bytes_per_unit = 26 if half else 48
-    if training.activation_checkpointing:
+    if checkpointing:
         blocks = tokens * config.n_embd * ((2 if half else 4) * config.n_layer + bytes_per_unit)
     else:
         blocks = tokens * config.n_embd * bytes_per_unit * config.n_layer
-    if recipe.model.attn_implementation == "eager":
+    if eager:
         # Scores, their softmax and the dropout mask: (B, H, T, T) each, in every block.
-        blocks += tokens * recipe.data.sequence_length * config.n_head * 9 * config.n_layer
-    head = min(CHUNK_ROWS, tokens) * config.vocab_size * 4 + config.vocab_size * config.n_embd * 4
-    return state_bytes(config, parameters, recipe) + blocks + head
+        blocks += tokens * sequence_length * config.n_head * 9 * config.n_layer
+    return blocks + min(CHUNK_ROWS, tokens) * config.vocab_size * 4 + config.vocab_size * config.n_embd * 4
 
 
-def state_bytes(config: GPT2ScratchConfig, parameters: int, recipe: Recipe) -> int:
-    """Weights, gradients, and AdamW's two averages of each; Muon keeps one, of the blocks' matrices."""
-    C, F = config.n_embd, config.feed_forward_size
-    hidden = config.n_layer * (4 * C * C + 2 * C * F) if recipe.optimizer.optim_name == "muon" else 0
-    return 16 * parameters - 4 * hidden
-
-
-def _describe_steps(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
-    training = recipe.training
-    if training.max_steps > 0:
-        return f"{training.max_steps:,} (--max_steps), {training.max_steps * recipe.tokens_per_step:,} tokens"
+def _describe_steps(
+    data: DataArguments, tokenizer: PreTrainedTokenizerBase, epochs: float, tokens_per_step: int
+) -> str:
     try:
-        tokens, how = _count_training_tokens(to_preparation(recipe.data, tokenizer))
+        tokens, how = _count_training_tokens(to_preparation(data, tokenizer))
     except OSError as error:  # the Hub cannot be reached: the rest of the plan still stands
-        return f"unknown: {recipe.data.dataset} cannot be read ({type(error).__name__})"
+        return f"unknown: {data.dataset} cannot be read ({type(error).__name__})"
     if tokens is None:
         return f"unknown before the data is prepared ({how})"
-    steps_per_epoch = tokens // recipe.tokens_per_step
-    steps = math.ceil(steps_per_epoch * training.num_train_epochs)
-    return f"{steps:,} = {training.num_train_epochs:g} epochs x {steps_per_epoch:,} ({tokens:,} training tokens, {how})"
+    steps_per_epoch = tokens // tokens_per_step
+    steps = math.ceil(steps_per_epoch * epochs)
+    return f"{steps:,} = {epochs:g} epochs x {steps_per_epoch:,} ({tokens:,} training tokens, {how})"
 
 
 def _count_training_tokens(preparation: Preparation) -> tuple[int | None, str]:

@@ -17,9 +17,7 @@ import sys
 from transformers import PreTrainedTokenizerBase
 
 from train.callbacks.graceful_stop import GracefulStop
-from train.callbacks.text_samples import TextSamples
 from train.checkpointing.resume import check_data
-from train.evaluation.before import figures_before
 from train.evaluation.exam.exam import load_exam
 from train.hardware import set_up_hardware
 from train.post_training.before_after import describe_change, measure_model, render_change
@@ -30,8 +28,7 @@ from train.post_training.dry_run import describe_plan
 from train.post_training.forgetting import load_pretraining_sequences
 from train.post_training.settings.recipe import PostTrainingRecipe, parse_recipe, settings_parser
 from train.post_training.start import load_start_model
-from train.run import refusing_bad_data, run_entry, train_and_save
-from train.run_report.callback import RunReport
+from train.run import build_samples, refusing_bad_data, run_entry, train_and_save
 
 
 logger = logging.getLogger("train.finetune")
@@ -54,40 +51,27 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
     if recipe.resume_from is not None:
         check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)
     stop = GracefulStop()
-    trainer = build_trainer(recipe, model, tokenizer, data, [stop, build_samples(recipe, tokenizer)])
+    trainer = build_trainer(recipe, model, tokenizer, data, [stop, build_samples(recipe.run, tokenizer)])
     logger.info("%s", data.statistics.render())
-    if recipe.training.should_save:
-        trainer.check_room()
-        recipe.save()
-
     known = data.is_known(questions)
     sequences = load_pretraining_sequences(
         recipe.start.init_from, recipe.run.forgetting_sequences, tokenizer, recipe.training.local_process_index == 0
     )
+    facts = {
+        "method": recipe.method,
+        "init_from": recipe.start.init_from,
+        "parameters": parameters,
+        "data": {**rows.source.describe(), **data.statistics.to_dict()},
+    }
 
     def measure() -> dict:
         return measure_model(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known, sequences)
 
-    before = figures_before(recipe.run_folder, recipe.resume_from is not None, recipe.training.should_save, measure)
-    facts = {"parameters": parameters, "data": {**rows.source.describe(), **data.statistics.to_dict()}}
-
-    def describe_results() -> dict:
-        after = measure()
+    def describe(before: dict, after: dict) -> dict:
         logger.info("%s", render_change(before, after))
-        start = {"method": recipe.method, "init_from": recipe.start.init_from}
-        return {**start, **facts, **describe_change(before, after, sequences)}
+        return describe_change(before, after, sequences)
 
-    report = RunReport(recipe.run_folder, facts, recipe.run.html_report)
-    return train_and_save(trainer, stop, report, recipe.resume_from, describe_results)
-
-
-def build_samples(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> TextSamples:
-    return TextSamples(
-        tokenizer,
-        recipe.run.sample_prompts or [],
-        recipe.run.sample_tokens,
-        recipe.run.sample_temperature,
-    )
+    return train_and_save(recipe, trainer, stop, facts, measure, describe)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,13 @@ from transformers import PreTrainedTokenizerBase
 
 from train.build_model import build_config, build_model
 from train.callbacks.graceful_stop import GracefulStop
-from train.callbacks.text_samples import TextSamples
 from train.checkpointing.resume import check_data
 from train.data.sequences.training_data import TrainingData
 from train.dry_run import describe_plan
-from train.evaluation.before import figures_before
 from train.evaluation.exam.exam import load_exam, render_exam, take_exam
 from train.hardware import set_up_hardware, set_up_model
 from train.load_data import load_training_data
-from train.run import refusing_bad_data, run_entry, train_and_save
-from train.run_report.callback import RunReport
+from train.run import build_samples, refusing_bad_data, run_entry, train_and_save
 from train.settings.recipe import Recipe, parse_recipe, settings_parser
 from train.trainer.pretraining import PretrainingTrainer
 from train.trainer.streaming import StreamingTrainer
@@ -53,41 +50,32 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)
     stop = GracefulStop()
     trainer = build_trainer(recipe, tokenizer, data, stop)
-    if recipe.training.should_save:
-        trainer.check_room()
-        recipe.save()
-
     known = data.is_known(questions)
+    rows = {**data.source.describe(), **data.statistics.to_dict()}
+    facts = {
+        "parameters": trainer.model.num_parameters(),
+        "validation_data" if recipe.data.streaming else "data": rows,
+    }
 
     def measure() -> dict:
         marks = take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)
         return {"exam": [dataclasses.asdict(mark) for mark in marks]}
 
-    before = figures_before(recipe.run_folder, recipe.resume_from is not None, recipe.training.should_save, measure)
-    parameters = trainer.model.num_parameters()
-    rows = {**data.source.describe(), **data.statistics.to_dict()}
-    facts = {"parameters": parameters, "validation_data" if recipe.data.streaming else "data": rows}
+    def describe_change(before: dict, after: dict) -> dict:
+        logger.info("%s", render_exam(after["exam"], before["exam"]))
+        marks = {"exam": after["exam"], "exam_before": before["exam"]}
+        if not isinstance(trainer, StreamingTrainer):
+            return marks
+        logger.info("The rows that were streamed:\n%s", trainer.stream_statistics.render())
+        return {**marks, "data": {**data.source.describe(), **trainer.stream_statistics.to_dict()}}
 
-    def describe_results() -> dict:
-        streamed = {}
-        if isinstance(trainer, StreamingTrainer):
-            logger.info("The rows that were streamed:\n%s", trainer.stream_statistics.render())
-            streamed = {"data": {**data.source.describe(), **trainer.stream_statistics.to_dict()}}
-        exam = measure()["exam"]
-        logger.info("%s", render_exam(exam, before["exam"]))
-        return {**facts, **streamed, "exam": exam, "exam_before": before["exam"]}
-
-    report = RunReport(recipe.run_folder, facts, recipe.run.html_report)
-    return train_and_save(trainer, stop, report, recipe.resume_from, describe_results)
+    return train_and_save(recipe, trainer, stop, facts, measure, describe_change)
 
 
 def build_trainer(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, data: TrainingData, stop: GracefulStop
 ) -> PretrainingTrainer:
     """The Trainer for a recipe."""
-    samples = TextSamples(
-        tokenizer, recipe.run.sample_prompts or [], recipe.run.sample_tokens, recipe.run.sample_temperature
-    )
     model = build_model(recipe.model, tokenizer, recipe.sequence_tokens, recipe.training.seed)
     tokenizer.model_max_length = model.config.n_positions
     set_up_model(model, recipe.training.device, recipe.training.torch_compile)
@@ -99,7 +87,7 @@ def build_trainer(
         eval_dataset=data.validation,
         data_collator=data.collate,
         processing_class=tokenizer,
-        callbacks=[stop, samples],
+        callbacks=[stop, build_samples(recipe.run, tokenizer)],
         sequence_tokens=recipe.sequence_tokens,
         data_name=data.name,
         **recipe.trainer_values(),

@@ -9,18 +9,22 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
+from tabulate import tabulate
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
+from train.callbacks.text_samples import TextSamples
 from train.checkpointing.checkpoints import put_aside_damaged, step_of
 from train.checkpointing.resume import adapt_to_checkpoint, check_method, find_checkpoint
 from train.checkpointing.run_lock import lock_run
 from train.data.files.chunk import BadShardError
 from train.errors import RunFailedError, RunRefusedError
+from train.evaluation.before import figures_before
 from train.run_files import RECIPE_FILE
 from train.run_report.callback import RunReport
 from train.run_report.results import draw_loss_curve, write_results
+from train.settings.arguments import RunArguments
 from train.settings.parser import SettingsParser
 from train.settings.recipe import RunRecipe
 from train.trainer.trainer import RunTrainer
@@ -36,7 +40,7 @@ def run_entry(
     argv: list[str],
     parse: Callable[[list[str]], AnyRecipe],
     find_parser: Callable[[list[str]], SettingsParser],
-    describe_plan: Callable[[AnyRecipe, PreTrainedTokenizerBase], str],
+    describe_plan: Callable[[AnyRecipe, PreTrainedTokenizerBase], dict[str, str]],
     train: Callable[[AnyRecipe, PreTrainedTokenizerBase], int],
 ) -> int:
     """Run an entry script; a mistake ends it with one line.
@@ -44,6 +48,7 @@ def run_entry(
     Args:
         script: its name, for messages.
         find_parser: the parser of a command line, for the settings of a checkpoint.
+        describe_plan: what a dry run tells of a recipe, by name.
         train: prepares, trains and saves; returns the exit status.
 
     Returns:
@@ -62,7 +67,8 @@ def run_entry(
     writes = recipe.training.should_save
     try:
         if recipe.run.dry_run:
-            sys.stdout.write(f"{describe_plan(recipe, tokenizer)}\n")
+            plan = describe_plan(recipe, tokenizer)
+            sys.stdout.write(f"{recipe.to_yaml()}\n{tabulate(plan.items(), tablefmt='plain', disable_numparse=True)}\n")
             return 0
         end_with_launcher()
         with lock_run(recipe.run_folder) if writes else nullcontext():
@@ -99,6 +105,11 @@ def find_start(
     return dataclasses.replace(recipe, resume_from=checkpoint)
 
 
+def build_samples(run: RunArguments, tokenizer: PreTrainedTokenizerBase) -> TextSamples:
+    """The callback that writes texts after each evaluation."""
+    return TextSamples(tokenizer, run.sample_prompts or [], run.sample_tokens, run.sample_temperature)
+
+
 @contextmanager
 def refusing_bad_data() -> Iterator[None]:
     """Around what reads data: rows that cannot be read, a Hub that cannot be reached or a full disk refuse the run."""
@@ -109,37 +120,45 @@ def refusing_bad_data() -> Iterator[None]:
 
 
 def train_and_save(
+    recipe: RunRecipe,
     trainer: RunTrainer,
     stop: GracefulStop,
-    report: RunReport,
-    resume_from: Path | None,
-    describe_results: Callable[[], dict],
+    facts: dict,
+    measure: Callable[[], dict],
+    describe_change: Callable[[dict, dict], dict],
 ) -> int:
-    """Train, evaluate the final model, and write it, its results and its curve.
+    """Measure the model, train it, measure it again, and write model, results and curve.
 
     Args:
-        describe_results: the contents of `results.json` beside the figures of training and evaluation; called by all
-            processes, before the model is saved.
+        facts: what is known before the first step, by the names of `results.json`.
+        measure: makes the figures of the model as it is, with its marks as `exam`; called by all processes.
+        describe_change: what `results.json` says of the figures before and after.
 
     Returns:
         The exit status: 0, or 128 + the signal that stopped the training.
     """
+    folder, writes = recipe.run_folder, recipe.training.should_save
+    if writes:
+        trainer.check_room()
+        recipe.save()
+    before = figures_before(folder, recipe.resume_from is not None, writes, measure)
+    report = RunReport(folder, facts, recipe.run.html_report)
     trainer.add_callback(report)
     with report.noting_failure():
-        trained = trainer.train(resume_from)
+        trained = trainer.train(recipe.resume_from)
     if stop.signal_number is not None:
         report.stop()
         logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
         trainer.accelerator.end_training()  # gloo's threads can abort a process that ends without
         return 128 + stop.signal_number
     evaluation = trainer.evaluate_final_model()
-    results = {**describe_results(), "tokens_seen": trainer.tokens_seen()}
+    results = {**facts, **describe_change(before, measure()), "tokens_seen": trainer.tokens_seen()}
     trainer.save_final_model()
     trainer.save_state()
-    if trainer.args.should_save:
-        write_results(trainer.run_folder, {**results, "training": trained.metrics, "evaluation": evaluation})
-        draw_loss_curve(trainer.run_folder, trainer.state.log_history)
+    if writes:
+        write_results(folder, {**results, "training": trained.metrics, "evaluation": evaluation})
+        draw_loss_curve(folder, trainer.state.log_history)
     report.finish()
-    logger.info("Validation loss %.4f. Model, results and curve: %s", evaluation["eval_loss"], trainer.run_folder)
+    logger.info("Validation loss %.4f. Model, results and curve: %s", evaluation["eval_loss"], folder)
     trainer.accelerator.end_training()
     return 0

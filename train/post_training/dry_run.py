@@ -11,8 +11,8 @@ from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.start import load_start_model
 
 
-def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The resolved recipe and what follows from it, as text; reads the model, and at most a thousand rows.
+def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """What follows from a recipe, by name; reads the model, and at most a thousand rows.
 
     Raises:
         RunRefusedError: there is no such model, or its context is too short.
@@ -25,23 +25,13 @@ def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase
 
         trained, _ = get_peft_model(model, adapters).get_nb_trainable_parameters()
     training = recipe.training
-    lines = [
-        recipe.to_yaml(),
-        f"parameters        {parameters:,}, of which {trained:,} are trained",
-        f"tokens per step   {recipe.tokens_per_step:,} at most = {training.train_batch_size} sequences x "
-        f"{training.gradient_accumulation_steps} accumulated x {training.world_size} processes x "
-        f"{recipe.sequence_tokens} tokens",
-        f"rows              {_describe_rows(recipe, tokenizer, model.config.max_position_embeddings)}",
-        f"steps             {_describe_steps(recipe)}",
-    ]
-    return "\n".join(lines)
-
-
-def _describe_steps(recipe: PostTrainingRecipe) -> str:
-    training = recipe.training
-    if training.max_steps > 0:
-        return f"{training.max_steps:,} (--max_steps)"
-    return f"{training.num_train_epochs:g} passes over the rows"
+    epochs = f"{training.num_train_epochs:g} passes over the rows"
+    return {
+        "parameters": f"{parameters:,}, of which {trained:,} are trained",
+        "tokens per step, at most": recipe.describe_step(),
+        "rows": _describe_rows(recipe, tokenizer, model.config.max_position_embeddings),
+        "steps": f"{training.max_steps:,} (--max_steps)" if training.max_steps > 0 else epochs,
+    }
 
 
 def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase, context_tokens: int) -> str:

@@ -84,6 +84,15 @@ class RunRecipe:
     def tokens_per_step(self) -> int:
         return self.sequences_per_step * self.sequence_tokens
 
+    def describe_step(self) -> str:
+        """The tokens of an optimizer step, as a product."""
+        training = self.training
+        return (
+            f"{self.tokens_per_step:,} = {training.train_batch_size} sequences x "
+            f"{training.gradient_accumulation_steps} accumulated x {training.world_size} processes x "
+            f"{self.sequence_tokens} tokens"
+        )
+
     def trainer_values(self) -> dict[str, Any]:
         """The values that a `RunTrainer` takes beside those of transformers' Trainer."""
         return {

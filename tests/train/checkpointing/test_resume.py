@@ -232,5 +232,5 @@ def test_a_pickle_that_runs_code_is_not_loaded(words, run, tmp_path, file):
 def test_what_could_not_be_resumed_is_refused_by_name(words, tmp_path, caplog, setting):
     more = ["--dataloader_num_workers", "1"] if setting == "dataloader_persistent_workers" else []
     assert main([*words, *more, f"--{setting}", "true", "--output_dir", str(tmp_path / "run")]) == 2
-    assert f"--{setting}: " in caplog.text
+    assert f"--{setting} True: " in caplog.text
     assert not (tmp_path / "run").exists()

@@ -100,7 +100,7 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(sft_words, tmp_pa
     assert main([*sft_words, "--use_peft", "true", "--dry_run", "--output_dir", str(run)]) == 0
     plan = capsys.readouterr().out
     assert "use_peft: true" in plan
-    assert "tokens per step   256 at most = 2 sequences x 2 accumulated x 1 processes x 64 tokens" in plan
+    assert "tokens per step, at most  256 = 2 sequences x 2 accumulated x 1 processes x 64 tokens" in plan
     assert "200 of the first 200 are usable" in plan
     trained = int(plan.split("of which ")[1].split(" ")[0].replace(",", ""))
     assert 0 < trained < 20_000
