@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -56,7 +55,7 @@ def build(tmp_path, tokenizer, conversations, model):
             "dataloader_pin_memory: false\n"
         )
         rows = Dataset.from_list([{"input_ids": one.input_ids, "labels": one.labels} for one in conversations])
-        data = PostTrainingData(rows, rows, RowStatistics(sha256={"train": "name"}), np.array([]))
+        data = PostTrainingData(rows, rows, RowStatistics(sha256={"train": "name"}), tmp_path)
         return build_trainer(parse_recipe(["--config", str(recipe), *words]), model, tokenizer, data, [])
 
     return build

@@ -1,15 +1,13 @@
 """A preparation: which rows, how they become sequences, and the folder in which these lie."""
 
-import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import datasets
 from transformers import PreTrainedTokenizerBase
 
+from train.data.cache_folder import cache_folder
 from train.data.files.sources import Source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS, DatasetStatistics
@@ -91,11 +89,8 @@ class Preparation:
         made_from = [
             *(FORMAT_VERSION, self.source.fingerprint(), self.row_filter.fingerprint()),
             *(asdict(self.settings), asdict(self.limit), self.splits),
-            hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         ]
-        fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-        root = self.cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch"
-        return root.expanduser() / fingerprint
+        return cache_folder(made_from, self.tokenizer, self.cache_dir)
 
     @property
     def is_whole(self) -> bool:

@@ -48,11 +48,16 @@ class PreparedData:
 
     def trained_on_article(self, rows: list[Row]) -> list[bool]:
         """For each row, whether some training row touches its seed article."""
-        asked = np.frombuffer(b"".join(article_key(seed_article(row)) for row in rows), ARTICLE_DTYPE).astype(np.uint64)
-        found = np.zeros(len(rows), dtype=bool)
-        for file in self.train.files:
-            found |= np.isin(asked, _keys(file.with_name(articles_file("train"))))
-        return found.tolist()
+        return touch_articles([file.with_name(articles_file("train")) for file in self.train.files], rows)
+
+
+def touch_articles(article_files: list[Path], rows: list[Row]) -> list[bool]:
+    """For each row, whether its seed article is in one of these files of article keys."""
+    asked = np.frombuffer(b"".join(article_key(seed_article(row)) for row in rows), ARTICLE_DTYPE).astype(np.uint64)
+    found = np.zeros(len(rows), dtype=bool)
+    for file in article_files:
+        found |= np.isin(asked, _keys(file))
+    return found.tolist()
 
 
 def prepare_data(preparation: Preparation, processes: int = 1, writes: bool = True) -> PreparedData:

@@ -1,5 +1,7 @@
 """The settings of the data as the values that this folder works with: the only file here that knows the settings."""
 
+from pathlib import Path
+
 from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import find_source
@@ -32,5 +34,5 @@ def to_preparation(
         max_tokens=context_tokens if reinforces else recipe.sequence_tokens,
         answer_tokens=answer_tokens[recipe.method],
         max_samples=rows.max_samples,
-        cache_dir=rows.data_cache_dir,
+        cache_dir=Path(rows.data_cache_dir) if rows.data_cache_dir else None,
     )

@@ -10,15 +10,16 @@ from functools import cached_property
 from pathlib import Path
 
 import datasets
-import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
+from train.data.cache_folder import cache_folder
 from train.data.files.sources import Source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS
-from train.data.rows.synth import Row, article_key, articles, seed_article
+from train.data.rows.synth import Row, article_key, articles
+from train.data.sequences.prepare import SECONDS_BETWEEN_LOOKS, touch_articles
 from train.errors import RunRefusedError
 from train.post_training.data.conversations import is_synth
 from train.post_training.data.encoding import NO_LOSS
@@ -29,9 +30,8 @@ from train.post_training.data.usable_rows import UsableRow, usable_rows
 
 # Part of the fingerprint: raise it when the same rows and settings would give other examples or other files.
 FORMAT_VERSION = 2
-SECONDS_BETWEEN_LOOKS = 1.0
 STATISTICS_FILE = "statistics.json"
-ARTICLES_FILE = "articles.npy"
+ARTICLES_FILE = "articles"  # keys of the articles of the training rows; empty where rows have no articles
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class PostTrainingData:
     """
     Args:
         train, validation: examples (see `train.post_training.data.examples`).
-        article_keys: numbers that stand for the articles of the training rows; none where rows have no articles.
+        folder: of the preparation.
     """
 
     train: datasets.Dataset
     validation: datasets.Dataset
     statistics: RowStatistics
-    article_keys: np.ndarray
+    folder: Path
 
     @property
     def name(self) -> str:
@@ -54,8 +54,8 @@ class PostTrainingData:
 
     def is_known(self, questions: list[Row]) -> list[bool] | None:
         """For each question of an exam, whether training rows came from its seed article; `None` without articles."""
-        keys = np.array([_key(seed_article(row)) for row in questions], dtype=np.uint64)
-        return np.isin(keys, self.article_keys).tolist() if len(self.article_keys) else None
+        file = self.folder / ARTICLES_FILE
+        return touch_articles([file], questions) if file.stat().st_size else None
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,16 @@ class RowPreparation:
     max_tokens: int
     answer_tokens: int = 0
     max_samples: int | None = None
-    cache_dir: str | None = None
+    cache_dir: Path | None = None
 
     @cached_property
     def folder(self) -> Path:
         """Named by a hash of everything that decides its content."""
-        filters = self.row_filter
         made_from = [
-            *(FORMAT_VERSION, self.source.fingerprint(), self.method, self.max_samples),
-            *(filters.languages, filters.exercises, filters.validation_fraction, filters.split_seed),
+            *(FORMAT_VERSION, self.source.fingerprint(), self.method, self.row_filter.fingerprint(), self.max_samples),
             *(self.max_tokens, self.answer_tokens, self.tokenizer.chat_template),
-            hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         ]
-        fingerprint = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
-        root = self.cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch"
-        return Path(root).expanduser() / f"examples-{fingerprint}"
+        return cache_folder(made_from, self.tokenizer, self.cache_dir, prefix="examples-")
 
 
 def load_data(
@@ -119,7 +114,7 @@ def load_data(
     assert isinstance(statistics, RowStatistics)
     train, validation = (datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS)
     validation = validation.select(range(min(max_eval_samples or len(validation), len(validation))))
-    return PostTrainingData(train, validation, statistics, np.load(folder / ARTICLES_FILE))
+    return PostTrainingData(train, validation, statistics, folder)
 
 
 def _write_examples(preparation: RowPreparation) -> None:
@@ -128,28 +123,30 @@ def _write_examples(preparation: RowPreparation) -> None:
     unfinished = folder.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    statistics, keys, digest = RowStatistics(), set(), hashlib.sha256()
+    statistics, digest = RowStatistics(), hashlib.sha256()
     writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
-    for rows in usable_rows(
-        preparation.source, preparation.method, preparation.row_filter, preparation.max_samples, statistics
-    ):
-        examples = _make_counted(rows, preparation, statistics)
-        if examples and not writers:
-            schema = _schema(examples[0][1])
-            writers = {split: pa.ipc.new_stream(unfinished / f"{split}.arrow", schema) for split in SPLITS}
-        for split, writer in writers.items():
-            some = [example for one, example in examples if one.split == split]
-            if any(list(example) != schema.names for example in some):
-                raise ValueError("Rows with and without `chosen` and `rejected` stand in one dataset: part them.")
-            writer.write_table(pa.Table.from_pylist(some, schema))
-            if split == "train":
-                digest.update(json.dumps(some).encode())
-        keys |= {key for one, _ in examples if one.split == "train" for key in _article_keys(one.row)}
+    with open(unfinished / ARTICLES_FILE, "wb") as article_keys:
+        for rows in usable_rows(
+            preparation.source, preparation.method, preparation.row_filter, preparation.max_samples, statistics
+        ):
+            examples = _make_counted(rows, preparation, statistics)
+            if examples and not writers:
+                schema = _schema(examples[0][1])
+                writers = {split: pa.ipc.new_stream(unfinished / f"{split}.arrow", schema) for split in SPLITS}
+            for split, writer in writers.items():
+                some = [example for one, example in examples if one.split == split]
+                if any(list(example) != schema.names for example in some):
+                    raise ValueError("Rows with and without `chosen` and `rejected` stand in one dataset: part them.")
+                writer.write_table(pa.Table.from_pylist(some, schema))
+                if split == "train":
+                    digest.update(json.dumps(some).encode())
+            for one, _ in examples:
+                if one.split == "train" and is_synth(one.row):
+                    article_keys.write(b"".join(map(article_key, articles(one.row))))
     for writer in writers.values():
         writer.close()
     _check_enough(statistics)
     statistics.sha256["train"] = digest.hexdigest()
-    np.save(unfinished / ARTICLES_FILE, np.array(sorted(keys), dtype=np.uint64))
     (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
     os.replace(unfinished, folder)
 
@@ -174,14 +171,6 @@ def _make_counted(
 def _schema(example: Example) -> pa.Schema:
     ids = pa.list_(pa.int32())
     return pa.schema([(name, ids if isinstance(value, list) else pa.string()) for name, value in example.items()])
-
-
-def _article_keys(row: Row) -> set[int]:
-    return {_key(article) for article in articles(row)} if is_synth(row) else set()
-
-
-def _key(article: str) -> int:
-    return int.from_bytes(article_key(article), "big")
 
 
 def _check_enough(statistics: RowStatistics) -> None:

@@ -4,14 +4,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from train.data.files.chunk import Columns
+from train.data.files.shard_access import read_source
 from train.data.files.sources import Source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import COLUMNS, Row, Split, article_key, split_of
 from train.post_training.data.conversations import Message, UnusableRowError, first_question, is_synth, row_to_messages
-from train.post_training.data.rows import read_rows
 from train.post_training.data.statistics import RowStatistics
 
 
+# Each is one way of writing a row; SYNTH's other columns may be absent.
+SYNTH_FORM = ("query", "synthetic_answer")
+FORMS = {
+    "sft": (SYNTH_FORM, ("messages",), ("conversations",), ("prompt", "completion")),
+    "dpo": (("chosen", "rejected"), SYNTH_FORM),
+    "grpo": (SYNTH_FORM,),
+}
+READ_COLUMNS = (*COLUMNS, "messages", "conversations", "prompt", "completion", "chosen", "rejected")
 ROWS_AT_ONCE = 1000
 
 
@@ -38,8 +47,11 @@ def usable_rows(
     Args:
         row_filter: languages and exercises of SYNTH rows, and the share that is held out.
         statistics: counts the rows read and dropped; who is given the rows counts the kept ones.
+
+    Raises:
+        BadShardError: a file cannot be read, or has no columns that the method could use.
     """
-    rows = read_rows(source, method, statistics)
+    rows = _read_rows(source, method, statistics)
     while True:
         # Never more than are still wanted, so that none is read in vain.
         wanted = ROWS_AT_ONCE
@@ -56,6 +68,13 @@ def usable_rows(
             except UnusableRowError as error:
                 statistics.dropped_rows[str(error)] += 1
         yield usable
+
+
+def _read_rows(source: Source, method: str, statistics: RowStatistics) -> Iterator[Row]:
+    for batch in read_source(source, Columns(other=READ_COLUMNS, forms=FORMS[method])):
+        statistics.rows_read += sum(batch.unreadable.values())
+        statistics.dropped_rows.update(batch.unreadable)
+        yield from batch.rows
 
 
 def _judge(row: Row, row_filter: RowFilter) -> UsableRow:

@@ -112,7 +112,7 @@ def test_tokens_are_found_again_and_made_anew_when_the_rows_change(load, row, mo
 def test_a_preparation_that_was_killed_leaves_nothing(load, row, monkeypatch):
     rows = [row(number) for number in range(40)]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(prepare.np, "save", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr(prepare, "_check_enough", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
         load(rows)
     assert len(load(None).train)
 
