@@ -92,7 +92,7 @@ def reason_to_drop(row: Row, languages: list[str] | None = None, exercises: list
         return "question or answer is a written null"
     if FAILED_GENERATION in _stripped(row["constraints"]):
         return "failed generation"
-    if row["exercise"] == "rag" and not _sources(row):
+    if row["exercise"] == "rag" and not sources_of(row):
         return "rag without sources"  # the answer cites what the model would not see
     return None
 
@@ -115,7 +115,7 @@ def reasoning_of(row: Row) -> str:
 
 def row_to_question(row: Row) -> str:
     """The part of the text that is given when the model is asked: sources and question."""
-    sources = _sources(row)
+    sources = sources_of(row)
     return f"{sources}\n\nQ: {_stripped(row['query'])}" if sources else f"Q: {_stripped(row['query'])}"
 
 
@@ -169,7 +169,7 @@ def split_of(row: Row, validation_fraction: float, split_seed: int) -> Split | N
     return "validation" if validation.pop() else "train"
 
 
-def _sources(row: Row) -> str:
+def sources_of(row: Row) -> str:
     """The `<source_N>` blocks of a rag row, else the empty string."""
     constraints = _stripped(row["constraints"])
     return constraints if row["exercise"] == "rag" and "<source_" in constraints else ""

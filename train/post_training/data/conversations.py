@@ -16,7 +16,7 @@ What the assistant thought comes before its answer: SYNTH's reasoning, a message
 import re
 from typing import Any
 
-from train.data.rows.synth import BLANK, COLUMNS, Row, reason_to_drop, reasoning_of, repair_text, row_to_question
+from train.data.rows.synth import BLANK, COLUMNS, Row, reason_to_drop, reasoning_of, repair_text, sources_of
 
 
 Message = dict[str, str]
@@ -77,10 +77,8 @@ def _synth_messages(
     reason = reason_to_drop(row, languages, exercises)
     if reason is not None:
         raise UnusableRowError(reason)
-    question = row["query"].strip(BLANK)
-    sources = row_to_question(row).removesuffix(f"Q: {question}").strip(BLANK)  # of a rag row
-    messages = [{"role": "system", "content": sources}] if sources else []
-    messages.append({"role": "user", "content": question})
+    messages = [{"role": "system", "content": sources}] if (sources := sources_of(row)) else []
+    messages.append({"role": "user", "content": row["query"].strip(BLANK)})
     answer = {"role": "assistant", "content": row["synthetic_answer"].strip(BLANK)}
     if reasoning := reasoning_of(row):
         answer["reasoning_content"] = reasoning
