@@ -102,9 +102,16 @@ def open_model(name: str) -> OpenedModel:
     if tokenizer.eos_token_id is None or not tokenizer.is_fast:
         raise ValueError(f"{name}: its tokenizer has no end-of-text token, or no fast version; both are needed.")
     weights = sorted(folder.glob("*.safetensors")) if folder else _files_on_hub(name, WEIGHTS_FILE)
-    recipes = [path / RECIPE_FILE] if folder else _files_on_hub(name, RECIPE_FILE)
-    trained_on = read_trained_on(recipes[0]) if recipes and recipes[0].is_file() else None
+    recipe = find_recipe(name)
+    trained_on = None if recipe is None else read_trained_on(recipe)
     return OpenedModel(name, folder, model, tokenizer, trained_on, weights)
+
+
+def find_recipe(name: str) -> Path | None:
+    """The recipe beside a model, in a folder or on the Hub."""
+    folder = Path(name).expanduser()
+    files = [folder / RECIPE_FILE] if folder.exists() else _files_on_hub(name, RECIPE_FILE)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _check_folder(folder: Path) -> None:

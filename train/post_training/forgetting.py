@@ -2,21 +2,17 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.from_settings import to_preparation
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.prepare import prepare_data
-from train.run_files import RECIPE_FILE
+from train.evaluation.opened_model import find_recipe
+from train.evaluation.trained_on import read_trained_on
 from train.settings.arguments import DataArguments
-from train.settings.parser import pick
-from train.settings.recipe import settings_parser
 from train.settings.recipe_file import read_recipe_file
 
 
@@ -74,28 +70,18 @@ def load_pretraining_sequences(
     return ValidationSequences(list(batches), len(sequences))
 
 
-def find_pretraining_data(source: str) -> DataArguments:
+def find_pretraining_data(init_from: str) -> DataArguments:
     """The settings of the data that a model was pre-trained on; through the runs of post-training that it went through.
 
     Raises:
-        ValueError, OSError: there is no recipe beside the model.
+        ValueError, OSError: there is no recipe beside a model.
     """
-    while True:
-        file = _find_recipe(source)
-        settings = read_recipe_file(str(file))
-        if "method" not in settings:
-            words = ["--config", str(file)]
-            return pick(settings_parser(words).resolve(words), DataArguments)
-        source = settings["init_from"]
-
-
-def _find_recipe(source: str) -> Path:
-    folder = Path(source).expanduser()
-    if (folder / RECIPE_FILE).is_file():
-        return folder / RECIPE_FILE
-    if folder.exists():
-        raise ValueError(f"{source} has no {RECIPE_FILE}.")
-    try:
-        return Path(hf_hub_download(source, RECIPE_FILE))
-    except EntryNotFoundError as error:
-        raise ValueError(f"{source} has no {RECIPE_FILE}.") from error
+    while (recipe := find_recipe(init_from)) is not None:
+        settings = read_recipe_file(str(recipe))
+        if "method" in settings:
+            init_from = settings["init_from"]
+        elif (trained_on := read_trained_on(recipe)) is not None:
+            return trained_on.data
+        else:
+            break
+    raise ValueError(f"{init_from} has no recipe of a pre-training.")
