@@ -28,7 +28,7 @@ from train.post_training.dry_run import describe_plan
 from train.post_training.forgetting import load_pretraining_sequences
 from train.post_training.settings.recipe import PostTrainingRecipe, parse_recipe, settings_parser
 from train.post_training.start import load_start_model
-from train.run import build_samples, refusing_bad_data, run_entry, train_and_save
+from train.run import build_samples, refusing_mistakes, run_entry, train_and_save
 
 
 logger = logging.getLogger("train.finetune")
@@ -44,7 +44,7 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
     set_up_hardware(recipe.training.device, recipe.training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
     model = load_start_model(recipe, tokenizer)
     parameters = model.num_parameters()
-    with refusing_bad_data():
+    with refusing_mistakes():
         questions = load_exam(recipe.run.exam) if recipe.run.exam else []
         rows = to_preparation(recipe, tokenizer, model.config.max_position_embeddings)
         data = load_data(rows, recipe.rows.max_eval_samples, writes=recipe.training.local_process_index == 0)

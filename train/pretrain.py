@@ -24,7 +24,7 @@ from train.dry_run import describe_plan
 from train.evaluation.exam.exam import load_exam, render_exam, take_exam
 from train.hardware import set_up_hardware, set_up_model
 from train.load_data import load_training_data
-from train.run import build_samples, refusing_bad_data, run_entry, train_and_save
+from train.run import build_samples, refusing_mistakes, run_entry, train_and_save
 from train.settings.recipe import Recipe, parse_recipe, settings_parser
 from train.trainer.pretraining import PretrainingTrainer
 from train.trainer.streaming import StreamingTrainer
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns the exit status."""
     set_up_hardware(recipe.training.device, recipe.training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
-    with refusing_bad_data():
+    with refusing_mistakes():
         build_config(recipe.model, tokenizer)  # sizes that no model can have show before the data is prepared
         questions = load_exam(recipe.run.exam) if recipe.run.exam else []
         data = load_training_data(recipe, tokenizer)

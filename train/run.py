@@ -67,7 +67,8 @@ def run_entry(
     writes = recipe.training.should_save
     try:
         if recipe.run.dry_run:
-            plan = describe_plan(recipe, tokenizer)
+            with refusing_mistakes():
+                plan = describe_plan(recipe, tokenizer)
             sys.stdout.write(f"{recipe.to_yaml()}\n{tabulate(plan.items(), tablefmt='plain', disable_numparse=True)}\n")
             return 0
         end_with_launcher()
@@ -111,8 +112,8 @@ def build_samples(run: RunArguments, tokenizer: PreTrainedTokenizerBase) -> Text
 
 
 @contextmanager
-def refusing_bad_data() -> Iterator[None]:
-    """Around what reads data: rows that cannot be read, a Hub that cannot be reached or a full disk refuse the run."""
+def refusing_mistakes() -> Iterator[None]:
+    """Around what prepares a run: impossible sizes, unreadable rows, no Hub or a full disk refuse it."""
     try:
         yield
     except (ValueError, OSError) as error:
