@@ -1,4 +1,4 @@
-"""What a recipe amounts to, before it is run: parameters, tokens, steps, memory."""
+"""Tells what a pre-training recipe amounts to, before it runs: parameters, tokens, steps, memory."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ GIB = 2**30
 
 
 def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """What follows from a recipe, by name; reads at most a thousand rows."""
+    """The figures that follow from a recipe, by name; reads at most a thousand rows."""
     config, training = build_config(recipe.model, tokenizer), recipe.training
     with torch.device("meta"):
         parameters = GPT2ScratchForCausalLM(config).num_parameters()
@@ -51,7 +51,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
 
 
 def state_bytes(config: GPT2ScratchConfig, parameters: int, optim_name: str) -> int:
-    """Weights, gradients, and AdamW's two averages of each; Muon keeps one, of the blocks' matrices."""
+    """Bytes of weights, gradients, and AdamW's two averages of each; Muon keeps one for the blocks' matrices."""
     C, F = config.n_embd, config.feed_forward_size
     hidden = config.n_layer * (4 * C * C + 2 * C * F) if optim_name == "muon" else 0
     return 16 * parameters - 4 * hidden
@@ -60,12 +60,12 @@ def state_bytes(config: GPT2ScratchConfig, parameters: int, optim_name: str) -> 
 def activation_bytes(
     config: GPT2ScratchConfig, *, sequences: int, sequence_length: int, half: bool, checkpointing: bool, eager: bool
 ) -> int:
-    """What a training step adds to the state in one process at its peak, without the interpreter and its libraries.
+    """The peak of activations, logits and their gradients in a training step of one process.
 
-    Each block keeps, for the backward pass, about 26 bytes a token and unit of width in 16-bit: the 34 of Korthikanti
-    et al., 2022, equation 2, without GELU's output, which is made again, and without stored attention weights. In
-    32-bit it is twice that, but for the dropout masks, which stay one byte. The head keeps one chunk of logits and the
-    gradient of its weight.
+    For the backward pass, each block keeps about 26 bytes per token and unit of width in 16-bit: the 34 of Korthikanti
+    et al., 2022, equation 2, without GELU's output, which is computed again, and without attention weights. In 32-bit
+    it keeps twice that, except for the dropout masks of one byte. The head keeps one chunk of logits and the gradient
+    of its weight.
     """
     tokens = sequences * sequence_length
     bytes_per_unit = 26 if half else 48

@@ -1,4 +1,4 @@
-"""Whether a run can go on under a recipe: the one that its checkpoint was made with, or one that trains the same."""
+"""Compares the settings of a resumed run with those of its checkpoint: they must train the same."""
 
 import math
 from pathlib import Path

@@ -48,7 +48,7 @@ def check_room(folder: Path, needed_bytes: int, held_bytes: int, what: str) -> N
 
 
 def describe_failure(folder: Path, needed_bytes: int) -> str:
-    """What a failed write of a checkpoint needed, and what is free."""
+    """The space that a failed write of a checkpoint needed, and the space that is free."""
     free = shutil.disk_usage(folder).free
     return f"a checkpoint takes about {_gigabytes(needed_bytes)}, {_gigabytes(free)} are free on its disk"
 

@@ -14,7 +14,7 @@ from train.checkpointing.checkpoints import (
 )
 from train.checkpointing.compatible_settings import accumulation_for, changed_schedule, changed_settings, render_changes
 from train.errors import RunRefusedError
-from train.run_files import RECIPE_FILE, TRAINER_STATE_FILE
+from train.run_files import RECIPE_FILE, TRAINER_STATE_FILE, WEIGHTS_FILE
 from train.settings.recipe_file import read_recipe_file
 
 
@@ -46,7 +46,7 @@ def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
             )
     elif kind != "false":
         return _named_checkpoint(Path(str(word)), run_folder)
-    if (checkpoints_in(run_folder) and kind == "false") or (run_folder / "model.safetensors").exists():
+    if (checkpoints_in(run_folder) and kind == "false") or (run_folder / WEIGHTS_FILE).exists():
         raise ValueError(
             f"{run_folder} already holds a run. Continue it with --resume_from_checkpoint true, choose another "
             "--output_dir, or move it away; nothing was changed."
@@ -121,7 +121,7 @@ def check_data(checkpoint: Path, data_name: str, meant: list[str] | None) -> Non
     """Refuse to go on with other data than the checkpoint's.
 
     Raises:
-        RunRefusedError: the rows, filters, tokenizer or blocks have changed, and "dataset" is not in `meant`.
+        RunRefusedError: the rows, filters, tokenizer or sequences have changed, and "dataset" is not in `meant`.
     """
     before = read_manifest(checkpoint)["data"]
     if before != data_name and "dataset" not in (meant or []):

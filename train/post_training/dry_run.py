@@ -1,4 +1,4 @@
-"""What a post-training recipe amounts to, before it is run."""
+"""Tells what a post-training recipe amounts to, before it runs."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,7 +12,7 @@ from train.post_training.start import load_start_model
 
 
 def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """What follows from a recipe, by name; reads the model, and at most a thousand rows.
+    """The figures that follow from a recipe, by name; reads the model, and at most a thousand rows.
 
     Raises:
         RunRefusedError: there is no such model, or its context is too short.

@@ -1,4 +1,4 @@
-"""What must hold between the settings of a run: mistakes are refused before any data is read."""
+"""Refuses settings that do not fit together, or that a run would regret, before any data is read."""
 
 from typing import Any
 

@@ -47,11 +47,11 @@ class RowsArguments:
     )
     max_samples: int | None = setting("Stop after this many usable rows (training and validation together).")
     validation_fraction: float = setting(
-        "Share that is held out: of SYNTH's seed articles, or of the first user messages. With the share and the seed "
-        "of the pre-training on the same rows, what was held out there is held out here.",
+        "Share of SYNTH's seed articles, or of the first user messages, whose rows are for validation. With the share "
+        "and the seed of the pre-training on the same rows, they are the same rows.",
         0.02,
     )
-    split_seed: int = setting("Chooses which are held out.", 0)
+    split_seed: int = setting("Chooses which these are.", 0)
     max_eval_samples: int | None = setting("Evaluate on the first so many validation rows; on all where unset.")
     data_cache_dir: str | None = setting(
         "Where tokenised rows are kept; beside the datasets library's cache where unset."

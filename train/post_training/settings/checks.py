@@ -1,4 +1,4 @@
-"""What a method's TRL config takes and these runs would not follow: refused before any row is read."""
+"""Refuses settings that a method's TRL config takes and these runs would not follow, before any row is read."""
 
 from train.post_training.settings.arguments import LoraArguments, PairArguments
 from train.settings.arguments import OptimizerArguments
