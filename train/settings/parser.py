@@ -60,12 +60,12 @@ class SettingsParser(HfArgumentParser):
             allow_abbrev=False,
         )
         self.add_argument("--help_all", action="help", help="Show all settings, those that are seldom used as well.")
-        own = {name for kind in groups for name in field_names(kind)}
+        own = [name for kind in groups for name in field_names(kind)]
         self.names = [*own, *every]
         self.trainer = trainer
         self.stock_defaults = {name: self.get_default(name) for name in self.names}
         self.set_defaults(**defaults)
-        self.always_saved = defaults.keys() | own
+        self.always_saved = {*defaults, *own}
 
     def error(self, message: str) -> None:
         raise ValueError(message)
