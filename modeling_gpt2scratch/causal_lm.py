@@ -68,10 +68,9 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         hidden_states = outputs.last_hidden_state  # (B, T, C)
 
         has_labels = labels is not None or kwargs.get("shift_labels") is not None
-        if skip_logits is None:
-            skip_logits = self.training and has_labels
+        skip_logits = has_labels and (self.training if skip_logits is None else skip_logits)
         loss = logits = None
-        if skip_logits and has_labels and can_skip_logits(self.lm_head, self.loss_function):
+        if skip_logits and can_skip_logits(self.lm_head, self.loss_function):
             loss = next_token_loss(hidden_states, self.lm_head.weight, labels, **kwargs)
         else:
             logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))  # (B, T, V)

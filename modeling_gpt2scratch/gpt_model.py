@@ -43,8 +43,7 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
 
         The two projections of each block that write into the residual stream start smaller, by 1 / sqrt(2 n_layer): the
         stream sums 2 n_layer of them, so its variance at the output does not grow with depth (GPT-2 report, 2.3). They
-        are marked, since this is called layer by layer: transformers does not call it for the modules around them,
-        which have no parameters of their own, in a model that is not part of transformers.
+        are marked, since transformers calls this for each layer, and not for the module around it.
         """
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
@@ -141,7 +140,7 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
         """Positions (1, T) of the tokens that follow the cached ones."""
         T = inputs_embeds.shape[1]
         if self.config.n_positions < T:
-            raise ValueError(self._describe_excess(f"{T} tokens"))
+            raise ValueError(f"{T} tokens {self._beyond_context}")
         past_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
         return (torch.arange(T, device=inputs_embeds.device) + past_tokens).unsqueeze(0)
 
@@ -150,10 +149,11 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
             return self.position_embedding(position_ids)
         except IndexError as error:  # accelerators are not waited for: there torch stops the program later
             found = f"Positions {position_ids.min()} to {position_ids.max()}"
-            raise ValueError(self._describe_excess(found)) from error
+            raise ValueError(f"{found} {self._beyond_context}") from error
 
-    def _describe_excess(self, found: str) -> str:
+    @property
+    def _beyond_context(self) -> str:
         return (
-            f"{found} do not fit the context of {self.config.n_positions} (config.n_positions): shorten or truncate "
-            "the input, or train with a longer context."
+            f"do not fit the context of {self.config.n_positions} (config.n_positions): shorten or truncate the input, "
+            "or train with a longer context."
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,33 +50,36 @@ def test_it_opens_with_the_package_and_no_trust(saved, tiny_model, input_ids):
 
 @pytest.mark.slow
 def test_it_opens_without_the_package_and_saves_again(saved, tiny_model, tmp_path, run_without_package):
+    """Twice: what the first child process saves, as language model and as body, the second opens and saves again."""
     code = """
-    source, target, logits = sys.argv[1:]
-    config = AutoConfig.from_pretrained(source, trust_remote_code=True)
-    assert config.n_layer == 3 and config.hidden_size == 32
-    model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=True).eval()
-    body = AutoModel.from_pretrained(source, trust_remote_code=True).eval()
-    assert torch.equal(body(torch.arange(5)[None])[0], model.transformer(torch.arange(5)[None])[0])
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=True)
-    assert tokenizer("Hello")["input_ids"] == [15496]
-    assert model.generate(torch.arange(5)[None], max_new_tokens=3, pad_token_id=0).shape[1] > 5
-    torch.save(logits_of(model), logits)
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    body.save_pretrained(target + "_body")
-    config.save_pretrained(target + "_config")
+    for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=True)
+        assert config.n_layer == 3 and config.hidden_size == 32
+        model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=True).eval()
+        body = AutoModel.from_pretrained(source, trust_remote_code=True).eval()
+        assert torch.equal(body(torch.arange(5)[None])[0], model.transformer(torch.arange(5)[None])[0])
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=True)
+        assert tokenizer("Hello")["input_ids"] == [15496]
+        assert model.generate(torch.arange(5)[None], max_new_tokens=3, pad_token_id=0).shape[1] > 5
+        for saving, folder in ((model, target), (body, target + "_body"), (config, target + "_config")):
+            saving.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        torch.save(logits_of(model), target + "_config/logits.pt")
     """
     expected = tiny_model(torch.arange(20).view(2, 10)).logits
-    for source, target in (("saved", "again"), ("again", "third"), ("again_body", "fourth")):
-        if not (tmp_path / source / "tokenizer.json").exists():
-            AutoTokenizer.from_pretrained(saved).save_pretrained(tmp_path / source)
-        run_without_package(code, tmp_path / source, tmp_path / target, tmp_path / "logits.pt")
-        torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected, atol=1e-6, rtol=0)
-        assert names(tmp_path / target) == names(saved)
-        assert names(tmp_path / f"{target}_config") >= CODE_FILES
-        config = (tmp_path / target / "config.json").read_text()
-        assert json.loads(config)["auto_map"] == json.loads((saved / "config.json").read_text())["auto_map"]
-        assert str(tmp_path) not in config
+    auto_map = json.loads((saved / "config.json").read_text())["auto_map"]
+    first = [(saved, tmp_path / "again")]
+    second = [(tmp_path / "again", tmp_path / "third"), (tmp_path / "again_body", tmp_path / "fourth")]
+    for pairs in (first, second):
+        run_without_package(code, *(path for pair in pairs for path in pair))
+        for _, target in pairs:
+            logits = torch.load(f"{target}_config/logits.pt")
+            torch.testing.assert_close(logits, expected, atol=1e-6, rtol=0)
+            assert names(target) == names(saved)
+            assert names(Path(f"{target}_config")) >= CODE_FILES
+            config = (target / "config.json").read_text()
+            assert json.loads(config)["auto_map"] == auto_map
+            assert str(tmp_path) not in config
 
 
 def test_every_class_saves_all_code_and_names_every_class(tiny_model, tmp_path):
