@@ -100,26 +100,22 @@ def exam_table(after: list[dict], before: Sequence[dict] = (), title: str = "Exa
     times = [time for time, by_exercise in marks.items() if by_exercise]
     if not times:
         return None
-    header, bars = ["exercise", "questions", "chance"], []
-    columns = []
-    for key, name in EXAM_SHARES.items():
-        for time in times:
-            if key == "correct":
-                bars.append(len(header))
-            header.append(f"{name}\n{time}" if before else name)
-            columns.append((time, key))
-        if key == "correct" and after:
-            header.append("95%\ninterval")
-            columns.append(("after", "interval"))
+    columns = [
+        (f"{name}\n{time}" if before else name, time, key) for key, name in EXAM_SHARES.items() for time in times
+    ]
+    if after:
+        columns.insert(len(times), ("95%\ninterval", "after", "interval"))
     rows = [
         [
             exercise,
             f"{mark['asked']:,}",
             NOT_RECORDED if mark.get("chance") is None else f"{mark['chance']:.1%}",
-            *(_mark(marks[time].get(exercise, {}), key) for time, key in columns),
+            *(_mark(marks[time].get(exercise, {}), key) for _, time, key in columns),
         ]
         for exercise, mark in {**marks["before"], **marks["after"]}.items()
     ]
+    header = ["exercise", "questions", "chance", *(name for name, _, _ in columns)]
+    bars = [place for place, (_, _, key) in enumerate(columns, 3) if key == "correct"]
     return Table(header, rows, title, bars)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from train.data.files.sources import SAMPLE
+from train.data.files.sources import SAMPLE, Source
 from train.data.from_settings import to_preparation
 from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.data.sequences.prepare import prepare_data
@@ -13,7 +13,7 @@ from train.evaluation.exam.citations import expects_citations
 from train.evaluation.exam.exam import load_exam
 from train.evaluation.losses.validation_rows import ValidationRows, draw_rows
 from train.evaluation.opened_model import OpenedModel
-from train.evaluation.trained_on import TrainedOn, demo_recipe
+from train.evaluation.trained_on import demo_recipe
 
 
 SHORT_ANSWER_TOKENS = 16
@@ -35,7 +35,7 @@ class Questions:
         citation_rows: further rag rows, to see what is cited; their answers are not short, and not marked.
         citation_tokens: likewise, for those.
         description: where they come from.
-        notes: what known and new mean here.
+        notes: the meaning of known and new.
     """
 
     rows: list[Row]
@@ -102,24 +102,21 @@ def _short_answers(opened: OpenedModel, validation: ValidationRows | None, max_q
 
 
 def _tell_known(opened: OpenedModel, rows: list[Row]) -> tuple[list[bool] | None, str]:
-    """For each row whether its seed article was trained on, and what to say about it."""
+    """For each row whether its seed article was trained on, and a sentence on it."""
+    not_told = "Known and new questions are not told apart"
     if opened.trained_on is None:
-        return None, "Known and new questions are not told apart: the model has no recipe."
+        return None, f"{not_told}: the model has no recipe."
+    settings = opened.trained_on.data
     try:
-        known = _trained_on_article(opened, opened.trained_on, rows)
+        preparation = None if settings.streaming else to_preparation(settings, opened.tokenizer)
+        if preparation is None or not (preparation.is_whole or _is_small(preparation.source)):
+            return None, f"{not_told}: the training rows are many, and not prepared here."
+        data = prepare_data(preparation, writes=PartialState().is_local_main_process)
+        known = data.trained_on_article(rows)
     except (ValueError, OSError):
-        return None, "Known and new questions are not told apart: the training rows cannot be read again."
-    if known is None:
-        return None, "Known and new questions are not told apart: the training rows are many, and not prepared here."
+        return None, f"{not_told}: the training rows cannot be read again."
     return known, "Known: training rows came from the question's seed article, in other words; new: none did."
 
 
-def _trained_on_article(opened: OpenedModel, trained_on: TrainedOn, rows: list[Row]) -> list[bool] | None:
-    if trained_on.data.streaming:
-        return None
-    preparation = to_preparation(trained_on.data, opened.tokenizer)
-    source = preparation.source
-    if preparation.is_whole or (source.revision is None and source.bytes <= BYTES_TO_PREPARE):
-        data = prepare_data(preparation, writes=PartialState().is_local_main_process)
-        return data.trained_on_article(rows)
-    return None
+def _is_small(source: Source) -> bool:
+    return source.revision is None and source.bytes <= BYTES_TO_PREPARE

@@ -17,7 +17,6 @@ from train.settings.arguments import DataArguments
 
 # Reading goes on past the rows that are wanted, so that they are drawn from more than the first file's beginning.
 FOUND_PER_USED = 5
-ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -51,23 +50,20 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
         rows = _left_out(rows_of(preparation.source), row_filter, tokenizer)
         return _draw(rows, max_rows, description, "none is held out")
     except (ValueError, OSError) as error:
-        reason = str(error).rstrip(".")
-        raise ValueError(
-            f"The rows of the model's recipe cannot be used ({reason}): name others with --rows."
-        ) from error
+        problem = f"The rows of the model's recipe cannot be used ({str(error).rstrip('.')})"
+        raise ValueError(f"{problem}: name others with --rows.") from error
 
 
 def _left_out(rows: Iterator[Row], row_filter: RowFilter, tokenizer: PreTrainedTokenizerBase) -> Iterator[Row]:
     by_length = row_filter.min_row_tokens is not None or row_filter.max_row_tokens is not None
-    while some := list(islice(rows, ROWS_AT_ONCE)):
-        kept = [row for row in some if row_filter.judge(row)[:2] == (None, "validation")]
-        if by_length and kept:
-            texts = [row_to_text(row) for row in kept]
-            token_lists = tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
-            # the end-of-text token counts, too
-            reasons = [row_filter.reason_by_length(len(ids) + 1) for ids in token_lists]
-            kept = [row for row, reason in zip(kept, reasons, strict=True) if reason is None]
-        yield from kept
+
+    def has_length(row: Row) -> bool:
+        ids = tokenizer(row_to_text(row), split_special_tokens=True, verbose=False)["input_ids"]
+        return row_filter.reason_by_length(len(ids) + 1) is None  # the end-of-text token counts, too
+
+    for row in rows:
+        if row_filter.judge(row)[:2] == (None, "validation") and (not by_length or has_length(row)):
+            yield row
 
 
 def read_given(rows: str, max_rows: int) -> ValidationRows:
