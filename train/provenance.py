@@ -1,9 +1,10 @@
-"""Where figures come from: the commit of this code, and the hardware that it ran on."""
+"""Where figures come from: the commit of this code, the versions of its libraries, and the hardware that it ran on."""
 
 import os
 import platform
 import subprocess
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -21,6 +22,12 @@ def git_commit() -> str | None:
         return None if changed else run(["git", "rev-parse", "HEAD"]).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def describe_versions(*more: str) -> dict[str, str]:
+    """The versions of Python and of the libraries that figures depend on."""
+    libraries = {name: version(name) for name in ("torch", "transformers", *more)}
+    return {"python": platform.python_version(), **libraries}
 
 
 def describe_hardware() -> dict:

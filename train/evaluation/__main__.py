@@ -14,9 +14,7 @@ import argparse
 import datetime
 import logging
 import os
-import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -32,7 +30,7 @@ from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
 from train.evaluation.tasks.lm_eval_tasks import Tasks, find_tasks
 from train.evaluation.trained_on import demo_recipe
-from train.provenance import describe_hardware, git_commit
+from train.provenance import describe_hardware, describe_versions, git_commit
 from train.run_files import EVALUATION_FILE
 
 
@@ -137,7 +135,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **results.record,
         "settings": {name: vars(arguments)[name] for name in ("max_rows", "max_questions", "num_fewshot", "limit")},
-        "versions": describe_versions(with_harness=tasks is not None),
+        "versions": describe_versions(*(["lm_eval"] if tasks else [])),
         "hardware": describe_hardware(),
         "git_commit": git_commit(),
     }
@@ -162,12 +160,6 @@ def choose_rows(opened: OpenedModel, arguments: argparse.Namespace) -> Validatio
         if arguments.no_loss:
             return None  # the exam may do without
         raise
-
-
-def describe_versions(with_harness: bool) -> dict[str, str]:
-    """Of what the figures depend on."""
-    libraries = ("torch", "transformers", *(("lm_eval",) if with_harness else ()))
-    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
 def output_folder(opened: OpenedModel, asked: Path | None) -> Path:

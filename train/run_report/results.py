@@ -1,29 +1,16 @@
 """The last files of a run: its results as JSON, and its loss curve as a picture."""
 
 import json
-import platform
 from pathlib import Path
 
-import torch
-import transformers
-
-from train.provenance import describe_hardware, git_commit
+from train.provenance import describe_hardware, describe_versions, git_commit
 from train.run_files import CURVE_FILE, RESULTS_FILE, write_whole
 
 
 def write_results(folder: Path, results: dict) -> None:
     """Write `results.json`: the given figures, and the code, versions and hardware that they were made with."""
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-    text = json.dumps(
-        {**results, "versions": versions, "git_commit": git_commit(), "hardware": describe_hardware()},
-        indent=2,
-        ensure_ascii=False,
-    )
-    write_whole(folder / RESULTS_FILE, text + "\n")
+    made_with = {"versions": describe_versions(), "git_commit": git_commit(), "hardware": describe_hardware()}
+    write_whole(folder / RESULTS_FILE, json.dumps({**results, **made_with}, indent=2, ensure_ascii=False) + "\n")
 
 
 def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
