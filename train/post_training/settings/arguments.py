@@ -17,9 +17,7 @@ class StartArguments:
 
     _argument_group_name = "model"
 
-    init_from: str = setting(
-        "The model to start from: a run folder, a checkpoint, a Hub id, or Hugging Face's GPT-2.", "runs/demo"
-    )
+    init_from: str = setting("A run folder, a checkpoint, a Hub id, or Hugging Face's GPT-2.", "runs/demo")
     attn_implementation: str = setting("Attention function: eager, sdpa, flash_attention_2, flex_attention.", "sdpa")
     embd_pdrop: float = setting("Dropout on the embeddings.", 0.0)
     attn_pdrop: float = setting("Dropout on the attention weights.", 0.0)
@@ -33,29 +31,23 @@ class RowsArguments:
     _argument_group_name = "data"
 
     dataset: str = setting(
-        "'sample' (embedded in the package), a .parquet or .jsonl file, a folder of them, or a Hub id. sft takes "
-        "SYNTH's columns, `messages`, or `prompt` and `completion`; dpo SYNTH's, or `chosen` and `rejected`; grpo "
-        "SYNTH's.",
+        "'sample', a .parquet or .jsonl file, a folder of them, or a Hub id, with SYNTH's columns; sft also takes "
+        "`messages`, or `prompt` and `completion`; dpo `chosen` and `rejected`.",
         "sample",
     )
     dataset_config: str | None = setting("Configuration of a Hub dataset that has several, e.g. all of smoltalk.")
     dataset_revision: str | None = setting("Branch, tag or commit of a Hub dataset.")
     dataset_split: str = setting("Split of a Hub dataset.", "train")
     languages: list[str] | None = setting("Keep only SYNTH rows in these languages, e.g. en fr; all where unset.")
-    exercises: list[str] | None = setting(
-        "Keep only SYNTH rows of these exercises, e.g. math exercise; all where unset."
-    )
+    exercises: list[str] | None = setting("Keep only SYNTH rows of these exercises; all where unset.")
     max_samples: int | None = setting("Stop after this many usable rows (training and validation together).")
     validation_fraction: float = setting(
-        "Share of SYNTH's seed articles, or of the first user messages, whose rows are for validation. With the share "
-        "and the seed of the pre-training on the same rows, they are the same rows.",
+        "Share of SYNTH's seed articles, or of first user messages, whose rows are for validation; as in pre-training.",
         0.02,
     )
     split_seed: int = setting("Chooses which these are.", 0)
     max_eval_samples: int | None = setting("Evaluate on the first so many validation rows; on all where unset.")
-    data_cache_dir: str | None = setting(
-        "Where tokenised rows are kept; beside the datasets library's cache where unset."
-    )
+    data_cache_dir: str | None = setting("Where tokenised rows are kept; beside the cache of datasets where unset.")
 
     def __post_init__(self) -> None:
         check_least(self, max_samples=1, max_eval_samples=1)
@@ -90,9 +82,7 @@ class LoraArguments:
     lora_r: int = setting("Rank of the adapters.", 16)
     lora_alpha: int = setting("The adapters are scaled by lora_alpha / lora_r.", 32)
     lora_dropout: float = setting("Dropout before the adapters.", 0.05)
-    lora_target_modules: list[str] | None = setting(
-        "Layers that get an adapter, e.g. q_proj v_proj; all-linear, as where unset, for all linear layers."
-    )
+    lora_target_modules: list[str] | None = setting("Layers with an adapter, e.g. q_proj v_proj; all-linear if unset.")
     use_rslora: bool = setting("Scale by lora_alpha / sqrt(lora_r) (rank-stabilised LoRA).", False)
     use_dora: bool = setting("Learn direction and magnitude apart (DoRA).", False)
 
@@ -111,9 +101,7 @@ class PostTrainingRunArguments(RunArguments):
     config: str = setting("The recipe: a YAML file of settings.", str(POST_TRAINING_RECIPES / "demo_sft.yaml"))
     method: Method = setting("sft (supervised fine-tuning), dpo (preference) or grpo (reinforcement).", "sft")
     forgetting_sequences: int = setting(
-        "Validation sequences of the pre-training (by the recipe beside the model in --init_from) whose loss is "
-        "measured before and after, to see what is forgotten; 0 for none.",
-        64,
+        "Validation sequences of the pre-training whose loss is measured before and after; 0 for none.", 64
     )
 
     def __post_init__(self) -> None:
