@@ -85,4 +85,4 @@ def unknown_setting(name: str, names: list[str]) -> str:
         return f"--{name} is now --{RENAMED[name.replace('-', '_')]}."
     nearest = difflib.get_close_matches(name.replace("-", "_"), names, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return f"There is no setting {name!r}.{hint} `--help` lists all."
+    return f"There is no setting {name!r}.{hint} `--help_all` lists all."
