@@ -45,7 +45,7 @@ def build_inputs(context: int, temperature: float, remember: bool) -> list[str |
     """Controls for the arguments of `Chat.answer`, in their order."""
     return [
         gr.Slider(0, 2, temperature, step=0.05, label="Temperature", info="0: always the likeliest token"),
-        gr.Slider(0.05, 1, 0.95, step=0.05, label="Top p", info="Sample from the likeliest tokens of this share"),
+        gr.Slider(0.05, 1, 1, step=0.05, label="Top p", info="Sample from the likeliest tokens of this share"),
         gr.Slider(0, 1000, 50, step=1, precision=0, label="Top k", info="Sample from so many tokens; 0: all"),
         gr.Slider(1, 2, 1, step=0.05, label="Repetition penalty", info="1: none"),
         gr.Slider(1, context, max(1, context // 2), step=1, precision=0, label="Longest reply", info="In tokens"),
