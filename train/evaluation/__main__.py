@@ -23,13 +23,13 @@ from accelerate import PartialState
 from train.evaluation.exam.exam_record import count_too_long
 from train.evaluation.exam.questions import choose_questions
 from train.evaluation.losses.validation_rows import ValidationRows, read_given, read_validation
+from train.evaluation.model.opened_model import OpenedModel, open_model
+from train.evaluation.model.trained_on import demo_recipe
 from train.evaluation.model_results import Plan, compare, comparison_notes, measure
-from train.evaluation.opened_model import OpenedModel, open_model
 from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
 from train.evaluation.tasks.lm_eval_tasks import Tasks, find_tasks
-from train.evaluation.trained_on import demo_recipe
 from train.provenance import describe_hardware, describe_versions, git_commit
 from train.run_files import EVALUATION_FILE
 

@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass, field
 
 from train.data.rows.synth import Row
-from train.evaluation.comparison import OVERALL, PairedTest, adjust_for_groups, compare_marks, compare_sums
 from train.evaluation.exam.exam import name_exercises
 from train.evaluation.exam.exam_record import take_whole_exam
 from train.evaluation.exam.questions import Questions
 from train.evaluation.losses.document_scores import Document, DocumentScore, Reading, score_documents
 from train.evaluation.losses.loss_figures import GROUPS, grouped, loss_record
 from train.evaluation.losses.validation_rows import ValidationRows
-from train.evaluation.opened_model import OpenedModel
+from train.evaluation.model.opened_model import OpenedModel
+from train.evaluation.statistics.paired_tests import OVERALL, PairedTest, adjust_for_groups, compare_marks, compare_sums
 from train.evaluation.tasks.lm_eval_tasks import Tasks, run_tasks
 
 

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from hub_card.card.card import render_card, render_export_card
 from hub_card.card.run_record import read_run
 from hub_card.card.tables import escape, fence, show_seconds
-from train.evaluation.intervals import share_interval
+from train.evaluation.statistics.intervals import share_interval
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

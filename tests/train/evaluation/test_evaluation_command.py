@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
-from train.evaluation import comparison as paired_tests
 from train.evaluation.__main__ import main
 from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import fits_weights, read_evaluation
+from train.evaluation.statistics import paired_tests
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from train.data.rows.synth import Row, reasoning_of
 from train.evaluation.exam.answers import Answer
-from train.evaluation.intervals import share_interval
+from train.evaluation.statistics.intervals import share_interval
 
 
 # <source_2>, <ref name="source_2">, [source 2], Source 2

@@ -7,8 +7,8 @@ from train.evaluation.exam.answers import answer_questions
 from train.evaluation.exam.citations import count_citations
 from train.evaluation.exam.exam import ExamResult, is_exact, mark_answers, name_exercises
 from train.evaluation.exam.questions import Questions
-from train.evaluation.intervals import share_interval
-from train.evaluation.opened_model import OpenedModel
+from train.evaluation.model.opened_model import OpenedModel
+from train.evaluation.statistics.intervals import share_interval
 
 
 def take_whole_exam(opened: OpenedModel, questions: Questions) -> tuple[dict, list[bool]]:

@@ -12,8 +12,8 @@ from train.data.sequences.prepare import prepare_data
 from train.evaluation.exam.citations import expects_citations
 from train.evaluation.exam.exam import load_exam
 from train.evaluation.losses.validation_rows import ValidationRows, draw_rows
-from train.evaluation.opened_model import OpenedModel
-from train.evaluation.trained_on import demo_recipe
+from train.evaluation.model.opened_model import OpenedModel
+from train.evaluation.model.trained_on import demo_recipe
 
 
 SHORT_ANSWER_TOKENS = 16

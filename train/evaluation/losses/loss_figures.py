@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from train.data.rows.synth import Row
 from train.data.sequences.documents import NOT_NAMED
-from train.evaluation.intervals import mean_per_unit
 from train.evaluation.losses.document_scores import DocumentScore
+from train.evaluation.statistics.intervals import mean_per_unit
 
 
 LARGEST_EXPONENT = 100.0  # beyond e^100 a perplexity says nothing, and math.exp overflows at e^710

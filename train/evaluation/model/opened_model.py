@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 import modeling_gpt2scratch  # noqa: F401  registers the model with the Auto classes
 from train.checkpointing.checkpoints import complete_checkpoints
+from train.evaluation.model.trained_on import TrainedOn, read_trained_on
 from train.evaluation.record import hash_weights
-from train.evaluation.trained_on import TrainedOn, read_trained_on
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
 
 

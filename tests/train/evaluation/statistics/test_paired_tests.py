@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from train.evaluation import comparison
-from train.evaluation.comparison import PairedTest, adjust_for_groups, compare_marks, compare_sums
+from train.evaluation.statistics import paired_tests
+from train.evaluation.statistics.paired_tests import PairedTest, adjust_for_groups, compare_marks, compare_sums
 
 
 def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs():
@@ -39,7 +39,7 @@ def test_a_planted_difference_of_losses_is_found():
 
 
 def test_where_there_is_no_difference_5_in_100_are_called_different(monkeypatch):
-    monkeypatch.setattr(comparison, "PERMUTATIONS", 999)
+    monkeypatch.setattr(paired_tests, "PERMUTATIONS", 999)
     rng = np.random.default_rng(0)
     found = 0
     for _ in range(200):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from train.evaluation.intervals import CONFIDENCE, Interval, mean_per_unit
+from train.evaluation.statistics.intervals import CONFIDENCE, Interval, mean_per_unit
 
 
 PERMUTATIONS = 9999  # so the smallest p is 1 / 10,000

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from train.evaluation.trained_on import demo_recipe, read_trained_on
+from train.evaluation.model.trained_on import demo_recipe, read_trained_on
 
 
 @pytest.fixture

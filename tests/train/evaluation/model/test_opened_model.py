@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from train.checkpointing.checkpoints import write_manifest
-from train.evaluation.opened_model import open_model
+from train.evaluation.model.opened_model import open_model
 from train.evaluation.record import hash_weights
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from train.evaluation.intervals import MIN_DOCUMENTS, mean_per_unit, share_interval
+from train.evaluation.statistics.intervals import MIN_DOCUMENTS, mean_per_unit, share_interval
 
 
 def test_the_interval_of_a_share_is_wilsons():

@@ -1,0 +1,1 @@
+"""The model to evaluate, and what its recipe tells of its training."""

@@ -1,0 +1,1 @@
+"""Intervals of figures, and tests between two models."""
