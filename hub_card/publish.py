@@ -28,26 +28,26 @@ logger = logging.getLogger("hub_card.publish")
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    arguments = parse_arguments(argv)
-
-    def command() -> None:
-        run = find_run(arguments.run)
-        publish(
-            arguments.repo_id,
-            partial(stage_and_verify, run, arguments.repo_id, not arguments.without_hf_gpt2),
-            dry_run=arguments.dry_run,
-            private=arguments.private,
-            staging_dir=arguments.staging_dir,
-        )
-
-    return report_errors(command, "hub_card.publish")
+    return report_errors(partial(run, parse_arguments(argv)), "hub_card.publish")
 
 
-def stage_and_verify(run: Path, repo_id: str, with_export: bool, place: Path) -> dict[str, Path]:
+def run(arguments: argparse.Namespace) -> None:
+    publish(
+        arguments.repo_id,
+        partial(
+            stage_and_verify, find_run(arguments.run), arguments.repo_id, with_export=not arguments.without_hf_gpt2
+        ),
+        dry_run=arguments.dry_run,
+        private=arguments.private,
+        staging_dir=arguments.staging_dir,
+    )
+
+
+def stage_and_verify(run_folder: Path, repo_id: str, place: Path, with_export: bool) -> dict[str, Path]:
     """The staged folder of each branch."""
-    with hold_run(run):
-        branches = stage(run, place, repo_id, with_export)
-        verify_model(run, branches)
+    with hold_run(run_folder):
+        branches = stage(run_folder, place, repo_id, with_export)
+        verify_model(run_folder, branches)
     logger.info("Verified: what is staged opens without this package, and computes what the run's model computes.")
     for file, path in list_local_paths(branches["main"]):
         logger.warning("%s tells everyone the local path %s.", file, path)

@@ -36,34 +36,30 @@ from train.run_files import (
 
 EXPORT_BRANCH = "gpt2"
 LICENSE_FILE = "LICENSE"
-WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+WEIGHTS_PATTERN = "model*.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"  # of weights in several files
 REQUIRED = (CONFIG_FILE, "generation_config.json", "tokenizer.json", "tokenizer_config.json", RESULTS_FILE, RECIPE_FILE)
 # There with some tokenizers and recipes only.
-OPTIONAL = ("chat_template.jinja", "special_tokens_map.json", CURVE_FILE, SAMPLES_FILE)
+OPTIONAL = ("chat_template.jinja", "special_tokens_map.json", WEIGHTS_INDEX, CURVE_FILE, SAMPLES_FILE)
 
 
 def find_run(name: str) -> Path:
     """The folder of a finished run.
 
     Raises:
-        ValueError: there is no such folder, no model in it, or the run has not come to its end.
+        ValueError: there is no such folder, or the run has not come to its end.
     """
     run = Path(name)
     if not run.is_dir():
         raise ValueError(f"{run}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
-    if not (run / CONFIG_FILE).is_file() or not any(run.glob("model*.safetensors")):
-        raise ValueError(
-            f"{run} holds no model, which a run leaves there at its end. Resume the run with the command that started "
-            "it and --resume_from_checkpoint true, or name another folder."
-        )
-    if not (run / RESULTS_FILE).is_file():
-        raise ValueError(
-            f"{run} has no {RESULTS_FILE}: it is a checkpoint, or a run that did not come to its end. Name the run's "
-            "own folder, or resume the run (--resume_from_checkpoint true)."
-        )
     missing = [file for file in REQUIRED if not (run / file).is_file()]
+    if not any(run.glob(WEIGHTS_PATTERN)):
+        missing.append(WEIGHTS_PATTERN)
     if missing:
-        raise ValueError(f"{run} lacks {', '.join(missing)}: copy the whole run folder, or train it again.")
+        raise ValueError(
+            f"{run} lacks {', '.join(missing)}, so it is no finished run. Name a run's own folder and not a "
+            "checkpoint, or resume the run to its end (--resume_from_checkpoint true)."
+        )
     return run
 
 
@@ -132,8 +128,9 @@ def open_model(run: Path) -> GPT2ScratchForCausalLM:
 def list_published(run: Path, with_evaluation: bool) -> list[Path]:
     """The files of a run that are published; by name."""
     names = [*REQUIRED, *OPTIONAL, *([EVALUATION_FILE, EVALUATION_PICTURE_FILE] if with_evaluation else [])]
-    found = {run / name for name in names if (run / name).is_file()}
-    return sorted(found | {file for pattern in WEIGHTS for file in run.glob(pattern)} | set(list_code(run)))
+    return sorted(
+        {run / name for name in names if (run / name).is_file()} | {*run.glob(WEIGHTS_PATTERN), *list_code(run)}
+    )
 
 
 def list_code(run: Path) -> list[Path]:
@@ -157,11 +154,10 @@ def list_local_paths(folder: Path) -> list[tuple[str, str]]:
     """Absolute paths in the staged recipe and results, each with the file's name: they may name people and machines."""
     recipe = yaml.safe_load((folder / RECIPE_FILE).read_text(encoding="utf-8"))
     data = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")).get("data", {})
-    found = {
+    return [
         (name, text)
         for name, values in ((RECIPE_FILE, recipe), (RESULTS_FILE, data))
         for value in values.values()
         for text in (value if isinstance(value, list) else [value])
         if isinstance(text, str) and is_local_path(text)
-    }
-    return sorted(found)
+    ]

@@ -5,23 +5,22 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hub_card.card import tables as card_tables
+from hub_card.card import tables
 from hub_card.card.metadata import build_metadata
 from hub_card.card.run_record import RunRecord, is_local_path
-from train.evaluation.result_rows import NOT_RECORDED, evaluation_tables
+from train.evaluation.result_rows import NOT_RECORDED, Table, evaluation_tables
 
 
-CARD_FILE = "README.md"
 CARD_TEMPLATE = "card_template.md"
-STOCK_CARD_TEMPLATE = "hf_gpt2_card_template.md"
+EXPORT_CARD_TEMPLATE = "hf_gpt2_card_template.md"
 PROJECT_SAMPLE = "sample"  # the rows that come with the project, which are CC0
 
 
-def render_card(record: RunRecord, repo_id: str, with_stock: bool = True) -> str:
+def render_card(record: RunRecord, repo_id: str, with_export: bool = True) -> str:
     """The card of the branch `main`: metadata, then Markdown.
 
     Args:
-        with_stock: whether a branch `gpt2` holds the model as a stock GPT-2.
+        with_export: whether a branch `gpt2` holds the model as Hugging Face's GPT-2.
     """
     results, data = record.results, record.data
     return _fill(
@@ -29,14 +28,14 @@ def render_card(record: RunRecord, repo_id: str, with_stock: bool = True) -> str
         card_data=build_metadata(record, repo_id).to_yaml(),
         repo_id=repo_id,
         record=record,
-        with_stock=with_stock,
-        recipe_rows=card_tables.table(("setting", "value"), _recipe_rows(record.recipe)),
-        statistics=card_tables.statistics_table(data),
-        exam=card_tables.exam_text(record),
+        with_export=with_export,
+        settings=Table(["setting", "value"], _list_settings(record.recipe)),
+        statistics=tables.statistics_table(data),
+        exam=tables.exam_text(record),
         evaluation=evaluation_tables(record.evaluation),
         exam_tokens=record.recipe.get("exam_tokens"),
-        samples=card_tables.samples_text(record.samples),
-        hardware=card_tables.hardware_text(results),
+        samples=tables.samples_text(record.samples),
+        hardware=tables.describe_hardware(results),
         data_licence=_describe_data_licence(record),
         versions=", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items()),
         reproduce=_reproduce_command(record),
@@ -45,24 +44,22 @@ def render_card(record: RunRecord, repo_id: str, with_stock: bool = True) -> str
 
 def render_export_card(record: RunRecord, repo_id: str) -> str:
     """The card of the branch `gpt2`."""
-    metadata = build_metadata(record, repo_id)
-    metadata.eval_results = None
-    return _fill(STOCK_CARD_TEMPLATE, card_data=metadata.to_yaml(), repo_id=repo_id)
+    metadata = build_metadata(record, repo_id, with_results=False)
+    return _fill(EXPORT_CARD_TEMPLATE, card_data=metadata.to_yaml(), repo_id=repo_id)
 
 
-def _recipe_rows(recipe: dict) -> list[tuple[str, str]]:
-    """Settings and values; of an absolute path, which says something of a machine, the last part only."""
+def _list_settings(recipe: dict) -> list[list[str]]:
+    """Settings and values; of an absolute path, which may name a machine, the last part only."""
     rows = []
     for name, value in recipe.items():
         texts = [str(item) for item in (value if isinstance(value, list) else [value])]
-        shown = ", ".join(Path(text).name if is_local_path(text) else text for text in texts)
-        rows.append((f"`{name}`", card_tables.escape(shown)))
+        rows.append([name, ", ".join(Path(text).name if is_local_path(text) else text for text in texts)])
     return rows
 
 
 def _describe_data_licence(record: RunRecord) -> str:
     if licence := record.data.get("license"):
-        return card_tables.show(licence)
+        return tables.show(licence)
     if record.hub_dataset:
         return f"as stated at https://huggingface.co/datasets/{record.hub_dataset}"
     return "CC0" if record.dataset_name == PROJECT_SAMPLE else NOT_RECORDED
@@ -90,9 +87,5 @@ def _fill(template: str, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "show": card_tables.show,
-        "seconds": card_tables.show_seconds,
-        "results": card_tables.results_text,
-    }
+    environment.filters |= {"show": tables.show, "seconds": tables.show_seconds, "markdown": tables.to_markdown}
     return environment.get_template(template).render(values)

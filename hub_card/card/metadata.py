@@ -1,5 +1,6 @@
-"""The card's metadata: what the Hub's search and leaderboards read of it."""
+"""The card's metadata, which the Hub's search and leaderboards read."""
 
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -9,11 +10,17 @@ from train.evaluation.result_rows import NOT_RECORDED
 
 
 TAGS = ["gpt2", "gpt2scratch"]
+result = partial(EvalResult, task_type="text-generation")
 
 
-def build_metadata(record: RunRecord, repo_id: str) -> ModelCardData:
-    """Licence, language, data and figures of a run."""
-    results = [*_validation_results(record), *_exam_results(record), *_task_results(record)]
+def build_metadata(record: RunRecord, repo_id: str, with_results: bool = True) -> ModelCardData:
+    """Licence, language, data, emissions, and the figures of a run."""
+    results = [*_validation_results(record), *_exam_results(record), *_task_results(record)] if with_results else []
+    emissions = record.emissions and {
+        "emissions": record.emissions.co2_grams,
+        "source": "codecarbon",
+        "training_type": "fine-tuning" if record.method else "pre-training",
+    }
     return ModelCardData(
         model_name=repo_id.rpartition("/")[2],
         library_name="transformers",
@@ -24,6 +31,7 @@ def build_metadata(record: RunRecord, repo_id: str) -> ModelCardData:
         tags=[*TAGS, record.method or "pretraining"],
         metrics=sorted({result.metric_type for result in results}) or None,
         eval_results=results or None,
+        co2_eq_emissions=emissions,
     )
 
 
@@ -35,11 +43,11 @@ def _validation_results(record: RunRecord) -> list[EvalResult]:
         ("perplexity", "perplexity", record.figure("evaluation", "eval_perplexity")),
         ("bits_per_byte", "bits per byte, documents one by one", evaluated.get("bits_per_byte")),
     ]
+    dataset = record.dataset_name or NOT_RECORDED
     return [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=record.dataset_name or NOT_RECORDED,
-            dataset_name=f"{record.dataset_name or NOT_RECORDED}, validation rows",
+        result(
+            dataset_type=dataset,
+            dataset_name=f"{dataset}, validation rows",
             dataset_split="validation",
             dataset_revision=record.data.get("dataset_revision"),
             metric_type=metric,
@@ -56,8 +64,7 @@ def _exam_results(record: RunRecord) -> list[EvalResult]:
     exam = Path(record.recipe.get("exam") or "exam").name
     evaluated = record.evaluation.get("exam", {}).get("by_exercise")
     return [
-        EvalResult(
-            task_type="text-generation",
+        result(
             dataset_type=exam,
             dataset_name=f"exam ({exam}): {mark['exercise']}",
             dataset_config=mark["exercise"],
@@ -72,8 +79,7 @@ def _exam_results(record: RunRecord) -> list[EvalResult]:
 def _task_results(record: RunRecord) -> list[EvalResult]:
     """Tasks of lm-evaluation-harness."""
     return [
-        EvalResult(
-            task_type="text-generation",
+        result(
             dataset_type=figure["task"],
             dataset_name=figure["task"],
             dataset_args=None if figure["shots"] is None else {"num_few_shot": figure["shots"]},

@@ -1,8 +1,10 @@
-"""What a run folder tells of its run, for the card: figures are read, never made up."""
+"""What a run folder says of its run, for the card: figures are read, never made up."""
 
+import csv
 import json
 import logging
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,6 +16,7 @@ from train.evaluation.record import fits_weights, read_evaluation
 from train.run_files import (
     CONFIG_FILE,
     CURVE_FILE,
+    EMISSIONS_FILE,
     EVALUATION_FILE,
     EVALUATION_PICTURE_FILE,
     RECIPE_FILE,
@@ -27,17 +30,25 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Emissions:
+    """As codecarbon measured them, over all starts of the run."""
+
+    energy_kwh: float
+    co2_grams: float
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """
     Args:
         name: of the run folder.
         results, recipe, config: what `results.json`, `recipe.yaml` and `config.json` hold.
-        samples: the texts that the last step wrote, each with its question.
+        samples: the texts of the last step that wrote some, each with its question.
         tokens_per_second: the median of those logged in training; `None` where there are none.
         training_seconds: over all starts of the run; `None` where they were not logged.
-        has_curve: whether there is a picture of the loss.
+        emissions: `None` where codecarbon did not track the run.
         evaluation: what `evaluation.json` holds; empty where there is none, or it is of other weights.
-        has_picture: whether there is a picture of it.
+        has_curve, has_picture: whether there are pictures of the loss and of the evaluation.
     """
 
     name: str
@@ -47,8 +58,9 @@ class RunRecord:
     samples: list[dict]
     tokens_per_second: float | None
     training_seconds: float | None
-    has_curve: bool
+    emissions: Emissions | None
     evaluation: dict
+    has_curve: bool
     has_picture: bool
 
     def figure(self, *keys: str) -> float | None:
@@ -76,7 +88,7 @@ class RunRecord:
 
     @property
     def dataset_name(self) -> str | None:
-        """A name to show: of a local file the last part only, since the rest of its path is nobody's business."""
+        """A name to show: of a local file the last part only, since the rest of its path is private."""
         dataset = self.data.get("dataset")
         return dataset if self.hub_dataset or not dataset else Path(dataset).name
 
@@ -84,27 +96,15 @@ class RunRecord:
     def languages(self) -> list[str]:
         """Codes of the languages of the rows that were used, most rows first."""
         rows = self.data.get("rows_by_language", {})
-        codes = [name for name in rows if name.isascii() and name.islower() and name.isalpha() and len(name) in (2, 3)]
-        return sorted((code for code in codes if rows[code]), key=lambda code: (-rows[code], code))
-
-    @property
-    def energy_kwh(self) -> float | None:
-        """An upper estimate: every device at its power limit for the whole time of training, the host left out.
-
-        Known only where the results hold `hardware` with `devices` and `watts_per_device`.
-        """
-        devices, watts = self.figure("hardware", "devices"), self.figure("hardware", "watts_per_device")
-        seconds = self.training_seconds
-        if devices is None or watts is None or seconds is None:
-            return None
-        return devices * watts * seconds / 3.6e6
+        codes = [name for name in rows if re.fullmatch("[a-z]{2,3}", name) and rows[name]]
+        return sorted(codes, key=lambda code: (-rows[code], code))
 
 
 def read_run(run: Path) -> RunRecord:
     """Read a finished run's folder.
 
     Raises:
-        ValueError: a file in it cannot be read as what it is.
+        ValueError: a file in it is damaged.
     """
     evaluation = _read_fitting_evaluation(run)
     try:
@@ -112,20 +112,34 @@ def read_run(run: Path) -> RunRecord:
         history = json.loads(state_file.read_text(encoding="utf-8"))["log_history"] if state_file.exists() else []
         elapsed = [entry["elapsed_seconds"] for entry in history if "elapsed_seconds" in entry]
         speeds = [entry["tokens_per_second"] for entry in history if "tokens_per_second" in entry]
+        samples = read_samples(run)
         return RunRecord(
             name=run.resolve().name,
             results=json.loads((run / RESULTS_FILE).read_text(encoding="utf-8")),
             recipe=yaml.safe_load((run / RECIPE_FILE).read_text(encoding="utf-8")),
             config=json.loads((run / CONFIG_FILE).read_text(encoding="utf-8")),
-            samples=_read_last_samples(run),
+            samples=[sample for sample in samples if sample["step"] == samples[-1]["step"]],
             tokens_per_second=median(speeds) if speeds else None,
             training_seconds=elapsed[-1] if elapsed else None,
-            has_curve=(run / CURVE_FILE).is_file(),
+            emissions=read_emissions(run / EMISSIONS_FILE),
             evaluation=evaluation,
+            has_curve=(run / CURVE_FILE).is_file(),
             has_picture=bool(evaluation) and (run / EVALUATION_PICTURE_FILE).is_file(),
         )
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"A file in {run} is damaged ({error}): copy the run again, or let it end again.") from error
+
+
+def read_emissions(file: Path) -> Emissions | None:
+    """The sums of codecarbon's table, whose last line of a start holds all of that start."""
+    if not file.is_file():
+        return None
+    with open(file, encoding="utf-8", newline="") as lines:
+        starts = {line["run_id"]: line for line in csv.DictReader(lines)}.values()
+    return Emissions(
+        energy_kwh=sum(float(start["energy_consumed"]) for start in starts),
+        co2_grams=1000 * sum(float(start["emissions"]) for start in starts),  # the table has kilograms
+    )
 
 
 def _read_fitting_evaluation(run: Path) -> dict:
@@ -145,9 +159,3 @@ def _read_fitting_evaluation(run: Path) -> dict:
 def is_local_path(text: str) -> bool:
     """Whether it is an absolute path, which may name a person or a machine."""
     return text.startswith(("/", "~/"))
-
-
-def _read_last_samples(run: Path) -> list[dict]:
-    samples = read_samples(run)
-    last_step = max((sample["step"] for sample in samples), default=0)
-    return [sample for sample in samples if sample["step"] == last_step]

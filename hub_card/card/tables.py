@@ -1,7 +1,9 @@
 """Parts of the card as Markdown: figures, tables of them, and texts that a model wrote."""
 
 import re
-from collections.abc import Iterable
+from datetime import timedelta
+
+from tabulate import tabulate
 
 from hub_card.card.run_record import RunRecord
 from train.evaluation.result_rows import NOT_RECORDED, Table, exam_table
@@ -12,25 +14,14 @@ def show(value: object, form: str = "") -> str:
     return NOT_RECORDED if value is None or value == "" else escape(format(value, form))
 
 
+def show_seconds(seconds: float | None) -> str:
+    """Hours, minutes and seconds."""
+    return NOT_RECORDED if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
 def escape(text: str) -> str:
     """Text for a table's cell or a line: data may hold what Markdown or HTML would take for its own."""
     return re.sub(r"([\\|*_`\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
-
-
-def show_seconds(seconds: float | None) -> str:
-    """Hours, minutes and seconds."""
-    if seconds is None:
-        return NOT_RECORDED
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; all columns but the first are aligned right."""
-    header = list(header)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def fence(text: str) -> str:
@@ -40,52 +31,54 @@ def fence(text: str) -> str:
     return f"{marks}text\n{text}\n{marks}"
 
 
-def statistics_table(data: dict) -> str:
-    """What became of the rows that were read, and how many tokens they are."""
+def to_markdown(table: Table | None) -> str:
+    """A table, its columns after the first aligned right, and its notes as a list; or that it is missing."""
+    if table is None:
+        return f"{NOT_RECORDED.capitalize()}."
+    rows = [[escape(cell) for cell in row] for row in table.rows]
+    align = ("left", *["right"] * (len(table.header) - 1))
+    header = [escape(title) for title in table.header]
+    text = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=align)
+    return "\n".join([text, *([""] if table.notes else []), *(f"- {escape(note)}" for note in table.notes)])
+
+
+def statistics_table(data: dict) -> Table | None:
+    """The rows that were read, dropped and kept, and their tokens."""
     kept, tokens = data.get("kept_rows"), data.get("tokens", {})
     if kept is None:
-        return f"Rows and tokens: {NOT_RECORDED}."
-    rows = [("read", show(data.get("rows_read"), ","), "")]
-    dropped = data.get("dropped_rows", {})
-    rows += [
-        (f"dropped: {escape(reason)}", f"{count:,}", "")
-        for reason, count in sorted(dropped.items(), key=lambda item: -item[1])
-    ]
-    rows += [(f"kept: {split}", f"{kept[split]:,}", show(tokens.get(split), ",")) for split in kept]
+        return None
+    rows = [["read", f"{data['rows_read']:,}", ""]]
+    rows += [[f"dropped: {reason}", f"{count:,}", ""] for reason, count in _most_first(data.get("dropped_rows", {}))]
+    rows += [[f"kept: {split}", f"{count:,}", _count(tokens.get(split))] for split, count in kept.items()]
     for kind in ("exercise", "language"):
-        by_kind = data.get(f"rows_by_{kind}", {})
         kind_tokens = data.get(f"tokens_by_{kind}", {})
         rows += [
-            (f"{kind}: {escape(name)}", f"{count:,}", show(kind_tokens.get(name), ","))
-            for name, count in sorted(by_kind.items(), key=lambda item: -item[1])
+            [f"{kind}: {name}", f"{count:,}", _count(kind_tokens.get(name))]
+            for name, count in _most_first(data.get(f"rows_by_{kind}", {}))
         ]
-    return table(("", "rows", "tokens"), rows)
+    return Table(["", "rows", "tokens"], rows)
 
 
 def exam_text(record: RunRecord) -> str:
-    """Marks by exercise, after the training and before it."""
-    marks = exam_table(record.results.get("exam") or [], record.results.get("exam_before") or [])
-    return f"Exam: {NOT_RECORDED}." if marks is None else results_text(marks)
+    """Marks by exercise, before and after the training."""
+    return to_markdown(exam_table(record.results.get("exam") or [], record.results.get("exam_before") or []))
 
 
-def results_text(results: Table) -> str:
-    """A table of results, and its sentences as a list."""
-    rows = [[escape(cell) for cell in row] for row in results.rows]
-    notes = "\n".join(f"- {escape(note)}" for note in results.notes)
-    return table([escape(title) for title in results.header], rows) + (f"\n\n{notes}" if notes else "")
-
-
-def hardware_text(results: dict) -> str:
-    """What the run was trained on, as its results say it: a text, or names with values."""
-    hardware = results.get("hardware")
-    if isinstance(hardware, dict):
-        known = {name.replace("_", " "): value for name, value in hardware.items() if value is not None}
-        hardware = ", ".join(f"{name}: {value}" for name, value in known.items())
-    return show(hardware)
+def describe_hardware(results: dict) -> str:
+    """The kind and number of the devices of the training."""
+    hardware = results.get("hardware", {})
+    return show(", ".join(f"{name}: {hardware[name]}" for name in ("device", "devices") if name in hardware))
 
 
 def samples_text(samples: list[dict]) -> str:
-    """Questions and what the model wrote, as it wrote it."""
-    if not samples:
-        return f"Samples: {NOT_RECORDED}."
-    return "\n\n".join(fence(f"Q: {sample['question']}\n\n{sample['text']}") for sample in samples)
+    """Questions, and the texts that the model wrote, letter by letter."""
+    blocks = [fence(f"Q: {sample['question']}\n\n{sample['text']}") for sample in samples]
+    return "\n\n".join(blocks) or f"Samples: {NOT_RECORDED}."
+
+
+def _most_first(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])
+
+
+def _count(value: int | None) -> str:
+    return NOT_RECORDED if value is None else f"{value:,}"

@@ -20,9 +20,12 @@ from functools import partial
 from pathlib import Path
 
 from hub_card.publishing import add_arguments, publish, report_errors
+from hub_card.upload import MAIN_BRANCH, check_repo_id
 
 
 logger = logging.getLogger("hub_card.space")
+
+# Imports of torch and gradio stand in the functions that need them, so that --help takes no seconds.
 
 
 def main(argv: list[str]) -> int:
@@ -67,7 +70,6 @@ def stage_and_verify(model_id: str, space_id: str, place: Path) -> dict[str, Pat
     """The staged folder of the Space's one branch."""
     from hub_card.space.model_choice import choose_published_model
     from hub_card.space.staging import stage_space
-    from hub_card.upload import MAIN_BRANCH, check_repo_id
     from hub_card.verification.verify import verify_space
 
     check_repo_id(model_id)

@@ -14,13 +14,12 @@ from huggingface_hub.errors import (
 )
 
 from hub_card.space.chat.settings import Settings
-from hub_card.staging import EXPORT_BRANCH
+from hub_card.staging import EXPORT_BRANCH, WEIGHTS_PATTERN
 from hub_card.upload import UploadError
 from train.run_files import CONFIG_FILE, RECIPE_FILE
 
 
 GENERAL_EXAMPLES = ["What is the capital of France?", "Why is the sky blue?", "Who wrote Hamlet?"]
-WEIGHTS_PATTERN = "model*.safetensors"
 LENGTH_SETTINGS = ("sequence_length", "block_size", "max_length")  # of pre-training, of older runs, of post-training
 
 
@@ -54,14 +53,11 @@ def check_folder(folder: Path) -> None:
     Raises:
         ValueError: no model can be opened from it.
     """
-    if (folder / CONFIG_FILE).is_file() and any(folder.glob(WEIGHTS_PATTERN)):
-        return
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: (len(path.name), path.name))
-    if checkpoints:
-        raise ValueError(f"{folder} holds no model yet: let its run end, or name a checkpoint, e.g. {checkpoints[-1]}.")
-    raise ValueError(
-        f"{folder} holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}): name a run's folder, e.g. runs/demo."
-    )
+    if not (folder / CONFIG_FILE).is_file() or not any(folder.glob(WEIGHTS_PATTERN)):
+        raise ValueError(
+            f"{folder} holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}): name a finished run, e.g. runs/demo, or a "
+            "checkpoint, e.g. runs/demo/checkpoint-950."
+        )
 
 
 def choose_published_model(model_id: str) -> tuple[Settings, bool]:

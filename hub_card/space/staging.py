@@ -27,7 +27,8 @@ def stage_space(settings: Settings, place: Path, space_id: str) -> dict[str, Pat
     texts = {
         SETTINGS_FILE: json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n",
         # The versions that are installed here, which the check runs; Gradio's is in the card.
-        "requirements.txt": f"--extra-index-url {TORCH_CPU_INDEX}\n{_pin('torch')}\n{_pin('transformers')}\n",
+        "requirements.txt": f"--extra-index-url {TORCH_CPU_INDEX}\n"
+        f"torch=={_public_version('torch')}\ntransformers=={_public_version('transformers')}\n",
         CARD_FILE: render_space_card(settings, space_id),
     }
     for name, text in texts.items():
@@ -68,10 +69,6 @@ A chat with [{settings.model}](https://huggingface.co/{settings.model}), a GPT-2
 It was made with `python -m hub_card.space {settings.model} --publish {space_id}`; the same command again shows the \
 model as it is then.
 """
-
-
-def _pin(name: str) -> str:
-    return f"{name}=={_public_version(name)}"
 
 
 def _public_version(name: str) -> str:

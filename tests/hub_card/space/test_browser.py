@@ -197,6 +197,9 @@ def test_what_cannot_be_asked_is_said(page):
     page.ask("why " * 8200)
     playwright.expect(page.page.get_by_text("8,204 tokens, and the model reads 8,192 at most")).to_be_visible()
     assert page.box.input_value() == "why " * 8200
+    (refused,) = page.errors  # which is how the page hears of it
+    assert "422" in refused
+    page.errors.clear()
     page.ask("Who wrote Emma?")
     page.expect("Jane Austen")
 
