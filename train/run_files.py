@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Literal
 
 
 # The model, as transformers writes it, and the Trainer's state
@@ -56,10 +57,11 @@ def read_samples(run_folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-def read_energy_kwh(run_folder: Path) -> float | None:
-    """The energy of all starts of a run, as codecarbon measured it (`--report_to codecarbon`); `None` without it."""
+def read_codecarbon(run_folder: Path, column: Literal["energy_consumed", "emissions"]) -> float | None:
+    """The sum over all starts of a run that codecarbon tracked (`--report_to codecarbon`): kWh of energy, or kilograms
+    of CO2 equivalent; `None` without it."""
     file = run_folder / EMISSIONS_FILE
     if not file.is_file():
         return None
     with open(file, encoding="utf-8", newline="") as lines:
-        return sum(float(start.get("energy_consumed") or 0) for start in csv.DictReader(lines))
+        return sum(float(start.get(column) or 0) for start in csv.DictReader(lines))

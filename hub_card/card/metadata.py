@@ -16,8 +16,8 @@ result = partial(EvalResult, task_type="text-generation")
 def build_metadata(record: RunRecord, repo_id: str, with_results: bool = True) -> ModelCardData:
     """Licence, language, data, emissions, and the figures of a run."""
     results = [*_validation_results(record), *_exam_results(record), *_task_results(record)] if with_results else []
-    emissions = record.emissions and {
-        "emissions": record.emissions.co2_grams,
+    emissions = record.co2_kg and {
+        "emissions": 1000 * record.co2_kg,  # in grams
         "source": "codecarbon",
         "training_type": "fine-tuning" if record.method else "pre-training",
     }

@@ -1,6 +1,5 @@
 """What a run folder says of its run, for the card: figures are read, never made up."""
 
-import csv
 import json
 import logging
 import math
@@ -16,25 +15,17 @@ from train.evaluation.record import fits_weights, read_evaluation
 from train.run_files import (
     CONFIG_FILE,
     CURVE_FILE,
-    EMISSIONS_FILE,
     EVALUATION_FILE,
     EVALUATION_PICTURE_FILE,
     RECIPE_FILE,
     RESULTS_FILE,
     TRAINER_STATE_FILE,
+    read_codecarbon,
     read_samples,
 )
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Emissions:
-    """As codecarbon measured them, over all starts of the run."""
-
-    energy_kwh: float
-    co2_grams: float
 
 
 @dataclass(frozen=True)
@@ -46,7 +37,7 @@ class RunRecord:
         samples: the texts of the last step that wrote some, each with its question.
         tokens_per_second: the median of those logged in training; `None` where there are none.
         training_seconds: over all starts of the run; `None` where they were not logged.
-        emissions: `None` where codecarbon did not track the run.
+        energy_kwh, co2_kg: as codecarbon measured them; `None` where it did not track the run.
         evaluation: what `evaluation.json` holds; empty where there is none, or it is of other weights.
         has_curve, has_picture: whether there are pictures of the loss and of the evaluation.
     """
@@ -58,7 +49,8 @@ class RunRecord:
     samples: list[dict]
     tokens_per_second: float | None
     training_seconds: float | None
-    emissions: Emissions | None
+    energy_kwh: float | None
+    co2_kg: float | None
     evaluation: dict
     has_curve: bool
     has_picture: bool
@@ -121,25 +113,14 @@ def read_run(run: Path) -> RunRecord:
             samples=[sample for sample in samples if sample["step"] == samples[-1]["step"]],
             tokens_per_second=median(speeds) if speeds else None,
             training_seconds=elapsed[-1] if elapsed else None,
-            emissions=read_emissions(run / EMISSIONS_FILE),
+            energy_kwh=read_codecarbon(run, "energy_consumed"),
+            co2_kg=read_codecarbon(run, "emissions"),
             evaluation=evaluation,
             has_curve=(run / CURVE_FILE).is_file(),
             has_picture=bool(evaluation) and (run / EVALUATION_PICTURE_FILE).is_file(),
         )
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"A file in {run} is damaged ({error}): copy the run again, or let it end again.") from error
-
-
-def read_emissions(file: Path) -> Emissions | None:
-    """The sums of codecarbon's table, whose last line of a start holds all of that start."""
-    if not file.is_file():
-        return None
-    with open(file, encoding="utf-8", newline="") as lines:
-        starts = {line["run_id"]: line for line in csv.DictReader(lines)}.values()
-    return Emissions(
-        energy_kwh=sum(float(start["energy_consumed"]) for start in starts),
-        co2_grams=1000 * sum(float(start["emissions"]) for start in starts),  # the table has kilograms
-    )
 
 
 def _read_fitting_evaluation(run: Path) -> dict:

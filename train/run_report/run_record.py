@@ -20,7 +20,7 @@ from train.run_files import (
     RESULTS_FILE,
     SAMPLES_FILE,
     TRAINER_STATE_FILE,
-    read_energy_kwh,
+    read_codecarbon,
     read_samples,
 )
 
@@ -139,7 +139,7 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
         total_steps=next((total for total in totals if total), None),
         samples=read(SAMPLES_FILE, lambda text: read_samples(folder), []),
         exam_before=read(BEFORE_FILE, json.loads, {}).get("exam", []),
-        energy_kwh=attempt(lambda: read_energy_kwh(folder)),
+        energy_kwh=attempt(lambda: read_codecarbon(folder, "energy_consumed")),
         is_held=held,
         damaged=damaged,
     )

@@ -80,7 +80,8 @@ def test_a_missing_figure_shows_as_missing(record):
         recipe={},
         tokens_per_second=None,
         training_seconds=None,
-        emissions=None,
+        energy_kwh=None,
+        co2_kg=None,
         has_curve=False,
     )
     card = render_card(bare, "you/tiny")
@@ -109,18 +110,14 @@ def test_what_is_not_a_finite_number_is_missing(record, value):
 
 
 def test_energy_is_that_of_codecarbon(run):
-    """Two starts, of which the second wrote its sum twice."""
-    columns = ("timestamp", "run_id", "duration", "emissions", "energy_consumed", "country_name")
-    starts = [
-        ("x", "one", 60, 0.02, 0.05, "France"),
-        ("y", "two", 5, 0.001, 0.01, "F"),
-        ("z", "two", 9, 0.01, 0.025, "F"),
-    ]
-    lines = [",".join(map(str, line)) for line in [columns, *starts]]
-    (run / "emissions.csv").write_text("\n".join(lines) + "\n")
+    (run / "emissions.csv").write_text(
+        "timestamp,run_id,duration,emissions,energy_consumed,country_name\n"
+        "2026-01-01,one,60,0.02,0.05,France\n"
+        "2026-01-03,two,9,0.01,0.025,France\n"
+    )
     card = render_card(read_run(run), "you/tiny")
-    assert line_of(card, "| energy, measured by codecarbon") == "| energy, measured by codecarbon | 0.075 kWh |"
-    assert line_of(card, "| emissions by that energy").endswith("| 30 g of CO2 equivalent |")
+    assert line_of(card, "| energy by codecarbon") == "| energy by codecarbon, kWh | 0.075 |"
+    assert line_of(card, "| emissions by codecarbon").endswith("| 0.03 |")
     emissions = {"emissions": 30.0, "source": "codecarbon", "training_type": "pre-training"}
     assert ModelCard(card).data.co2_eq_emissions == emissions
 
