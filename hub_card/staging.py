@@ -7,7 +7,7 @@ in the folder, and any pickle, which would run code when it is opened.
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import files
 from pathlib import Path
 from shutil import copyfile
@@ -71,11 +71,10 @@ def hold_run(run: Path) -> Iterator[None]:
         ValueError: a run is writing.
     """
     lock = run / LOCK_FILE
-    if not os.access(lock, os.W_OK):  # never locked here, or not ours: then no run of ours writes
-        yield
-        return
+    # A file that is not there, or not ours, is held by no run of ours.
+    is_ours = os.access(lock, os.W_OK)
     try:
-        with FileLock(lock, timeout=0):
+        with FileLock(lock, timeout=0) if is_ours else nullcontext():
             yield
     except Timeout:
         raise ValueError(f"A run is writing into {run}: wait for its end.") from None

@@ -58,8 +58,6 @@ def _list_settings(recipe: dict) -> list[list[str]]:
 
 
 def _describe_data_licence(record: RunRecord) -> str:
-    if licence := record.data.get("license"):
-        return tables.show(licence)
     if record.hub_dataset:
         return f"as stated at https://huggingface.co/datasets/{record.hub_dataset}"
     return "CC0" if record.dataset_name == PROJECT_SAMPLE else NOT_RECORDED

@@ -65,7 +65,6 @@ class RunRecord:
 
     @property
     def data(self) -> dict:
-        """The rows' source and statistics."""
         return self.results.get("data", {})
 
     @property
