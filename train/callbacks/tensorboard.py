@@ -30,6 +30,7 @@ class RunTensorBoard(TensorBoardCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         if self.tb_writer is not None and (samples := read_samples(Path(args.output_dir))):
             self.tb_writer.add_text("samples", render_samples(samples), state.global_step)
+            self.tb_writer.flush()
 
 
 def render_samples(samples: list[dict]) -> str:

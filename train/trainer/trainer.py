@@ -133,7 +133,7 @@ class RunTrainer(SavingTrainer):
 
     def describe_step(self, step: int) -> str:
         """The rows of a step and its learning rate, in words."""
-        return f"{self.describe_rows(step)}; learning rate {self.lr_scheduler.get_last_lr()[0]:.3g}"
+        return f"{self.describe_rows(step)}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}"
 
     def describe_rows(self, step: int) -> str:
         return f"training sequences {', '.join(map(str, sorted(self.rows_of_step(step))))}"
