@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import torch
 from tqdm.auto import tqdm
 from transformers import (
     PreTrainedModel,
@@ -16,6 +15,7 @@ from transformers import (
 
 from train.callbacks.sample_tables import send_to_trackers
 from train.data.rows.synth import question_to_ids
+from train.evaluation.generation import write_texts
 from train.run_files import SAMPLES_FILE, read_samples, write_whole
 
 
@@ -58,8 +58,7 @@ class TextSamples(TrainerCallback):
         model: PreTrainedModel,
         **kwargs,
     ) -> None:
-        # Every process writes the texts, as sharded models need all of them to; the main one shows them.
-        texts = [self._write(model, question, seed=args.seed) for question in self.questions]
+        texts = self._write(model, args.seed)
         if not state.is_world_process_zero:
             return
         samples_file = Path(args.output_dir) / SAMPLES_FILE
@@ -76,22 +75,19 @@ class TextSamples(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         self._in_training = False
 
-    @torch.no_grad()
-    def _write(self, model: PreTrainedModel, question: str, seed: int) -> str:
-        prompt = torch.tensor([question_to_ids(f"Q: {question}", self.tokenizer)], device=model.device)
-        room = model.config.max_position_embeddings - prompt.shape[1]
-        sampling = {"do_sample": True, "temperature": self.temperature} if self.temperature else {"do_sample": False}
-        was_training = model.training
-        model.eval()
-        # A generator of its own, put back afterwards: looking at the model must not change how it trains.
-        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            output = model.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                max_new_tokens=min(self.max_new_tokens, room),
-                pad_token_id=self.tokenizer.eos_token_id,
-                **sampling,
-            )
-        model.train(was_training)
-        return self.tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True).strip()
+    def _write(self, model: PreTrainedModel, seed: int) -> list[str]:
+        if not self.questions:
+            return []
+        prompts = [question_to_ids(f"Q: {question}", self.tokenizer) for question in self.questions]
+        room = model.config.max_position_embeddings - max(map(len, prompts))
+        texts = write_texts(
+            model,
+            prompts,
+            max_new_tokens=min(self.max_new_tokens, room),
+            end_of_text=self.tokenizer.eos_token_id,
+            title="Samples",
+            temperature=self.temperature,
+            seed=seed,
+            shared=False,
+        )
+        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for (ids,) in texts]

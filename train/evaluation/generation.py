@@ -45,6 +45,7 @@ def write_texts(
     samples: int = 1,
     temperature: float = 0.0,
     seed: int = 0,
+    shared: bool = True,
 ) -> list[list[list[int]]]:
     """The token ids of `samples` texts after each prompt, in order, each with the end-of-text token where the model
     came to it. All processes of a distributed run must call this, and all get all texts.
@@ -56,14 +57,19 @@ def write_texts(
         title: of the progress bar.
         temperature: of sampling; 0 takes the likeliest token.
         seed: with the number of processes decides what is drawn.
+        shared: each process writes a share of the texts; else all write all of them, as the shards of a model must.
     """
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     options = {"max_new_tokens": max_new_tokens, **(sampling if temperature else {"do_sample": False})}
     was_training = model.training
     model.eval()
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed + PartialState().process_index)
-        texts = share_out(prompts, lambda share: _write_share(model, share, samples, end_of_text, title, options))
+        torch.manual_seed(seed + (PartialState().process_index if shared else 0))
+
+        def write(share: list[list[int]]) -> list[list[list[int]]]:
+            return _write_share(model, share, samples, end_of_text, title, options)
+
+        texts = share_out(prompts, write) if shared else write(prompts)
     model.train(was_training)
     return texts
 
