@@ -74,39 +74,9 @@ def test_adapters_learn_it_too(words, preferences, tmp_path):
     assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
 
 
-def test_rows_without_a_pair_are_counted(words, preferences, tmp_path):
-    rows = preferences.read_text().splitlines()
-    for worse in ({"rejected": "tails"}, {"chosen": "word " * 100}, {"prompt": None}):
-        rows.append(json.dumps(json.loads(rows[0]) | worse))
-    preferences.write_text("\n".join(rows))
-    assert finetune([*words, "--dataset", str(preferences), "--max_steps", "1"]) == 0
-    data = json.loads((tmp_path / "run" / "results.json").read_text())["data"]
-    assert data["rows_read"] == 23
-    assert sum(data["kept_rows"].values()) == 20
-    assert data["dropped_rows"] == {
-        "chosen and rejected are the same": 1,
-        "longer than --max_length": 1,
-        "chosen and rejected without a prompt": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"exercise": "creative writing"}, "answer cannot be verified: exercise without a single one"),
-        ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
-    ],
-)
-def test_questions_that_give_no_pairs_are_refused(words, changed_tosses, caplog, changed, message):
-    assert finetune([*words, "--dataset", changed_tosses(changed)]) == 1
-    assert message in caplog.text
-
-
-def test_rows_of_no_form_are_refused(words, tmp_path, caplog):
-    file = tmp_path / "other.jsonl"
-    file.write_text('{"prompt": "Why?", "chosen": "So."}\n')
-    assert finetune([*words, "--dataset", str(file)]) == 1
-    assert "has no column rejected or query, synthetic_answer; it has prompt, chosen" in caplog.text
+def test_answers_that_are_all_wrong_give_no_pairs(words, changed_tosses, caplog):
+    assert finetune([*words, "--dataset", changed_tosses({"synthetic_answer": "edge"})]) == 1
+    assert "for none of the questions are some right and some wrong (0.0% are right)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -127,17 +127,9 @@ def test_a_reference_holds_the_model_back(words, tmp_path):
     assert history(tmp_path / "run", "kl")[0] == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"exercise": "creative writing"}, "answer cannot be verified: exercise without a single one"),
-        ({"synthetic_answer": "edge"}, "for none of the questions are some right and some wrong (0.0% are right)"),
-        ({"exercise": "rag", "constraints": f"<source_1>{'word ' * 60}</source_1>"}, "question leaves no room in the"),
-    ],
-)
-def test_questions_that_teach_nothing_are_refused(words, changed_tosses, tmp_path, caplog, changed, message):
-    assert finetune([*words, "--dataset", changed_tosses(changed)]) == 1
-    assert message in caplog.text
+def test_questions_whose_answers_are_all_wrong_are_refused(words, changed_tosses, tmp_path, caplog):
+    assert finetune([*words, "--dataset", changed_tosses({"synthetic_answer": "edge"})]) == 1
+    assert "for none of the questions are some right and some wrong (0.0% are right)" in caplog.text
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 

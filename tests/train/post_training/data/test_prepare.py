@@ -146,6 +146,29 @@ def test_pairs_and_questions_are_prepared_in_the_same_way(load, row, tokenizer):
     assert questions["prompt"][:] == [f"Q: {query}" for query in questions["query"]]
 
 
+def test_rows_of_no_form_for_the_method_are_refused(load):
+    with pytest.raises(BadShardError, match="has no column rejected or query, synthetic_answer; it has prompt, chosen"):
+        load([{"prompt": "Why?", "chosen": "So."}], method="dpo")
+
+
+def test_rows_without_a_pair_are_counted(load):
+    pairs = [{"prompt": f"Why {n}?", "chosen": "So.", "rejected": "No."} for n in range(40)]
+    for worse in ({"rejected": "So."}, {"chosen": "word " * 100}, {"prompt": None}):
+        pairs.append(pairs[0] | worse)
+    statistics = load(pairs, "--max_length", "64", "--pair_tokens", "8", method="dpo").statistics
+    assert (statistics.rows_read, sum(statistics.kept_rows.values())) == (43, 40)
+    assert statistics.dropped_rows == {
+        "chosen and rejected are the same": 1,
+        "longer than --max_length": 1,
+        "chosen and rejected without a prompt": 1,
+    }
+
+
+def test_a_run_without_a_verifiable_question_is_refused_with_the_reasons(load, row):
+    with pytest.raises(RunRefusedError, match=r"No row is left for train(.|\n)*answer cannot be verified"):
+        load([row(number, exercise="creative writing") for number in range(20)], method="grpo")
+
+
 def test_pairs_and_questions_in_one_dataset_are_refused(load, row):
     pairs = [{"prompt": f"Why {n}?", "chosen": "So.", "rejected": "No."} for n in range(40)]
     with pytest.raises(ValueError, match="stand in one dataset: part them"):
