@@ -29,7 +29,7 @@ class ConfigWithCode(PreTrainedConfig):
     """
 
     def to_dict(self) -> dict:
-        return {**super().to_dict(), "auto_map": AUTO_MAP}
+        return {**super().to_dict(), "auto_map": dict(AUTO_MAP)}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         self.validate()  # before anything is written
