@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hub_card.staging import find_run, stage
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.finetune import main
+from train.pretrain import main as pretrain
 from train.run_report.run_record import read_run
 from train.run_report.tables import exam_marks
 
@@ -149,5 +150,7 @@ def test_what_a_run_goes_on_from_is_checked(finished, sft_words, caplog):
     dpo = [*sft_words, "--method", "dpo", "--pair_tokens", "16", "--output_dir", str(folder)]
     assert main([*dpo, "--resume_from_checkpoint", "true"]) == 2
     assert "was made by sft, and cannot go on with dpo" in caplog.text
+    assert pretrain(["--output_dir", str(folder), "--resume_from_checkpoint", "true"]) == 2
+    assert "was made by sft, and cannot go on with pre-training" in caplog.text
     assert main([*words, "--resume_from_checkpoint", "true", "--max_samples", "100"]) == 2
     assert main([*words, "--resume_from_checkpoint", "true"]) == 0
