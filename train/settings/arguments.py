@@ -24,12 +24,6 @@ def check_least(group: object, **least: float) -> None:
             raise ValueError(f"--{name} {value} must be at least {limit}.")
 
 
-def check_share(name: str, value: float) -> None:
-    """Refuse a share of the validation rows that leaves training or evaluation without rows."""
-    if not 0 < value < 1:
-        raise ValueError(f"--{name} {value} must be between 0 and 1: training needs rows, and so does evaluation.")
-
-
 def parse_weights(name: str, words: list[str] | None) -> dict[str, float]:
     """`["rag=2", "mcq=0.5"]` as a dictionary.
 
@@ -71,29 +65,44 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    """The rows to train on, and how they are cut."""
+class SourceArguments:
+    """The rows to train on, and which of them are for validation."""
 
     _argument_group_name = "data"
 
-    dataset: str = setting(
-        "'sample', a .parquet or .jsonl file, a folder of them, or a Hub id; all with SYNTH's columns.", "sample"
-    )
+    dataset: str = setting("'sample', .parquet or .jsonl files, or a Hub id; with SYNTH's columns.", "sample")
     dataset_revision: str | None = setting("Branch, tag or commit of a Hub dataset.")
     dataset_split: str = setting("Split of a Hub dataset.", "train")
-    languages: list[str] | None = setting("Keep only rows in these languages, e.g. en fr; all where unset.")
-    exercises: list[str] | None = setting("Keep only rows of these exercises, e.g. memorization rag; all where unset.")
+    languages: list[str] | None = setting("Keep only SYNTH rows in these languages, e.g. en fr; all where unset.")
+    exercises: list[str] | None = setting("Keep only SYNTH rows of these exercises, e.g. mcq rag; all where unset.")
+    max_samples: int | None = setting("Stop at this many usable rows of both parts; pre-training to within 1,000 rows.")
+    validation_fraction: float = setting(
+        "Share of the seed articles, or first messages, held out for validation.", 0.02
+    )
+    split_seed: int = setting("Chooses which these are.", 0)
+    data_cache_dir: str | None = setting("Where tokenised rows are kept; beside the cache of datasets where unset.")
+
+    def __post_init__(self) -> None:
+        check_least(self, max_samples=1)
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"--validation_fraction {self.validation_fraction} must be between 0 and 1: training and evaluation "
+                "both need rows."
+            )
+
+
+@dataclass
+class DataArguments(SourceArguments):
+    """The rows to train on, and how they are cut into sequences."""
+
     require_reasoning: bool = setting("Keep only rows with reasoning.", False)
     min_row_tokens: int | None = setting("Drop rows with fewer tokens.")
     max_row_tokens: int | None = setting("Drop rows with more tokens.")
-    exercise_weights: list[str] | None = setting(
-        "How often rows of an exercise are used, e.g. rag=2 mcq=0.5; else once."
-    )
+    exercise_weights: list[str] | None = setting("How often rows of an exercise are used, e.g. rag=2 mcq=0.5.")
     language_weights: list[str] | None = setting("The same by language, e.g. en=1 fr=0.3; both multiply.")
     decontaminate: list[str] | None = setting(
         "Drop training rows that share 13 words in a row with these files, or with lm-eval tasks of these names."
     )
-    max_samples: int | None = setting("Stop after this many usable rows of both parts, to within 1,000 rows.")
     max_tokens: int | None = setting("Stop after this many training tokens, to within 1,000 rows.")
     packing: Literal["concat", "best_fit"] = setting(
         "concat: documents in a row, cut at a sequence's end. best_fit: whole documents, kept apart, and padding.",
@@ -101,20 +110,15 @@ class DataArguments:
     )
     streaming: bool = setting("Tokenise while training, for data that does not fit the disk; needs --max_steps.", False)
     shuffle_buffer: int = setting("Rows that each stream shuffles at once, with --streaming.", 10_000)
-    broken_shards: Literal["stop", "skip"] = setting(
-        "At an unreadable file: stop, or skip the part and count it.", "stop"
-    )
+    broken_shards: Literal["stop", "skip"] = setting("Stop at an unreadable file, or skip and count its part.", "stop")
     dataset_num_proc: int = setting("Processes that prepare the data.", 1)
     sequence_length: int = setting("Tokens in a training sequence.", 512)
-    validation_fraction: float = setting("Share of the seed articles whose rows are for validation.", 0.02)
-    split_seed: int = setting("Chooses which seed articles these are.", 0)
     max_eval_sequences: int | None = setting("Evaluate on the first so many validation sequences; on all where unset.")
-    data_cache_dir: str | None = setting("Where tokenised data is kept; beside the cache of datasets where unset.")
 
     def __post_init__(self) -> None:
-        check_least(self, sequence_length=2, max_samples=1, max_tokens=1, shuffle_buffer=1, dataset_num_proc=1)
+        super().__post_init__()
+        check_least(self, sequence_length=2, max_tokens=1, shuffle_buffer=1, dataset_num_proc=1)
         check_least(self, max_eval_sequences=1, min_row_tokens=1, max_row_tokens=self.min_row_tokens or 1)
-        check_share("validation_fraction", self.validation_fraction)
         parse_weights("exercise_weights", self.exercise_weights)
         parse_weights("language_weights", self.language_weights)
         if self.streaming and self.max_eval_sequences is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from train.settings.arguments import RECIPES_FOLDER, RunArguments, check_least, check_share, setting
+from train.settings.arguments import RECIPES_FOLDER, RunArguments, SourceArguments, check_least, setting
 
 
 POST_TRAINING_RECIPES = RECIPES_FOLDER / "post_training"
@@ -25,10 +25,8 @@ class StartArguments:
 
 
 @dataclass
-class RowsArguments:
-    """The rows to train on."""
-
-    _argument_group_name = "data"
+class RowsArguments(SourceArguments):
+    """The rows to train on, and which of them are for validation."""
 
     dataset: str = setting(
         "'sample', a .parquet or .jsonl file, a folder of them, or a Hub id, with SYNTH's columns; sft also takes "
@@ -36,22 +34,11 @@ class RowsArguments:
         "sample",
     )
     dataset_config: str | None = setting("Configuration of a Hub dataset that has several, e.g. all of smoltalk.")
-    dataset_revision: str | None = setting("Branch, tag or commit of a Hub dataset.")
-    dataset_split: str = setting("Split of a Hub dataset.", "train")
-    languages: list[str] | None = setting("Keep only SYNTH rows in these languages, e.g. en fr; all where unset.")
-    exercises: list[str] | None = setting("Keep only SYNTH rows of these exercises; all where unset.")
-    max_samples: int | None = setting("Stop after this many usable rows (training and validation together).")
-    validation_fraction: float = setting(
-        "Share of SYNTH's seed articles, or of first user messages, whose rows are for validation; as in pre-training.",
-        0.02,
-    )
-    split_seed: int = setting("Chooses which these are.", 0)
     max_eval_samples: int | None = setting("Evaluate on the first so many validation rows; on all where unset.")
-    data_cache_dir: str | None = setting("Where tokenised rows are kept; beside the cache of datasets where unset.")
 
     def __post_init__(self) -> None:
-        check_least(self, max_samples=1, max_eval_samples=1)
-        check_share("validation_fraction", self.validation_fraction)
+        super().__post_init__()
+        check_least(self, max_eval_samples=1)
 
 
 @dataclass
