@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
             progress.set_postfix_str(case.name)
             for name in peaks:  # at each case, since other programs may have disturbed an earlier measurement
                 peaks[name] = max(peaks[name], measured_peak_flops(device, getattr(torch, name), seconds=0.5))
-            report[kind].append(measure(case, arguments.num_processes, is_gpu, report))
+            report[kind].append(measure(case, processes=arguments.num_processes, is_gpu=is_gpu, report=report))
             progress.write(render_line(report[kind][-1]), file=sys.stdout)
             (arguments.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw(arguments.output_dir / "benchmark.png", report)
@@ -104,7 +104,8 @@ def measure(case: Case, processes: int, is_gpu: bool, report: dict) -> dict:
         result |= run_case(case, processes, is_gpu)
     except ContenderFailedError as error:
         return {**result, "failed": str(error)}
-    return add_figures(result, report["measured_peak_flops"], report["data_sheet_peak_flops"], processes)
+    peaks = {"measured_peak": report["measured_peak_flops"], "sheet_peak": report["data_sheet_peak_flops"]}
+    return add_figures(result, **peaks, processes=processes)
 
 
 def name_device(device: torch.device) -> str:

@@ -75,7 +75,10 @@ def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict[str, 
         processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        contenders = {side: Contender(side, case, processes, on_gpu, Path(folder, f"{side}.log")) for side in SIDES}
+        contenders = {
+            side: Contender(side, case, processes=processes, on_gpu=on_gpu, log=Path(folder, f"{side}.log"))
+            for side in SIDES
+        }
         seconds: dict[str, list[float]] = {side: [] for side in SIDES}
         try:
             for turn in range(case.turns):

@@ -84,7 +84,7 @@ def draw(path: Path, report: dict) -> None:
         grid[0][1].set_yticklabels([])
     if swept:
         for axes, fixed, varied in ((grid[-1][0], "batch", "length"), (grid[-1][1], "length", "batch")):
-            _draw_sweep(axes, swept, fixed, varied)
+            _draw_sweep(axes, swept, fixed=fixed, varied=varied)
     figure.suptitle(f"{report['device']}, {report['processes']} process(es), torch {report['versions']['torch']}")
     figure.savefig(path, dpi=120)
 

@@ -44,7 +44,8 @@ def build_trainer(side: str, case: Case, processes: int, folder: str) -> Trainer
         "dataloader_pin_memory": torch.accelerator.is_available(),
     }
     build = build_ours if side == "ours" else build_theirs
-    return build(case, data, data.select(range(case.batch * processes)), model, training)
+    validation = data.select(range(case.batch * processes))
+    return build(case, train=data, validation=validation, model_settings=model, training=training)
 
 
 def build_ours(case: Case, train: Dataset, validation: Dataset, model_settings: dict, training: dict) -> Trainer:

@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
     settings = ["--config", arguments.config, *SETTINGS, *settings]
     with contextlib.ExitStack() as stack:
         folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fault_injection_")))
-        report = inject_faults(folder, settings, arguments.kills, random.Random(arguments.seed))
+        report = inject_faults(folder, settings, kills=arguments.kills, chance=random.Random(arguments.seed))
     print(report.render())
     return 1 if report.differences else 0
 
@@ -124,7 +124,8 @@ def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.
             run_folder = folder / f"killed_{report.finished_runs}"
             while len(report.kills) < kills:
                 moment = chance.choice(get_args(Moment))
-                if not kill_at(start_run(settings, run_folder), run_folder, moment, chance):
+                process = start_run(settings, run_folder)
+                if not kill_at(process, run_folder=run_folder, moment=moment, chance=chance):
                     break  # it had finished before its moment came
                 report.kills.append(inspect(run_folder, moment))
                 progress.update()

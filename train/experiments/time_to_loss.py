@@ -150,7 +150,8 @@ def main(argv: list[str]) -> int:
     curves: dict[str, dict[str, Curve]] = {arm: {} for arm in ARMS}
     todo = [(arm, seed) for seed in arguments.seeds for arm in ARMS]
     for number, (arm, seed) in enumerate(tqdm(todo, desc="Runs")):
-        curves[arm][str(seed)] = train_arm(arm, seed, arguments.dataset, arguments.output_dir / str(number))
+        run_folder = arguments.output_dir / str(number)
+        curves[arm][str(seed)] = train_arm(arm, seed=seed, dataset=arguments.dataset, run_folder=run_folder)
     comparison = compare(curves)
     results = {"curves": curves, "comparison": comparison}
     (arguments.output_dir / "time_to_loss.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -34,15 +34,14 @@ def _without_momentum(groups: list[dict]) -> list[dict]:
 
 
 def group_parameters(
-    model: PreTrainedModel, decayed: Iterable[str], training: TrainingArguments, settings: OptimizerArguments
+    model: PreTrainedModel, decayed: Iterable[str], weight_decay: float, rates: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
     """The model's weights by kind, each with its learning rate and weight decay.
 
     Args:
         decayed: names of the parameters that weight decay applies to.
-
-    Returns:
-        "vectors" (norms and biases), "embeddings" (the tied head among them) and "hidden": the matrices of the blocks.
+        rates: the learning rates of "vectors" (norms and biases), "embeddings" (the tied head among them) and "hidden",
+            the matrices of the blocks.
     """
     head = model.get_output_embeddings()
     hidden_names = {
@@ -50,12 +49,8 @@ def group_parameters(
     }
     decayed = set(decayed)
     groups: dict[str, dict[str, Any]] = {
-        kind: {"params": [], "lr": training.learning_rate * scale, "weight_decay": decay}
-        for kind, scale, decay in (
-            ("vectors", 1.0, 0.0),  # the first: its learning rate, which is --learning_rate, is what the log shows
-            ("embeddings", settings.embedding_lr_scale, training.weight_decay),
-            ("hidden", settings.hidden_lr_scale, training.weight_decay),
-        )
+        kind: {"params": [], "lr": rate, "weight_decay": 0.0 if kind == "vectors" else weight_decay}
+        for kind, rate in rates.items()
     }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -68,8 +63,13 @@ def build_optimizer(
     model: PreTrainedModel, decayed: Iterable[str], training: TrainingArguments, settings: OptimizerArguments
 ) -> Optimizer:
     """The optimizer that `--optim_name` asks for, with a learning rate for each kind of weight."""
-    groups = group_parameters(model, decayed, training, settings)
+    rates = {
+        "vectors": training.learning_rate,  # the first is what the log shows
+        "embeddings": training.learning_rate * settings.embedding_lr_scale,
+        "hidden": training.learning_rate * settings.hidden_lr_scale,
+    }
+    groups = group_parameters(model, decayed, weight_decay=training.weight_decay, rates=rates)
     if settings.optim_name == "muon":
         groups["hidden"]["momentum"] = settings.muon_momentum
     betas = (training.adam_beta1, training.adam_beta2)
-    return MuonWithAdamW(list(groups.values()), betas, training.adam_epsilon)
+    return MuonWithAdamW(list(groups.values()), betas=betas, epsilon=training.adam_epsilon)

@@ -83,7 +83,7 @@ class RunTrainer(SavingTrainer):
         if self.optimizer is None:
             model = self.model if model is None else model
             decayed = self.get_decay_parameter_names(model)
-            self.optimizer = build_optimizer(model, decayed, self.args, self.optimizer_settings)
+            self.optimizer = build_optimizer(model, decayed, training=self.args, settings=self.optimizer_settings)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):

@@ -48,9 +48,9 @@ def test_each_seed_is_compared_with_its_own_control(curves):
 def test_main_trains_both_arms_for_each_seed(curves, monkeypatch, tmp_path, capsys):
     trained = []
 
-    def train_arm(arm, seed, dataset, folder):
+    def train_arm(arm, seed, dataset, run_folder):
         trained.append((arm, seed, dataset))
-        folder.mkdir(parents=True)
+        run_folder.mkdir(parents=True)
         return curves[arm][str(seed)]
 
     monkeypatch.setattr(time_to_loss, "train_arm", train_arm)
