@@ -81,12 +81,11 @@ def main(argv: list[str]) -> int:
         "sweep": [],
     }
     kinds = [("cases", case) for case in cases] + [("sweep", case) for case in swept]
+    update_peaks(peaks, device)
     with tqdm(kinds, desc="Benchmark", unit=" cases") as progress:
         for kind, case in progress:
             progress.set_postfix_str(case.name)
-            for name in peaks:  # at each case, since other programs may have disturbed an earlier measurement
-                peaks[name] = max(peaks[name], measured_peak_flops(device, getattr(torch, name), seconds=0.5))
-            report[kind].append(measure(case, processes=arguments.num_processes, is_gpu=is_gpu, report=report))
+            report[kind].append(measure(case, processes=arguments.num_processes, device=device, report=report))
             progress.write(render_line(report[kind][-1]), file=sys.stdout)
             (arguments.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw(arguments.output_dir / "benchmark.png", report)
@@ -97,15 +96,22 @@ def main(argv: list[str]) -> int:
     return 1 if any("failed" in result for result in results) else 0
 
 
-def measure(case: Case, processes: int, is_gpu: bool, report: dict) -> dict:
+def measure(case: Case, processes: int, device: torch.device, report: dict) -> dict:
     """One case: its settings, and the figures of both sides or why there are none."""
     result = {"case": case.name, "settings": dataclasses.asdict(case)}
     try:
-        result |= run_case(case, processes, is_gpu)
+        result |= run_case(case, processes, on_gpu=device.type != "cpu")
     except ContenderFailedError as error:
         return {**result, "failed": str(error)}
+    update_peaks(report["measured_peak_flops"], device)
     peaks = {"measured_peak": report["measured_peak_flops"], "sheet_peak": report["data_sheet_peak_flops"]}
     return add_figures(result, **peaks, processes=processes)
+
+
+def update_peaks(peaks: dict[str, float], device: torch.device) -> None:
+    """Measure the device's peaks in each number format again, as other programs may have disturbed it before."""
+    for name in peaks:
+        peaks[name] = max(peaks[name], measured_peak_flops(device, getattr(torch, name), seconds=0.5))
 
 
 def name_device(device: torch.device) -> str:

@@ -90,7 +90,7 @@ def test_several_devices_share_the_work(measured):
 def test_main_writes_table_json_and_picture(measured, monkeypatch, tmp_path, capsys):
     """A case that fails is a line of the table; the others go on."""
 
-    def run_case(case, *arguments):
+    def run_case(case, *arguments, **settings):
         if case.work == "evaluate":
             raise ContenderFailedError("transformers ended with status 1:\nMemoryError")
         return {side: dict(measured[side]) for side in ("ours", "transformers")}
