@@ -1,6 +1,7 @@
 """A chunk of a file, and the batches of rows that are read from it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,13 +65,17 @@ class Columns:
 
     Args:
         text: they hold strings or null; one that is not in a row is null.
-        other: they hold anything; one that is not in a row is left out.
+        other: they hold anything; one that is not in a row is left out. `None` stands for all other columns.
         forms: a file has all columns of one of these.
     """
 
     text: tuple[str, ...] = ()
-    other: tuple[str, ...] = ()
+    other: tuple[str, ...] | None = ()
     forms: tuple[tuple[str, ...], ...] = ()
+
+    def of(self, names: Iterable[str]) -> list[str]:
+        """Those of these columns that are read."""
+        return [name for name in names if name in self.text or self.other is None or name in self.other]
 
     def check_names(self, names: list[str], file_name: str) -> None:
         """Refuse a file of no form.
@@ -84,3 +89,6 @@ class Columns:
                 f"{file_name} has no column {' or '.join(missing)}; it has {', '.join(names) or 'none'}. Rename yours, "
                 "or add columns of null values."
             )
+
+
+ANY_COLUMNS = Columns(other=None)

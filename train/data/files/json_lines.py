@@ -65,8 +65,7 @@ def _parse_row(text: str, file: BinaryIO, name: str, at: int, columns: Columns) 
                 f"{name}, line {_line_number(file, at)}: {column} is {json.dumps(values[column])[:60]}, a string or "
                 "null is wanted."
             )
-    row = {column: values.get(column) for column in columns.text}
-    return {**row, **{column: values[column] for column in columns.other if column in values}}
+    return {**dict.fromkeys(columns.text), **{column: values[column] for column in columns.of(values)}}
 
 
 def _parse_object(text: str, file: BinaryIO, name: str, at: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def read_parquet(
 ) -> Iterator[RowBatch]:
     """As `read_chunk`."""
     parquet = open_parquet(file, name, columns)
-    names = [column for column in (*columns.text, *columns.other) if column in parquet.schema_arrow.names]
+    names = columns.of(parquet.schema_arrow.names)
     absent = {column: None for column in columns.text if column not in names}
     first, last = chunk.range_of(parquet.metadata.num_rows)
     first = first if place is None else place

@@ -1,7 +1,6 @@
 """Contamination: which texts share a run of words with an evaluation set."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -9,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+
+from train.data.files.chunk import ANY_COLUMNS
+from train.data.files.shard_access import read_source
+from train.data.files.sources import find_source
 
 
 # As in GPT-3's appendix C (Brown et al., 2020): runs of 13 words, lower-cased and without punctuation. A passage of 8
@@ -122,15 +124,11 @@ def _read(source: str) -> Iterator[Any]:
         raise ValueError("there is no such file, or it is empty.")
     if path.suffix == ".txt":
         yield from re.split(r"\n\s*\n", path.read_text(encoding="utf-8-sig"))
-    elif path.suffix == ".jsonl":
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-            try:
-                yield json.loads(line) if line.strip() else None
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} is not JSON ({error.msg}).") from error
-    elif path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
+    elif path.suffix in (".jsonl", ".parquet"):
+        for batch in read_source(find_source(source), ANY_COLUMNS):
+            if batch.unreadable:
+                raise ValueError("it holds text that is no UTF-8.")
+            yield from batch.rows
     else:
         # A .yaml goes by the name in it; the tasks of a group may lie beside it.
         tasks = _task_manager(path.parent if path.suffix == ".yaml" else None)

@@ -1,14 +1,17 @@
 """What happened to every row that was read: the counts that are shown, and saved beside the sequences and the run."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import get_args
 
-from train.data.rows.synth import Split
+from tabulate import tabulate
+
+from train.data.rows.synth import Row, Split
 
 
 SPLITS: tuple[Split, ...] = get_args(Split)
+KINDS = ("exercise", "language")
+NOT_NAMED = "(none)"  # the exercise or language of rows that have none
 
 
 @dataclass
@@ -82,59 +85,84 @@ class DatasetStatistics:
             setattr(statistics, name, Counter(value) if isinstance(getattr(statistics, name), Counter) else value)
         return statistics
 
-    def render(self) -> str:
-        """The counts as tables in text, largest first."""
-        kept = sum(self.kept_rows.values())
-        lines = [_line("", "rows", "tokens", "M characters")]
-        lines.append(_line("read", self.rows_read, None, self.characters_read))
-        lines += [
-            _line(f"  dropped: {reason}", rows, None, self.dropped_characters[reason])
-            for reason, rows in self.dropped_rows.most_common()
-        ]
-        lines.append(_line("kept", kept, sum(self.tokens.values()), sum(self.kept_characters.values())))
-        lines += [
-            _line(f"  {split}", self.kept_rows[split], self.tokens[split], self.kept_characters[split])
-            for split in SPLITS
-        ]
-        lines += [_line(f"  repaired: {found}", rows) for found, rows in self.repaired_rows.most_common()]
-        if self.repeated_rows:
-            lines.append(_line("  used again, by weight", self.repeated_rows))
-        lines += [_line(f"skipped: {shard}") for shard in self.skipped_shards]
-        for title, read, rows, tokens in (
-            ("exercise", self.rows_read_by_exercise, self.rows_by_exercise, self.tokens_by_exercise),
-            ("language", self.rows_read_by_language, self.rows_by_language, self.tokens_by_language),
-        ):
-            lines += ["", f"{title:<44} {'rows read':>13} {'kept':>13} {'tokens':>15}"]
-            lines += [
-                f"  {name!s:<42} {count:>13,} {rows[name]:>13,} {tokens[name]:>15,}"
-                for name, count in read.most_common()
-            ]
-        return "\n".join([*lines, "", *self._describe_sequences(), self._describe_articles()])
+    def drop(self, reason: str, characters: int = 0) -> None:
+        """Count a row that is not used."""
+        self.dropped_rows[reason] += 1
+        self.dropped_characters[reason] += characters
 
-    def _describe_sequences(self) -> Iterable[str]:
-        for split in SPLITS:
-            tokens, padding = self.tokens[split], self.padding_tokens[split]
-            if not tokens:  # of a stream, which has one part only
-                continue
-            yield (
-                f"{split}: {self.sequences[split]:,} sequences; "
-                f"{self.cut_documents[split] / max(self.documents(split), 1):.1%} of the documents are cut, "
-                f"{padding / max(tokens + padding, 1):.2%} of the tokens are padding, "
-                f"{self.left_over_tokens[split]:,} are left over"
-            )
+    def keep(
+        self, row: Row, split: Split, changes: list[str], tokens: int, times: int = 1, characters: int = 0
+    ) -> None:
+        """Count a row that is used, by exercise and language where rows have such columns.
+
+        Args:
+            changes: in the row's text, in words.
+            times: how often it is used.
+        """
+        self.kept_rows[split] += 1
+        self.kept_characters[split] += characters
+        self.repeated_rows += times - 1
+        self.repaired_rows.update(changes)
+        self.tokens[split] += times * tokens
+        for kind, rows_of, tokens_of in (
+            ("exercise", self.rows_by_exercise, self.tokens_by_exercise),
+            ("language", self.rows_by_language, self.tokens_by_language),
+        ):
+            if kind in row:
+                rows_of[row[kind] or NOT_NAMED] += 1
+                tokens_of[row[kind] or NOT_NAMED] += times * tokens
 
     def documents(self, split: str) -> int:
         """Rows as they stand in the sequences, repeated ones included."""
         return self.kept_rows[split] + (self.repeated_rows if split == "train" else 0)
 
-    def _describe_articles(self) -> str:
+    def render(self) -> str:
+        """The counts as tables in text, largest first."""
         shared = "not counted, as one part was read" if self.shared_articles is None else f"{self.shared_articles:,}"
-        return f"articles (seeds and links) that training and validation share: {shared}"
+        return "\n\n".join(
+            [
+                _table(("", "rows", "tokens", "M characters"), self._rows_table()),
+                *(f"skipped: {shard}" for shard in self.skipped_shards),
+                *(_table((kind, "rows read", "kept", "tokens"), self._kind_table(kind)) for kind in KINDS),
+                _table(("", "sequences", "documents cut", "padding", "tokens left over"), self._sequences_table()),
+                f"articles (seeds and links) that training and validation share: {shared}",
+            ]
+        )
+
+    def _rows_table(self) -> list[tuple]:
+        kept = sum(self.kept_rows.values())
+        return [
+            ("read", self.rows_read, None, self.characters_read / 1e6),
+            *(
+                (f"  dropped: {reason}", rows, None, self.dropped_characters[reason] / 1e6)
+                for reason, rows in self.dropped_rows.most_common()
+            ),
+            ("kept", kept, sum(self.tokens.values()), sum(self.kept_characters.values()) / 1e6),
+            *(
+                (f"  {split}", self.kept_rows[split], self.tokens[split], self.kept_characters[split] / 1e6)
+                for split in SPLITS
+            ),
+            *((f"  repaired: {found}", rows) for found, rows in self.repaired_rows.most_common()),
+            *([("  used again, by weight", self.repeated_rows)] if self.repeated_rows else []),
+        ]
+
+    def _kind_table(self, kind: str) -> list[tuple]:
+        read, kept, tokens = (getattr(self, f"{name}_by_{kind}") for name in ("rows_read", "rows", "tokens"))
+        return [(f"  {name}", count, kept[name], tokens[name]) for name, count in read.most_common()]
+
+    def _sequences_table(self) -> list[tuple]:
+        return [
+            (
+                split,
+                self.sequences[split],
+                f"{self.cut_documents[split] / max(self.documents(split), 1):.1%}",
+                f"{self.padding_tokens[split] / (self.tokens[split] + self.padding_tokens[split]):.2%}",
+                self.left_over_tokens[split],
+            )
+            for split in SPLITS
+            if self.tokens[split]  # a stream has one part only
+        ]
 
 
-def _line(label: str, rows: object = None, tokens: object = None, characters: object = None) -> str:
-    cells = [
-        f"{cell:,}" if isinstance(cell, int) else str(cell or "")
-        for cell in (rows, tokens, f"{characters / 1e6:,.1f}" if isinstance(characters, int) else characters)
-    ]
-    return f"{label:<44} {cells[0]:>13} {cells[1]:>15} {cells[2]:>13}".rstrip()
+def _table(header: tuple[str, ...], rows: list[tuple]) -> str:
+    return tabulate(rows, header, tablefmt="plain", intfmt=",", floatfmt=",.1f", preserve_whitespace=True)

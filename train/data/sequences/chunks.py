@@ -25,7 +25,6 @@ from train.data.sequences.preparation import STATISTICS_FILE, Limit, Preparation
 
 
 UNFINISHED = ".unfinished"  # at the end of a folder's name
-LENGTH_DTYPE = np.dtype("<u4")
 ARTICLE_DTYPE = np.dtype(">u8")
 
 
@@ -82,18 +81,19 @@ def _write(folder: Path, preparation: Preparation, batches: Iterable[RowBatch], 
         statistics.add(counts)
         for document in documents:
             writers[document.split].add(document)
+            writers[document.split].articles.write(document.article_keys)
             repeated += [document] * (document.times - 1)
         if left.after(statistics).is_reached:
             break
     for document in repeated:  # away from their first use, so that a sequence does not hold the same text twice
-        writers[document.split].add(document, with_articles=False)
+        writers[document.split].add(document)
     for writer in writers.values():
         writer.close(statistics)
     return statistics
 
 
 class _SplitWriter:
-    """Files of one part: tokens, and for each document its length and the articles that it touches."""
+    """Files of one part: tokens, and for each document the articles that it touches."""
 
     def __init__(self, folder: Path, split: Split, settings: SequenceSettings, end_of_text: int):
         self.split = split
@@ -101,19 +101,15 @@ class _SplitWriter:
         self.end_of_text = end_of_text
         # Closed by close(); a writer that is given up leaves files that nobody reads.
         self.tokens = open(folder / tokens_file(split), "wb")  # noqa: SIM115
-        self.lengths = open(folder / lengths_file(split), "wb")  # noqa: SIM115
         self.articles = open(folder / articles_file(split), "wb")  # noqa: SIM115
         self.sha256 = hashlib.sha256()
         self.to_pack: list[np.ndarray] = []
 
-    def add(self, document: Document, with_articles: bool = True) -> None:
+    def add(self, document: Document) -> None:
         if self.settings.packing == "concat":
             self._write(document.token_ids)
         else:
             self.to_pack.append(document.token_ids)
-        self.lengths.write(np.array([len(document.token_ids)], LENGTH_DTYPE).tobytes())
-        if with_articles:
-            self.articles.write(document.article_keys)
 
     def close(self, statistics: DatasetStatistics) -> None:
         """Write what is left, flush all to the disk, and note counts and hash."""
@@ -123,7 +119,7 @@ class _SplitWriter:
             statistics.cut_documents[self.split] = cut
             statistics.padding_tokens[self.split] = sequences.size - sum(map(len, self.to_pack))
         statistics.sha256[self.split] = self.sha256.hexdigest()
-        for file in (self.tokens, self.lengths, self.articles):
+        for file in (self.tokens, self.articles):
             file.flush()
             os.fsync(file.fileno())
             file.close()
@@ -136,10 +132,6 @@ class _SplitWriter:
 
 def tokens_file(split: str) -> str:
     return f"{split}.tokens.u16"
-
-
-def lengths_file(split: str) -> str:
-    return f"{split}.lengths.u32"
 
 
 def articles_file(split: str) -> str:

@@ -57,11 +57,14 @@ def pack_best_fit(documents: Sequence[np.ndarray], sequence_length: int, padding
     return sequences, sum(len(document) > sequence_length for document in documents)
 
 
-def count_cut(lengths: np.ndarray, offset: int, sequence_length: int) -> int:
-    """How many documents, one after the other from token `offset` on, run over the end of a sequence."""
-    ends = offset + np.cumsum(lengths.astype(np.int64))
-    starts = ends - lengths
-    return int(np.count_nonzero(starts // sequence_length != (ends - 1) // sequence_length))
+def count_cut(ends: np.ndarray, offset: int, sequence_length: int) -> int:
+    """How many documents, one after the other from token `offset` on, run over the end of a sequence.
+
+    Args:
+        ends: for each, the number of tokens from `offset` to its end.
+    """
+    starts = np.concatenate([[0], ends])[:-1]
+    return int(np.count_nonzero((offset + starts) // sequence_length != (offset + ends - 1) // sequence_length))
 
 
 def collate_sequences(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:

@@ -4,7 +4,6 @@ where it was."""
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from contextlib import suppress
@@ -19,16 +18,15 @@ from train.data.rows.synth import Row, article_key, seed_article
 from train.data.sequences.chunk_pool import prepare_chunks
 from train.data.sequences.chunks import (
     ARTICLE_DTYPE,
-    LENGTH_DTYPE,
     FinishedChunk,
     articles_file,
     chunk_lock,
-    lengths_file,
     tokens_file,
 )
-from train.data.sequences.packing import count_cut
+from train.data.sequences.packing import TOKEN_DTYPE, count_cut
 from train.data.sequences.preparation import STATISTICS_FILE, Preparation
 from train.data.sequences.prepared_sequences import PreparedSequences
+from train.run_files import write_whole
 
 
 logger = logging.getLogger(__name__)
@@ -111,9 +109,7 @@ def seal(preparation: Preparation, finished: list[FinishedChunk]) -> None:
     with chunk_lock(folder, "whole"):  # another run may have come as far at the same time
         if not preparation.is_whole:
             (folder / CHUNKS_FILE).write_text(json.dumps([chunk.folder.name for chunk in finished]))
-            partial = folder / f"{STATISTICS_FILE}.partial"
-            partial.write_text(json.dumps(statistics.to_dict(), indent=2), "utf-8")
-            os.replace(partial, folder / STATISTICS_FILE)
+            write_whole(folder / STATISTICS_FILE, json.dumps(statistics.to_dict(), indent=2))
         used = {chunk.folder for chunk in finished}
         for other in (folder / "chunks").iterdir():  # such as were cut at a limit that moved
             if other not in used:
@@ -128,12 +124,13 @@ def add_up(preparation: Preparation, finished: list[FinishedChunk]) -> DatasetSt
     for chunk in finished:
         if preparation.settings.packing == "concat":
             for split in preparation.splits:
-                lengths = np.fromfile(chunk.folder / lengths_file(split), LENGTH_DTYPE)
-                statistics.cut_documents[split] += count_cut(lengths, statistics.tokens[split], sequence_length)
+                tokens = np.fromfile(chunk.folder / tokens_file(split), TOKEN_DTYPE)
+                ends = np.flatnonzero(tokens == preparation.tokenizer.eos_token_id) + 1
+                statistics.cut_documents[split] += count_cut(ends, statistics.tokens[split], sequence_length)
         statistics.add(chunk.statistics)
     for split in preparation.splits:
-        tokens = statistics.tokens[split] + statistics.padding_tokens[split]
-        statistics.sequences[split], statistics.left_over_tokens[split] = divmod(tokens, sequence_length)
+        total = statistics.tokens[split] + statistics.padding_tokens[split]
+        statistics.sequences[split], statistics.left_over_tokens[split] = divmod(total, sequence_length)
         digests = "".join(chunk.statistics.sha256[split] for chunk in finished)
         statistics.sha256[split] = hashlib.sha256(digests.encode()).hexdigest()
     if len(preparation.splits) > 1:

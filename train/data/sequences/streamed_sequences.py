@@ -171,8 +171,8 @@ class StreamedSequences(IterableDataset):
             statistics.cut_documents["train"] += cut
             statistics.padding_tokens["train"] += sequences.size - sum(map(len, shuffled))
             return sequences, rest
-        lengths = np.array([len(token_ids) for token_ids in shuffled], np.int64)
-        statistics.cut_documents["train"] += count_cut(lengths, len(rest), settings.sequence_length)
+        ends = np.cumsum([len(token_ids) for token_ids in shuffled])
+        statistics.cut_documents["train"] += count_cut(ends, len(rest), settings.sequence_length)
         tokens = np.concatenate([rest, *shuffled])
         whole = len(tokens) // settings.sequence_length * settings.sequence_length
         return tokens[:whole].reshape(-1, settings.sequence_length), tokens[whole:]

@@ -4,8 +4,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 
+from train.data.rows.statistics import NOT_NAMED
 from train.data.rows.synth import Row
-from train.data.sequences.documents import NOT_NAMED
 from train.evaluation.losses.document_scores import DocumentScore
 from train.evaluation.statistics.intervals import mean_per_unit
 

@@ -163,7 +163,8 @@ def _make_counted(
             statistics.dropped_rows[example] += 1
             continue
         answer_tokens = sum(label != NO_LOSS for label in example.get("labels", ()))
-        statistics.keep(one.row, one.split, one.changes, len(example.get("input_ids", ())), answer_tokens)
+        statistics.answer_tokens[one.split] += answer_tokens
+        statistics.keep(one.row, one.split, one.changes, len(example.get("input_ids", ())))
         kept.append((one, example))
     return kept
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from tabulate import tabulate
 
 from train.data.rows.statistics import SPLITS, DatasetStatistics
-from train.data.rows.synth import Row
 
 
 @dataclass
@@ -18,20 +17,6 @@ class RowStatistics(DatasetStatistics):
     """
 
     answer_tokens: Counter = field(default_factory=Counter)
-
-    def keep(self, row: Row, split: str, changes: list[str], tokens: int, answer_tokens: int) -> None:
-        """Count a row that is used, by exercise and language where it has such."""
-        self.kept_rows[split] += 1
-        self.tokens[split] += tokens
-        self.answer_tokens[split] += answer_tokens
-        self.repaired_rows.update(changes)
-        for kind, rows_of, tokens_of in (
-            ("exercise", self.rows_by_exercise, self.tokens_by_exercise),
-            ("language", self.rows_by_language, self.tokens_by_language),
-        ):
-            if row.get(kind) is not None:
-                rows_of[row[kind]] += 1
-                tokens_of[row[kind]] += tokens
 
     def render(self) -> str:
         """The counts as a table in text."""

@@ -126,7 +126,7 @@ def test_every_text_in_a_row_is_a_passage(tmp_path, kind):
 
 def test_several_sources_are_united(tmp_path):
     (tmp_path / "one.txt").write_text(f"{words(20, 'a')}\n\n{words(20, 'b')}")
-    (tmp_path / "two.jsonl").write_text(json.dumps([words(20, "b"), words(20, "c")]))
+    (tmp_path / "two.jsonl").write_text(json.dumps({"texts": [words(20, "b"), words(20, "c")]}))
     sources = [str(tmp_path / name) for name in ("one.txt", "two.jsonl")]
     contamination = Contamination.from_sources(sources)
     assert len(contamination) == 3 * 8
@@ -172,7 +172,7 @@ TEXTS = st.lists(st.sampled_from(["a", "b"]), max_size=30).map(" ".join)
 @given(passages=st.lists(TEXTS, max_size=5), text=TEXTS)
 def test_the_same_is_found_as_by_comparing_all_grams(tmp_path_factory, passages, text):
     file = tmp_path_factory.getbasetemp() / "naive.jsonl"
-    file.write_text(json.dumps([words(20), *passages]))
+    file.write_text(json.dumps({"texts": [words(20), *passages]}))
     grams = set()
     for passage in passages:
         length = min(len(passage.split()), GRAM_WORDS)
@@ -209,7 +209,7 @@ def test_missing_and_empty_files_are_refused(tmp_path, kind):
         ("short.txt", words(7).encode(), "it has no passage of at least 8 words"),
         ("blank.txt", b"\n \n\n", "it has no passage of at least 8 words"),
         ("latin.txt", b"caf\xe9 " * 20, "can't decode"),
-        ("broken.jsonl", b'{"text": "fine"}\n{"text": ', "line 2 is not JSON"),
+        ("broken.jsonl", b'{"text": "fine"}\n{"text": ', "line 2 is no JSON"),
         ("broken.parquet", b"PAR1 and no more", "Parquet"),
     ],
 )

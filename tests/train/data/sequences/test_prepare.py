@@ -2,7 +2,6 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -339,16 +338,15 @@ def test_runs_whose_limits_differ_may_prepare_a_chunk_at_once(preparation, monke
 
 def test_two_runs_may_seal_the_same_data_at_once(preparation, monkeypatch):
     """They come to it together, as each has waited for the other's last chunk; here both are ready before either
-    renames."""
-    replace, both_ready = os.replace, threading.Barrier(2)
+    writes."""
+    write_whole, both_ready = prepare.write_whole, threading.Barrier(2)
 
-    def replace_together(old, new):
-        if Path(new).name == "statistics.json":
-            with suppress(threading.BrokenBarrierError):  # as it should be: only one of them seals
-                both_ready.wait(0.5)
-        replace(old, new)
+    def write_together(*args):
+        with suppress(threading.BrokenBarrierError):  # as it should be: only one of them seals
+            both_ready.wait(0.5)
+        write_whole(*args)
 
-    monkeypatch.setattr(prepare.os, "replace", replace_together)
+    monkeypatch.setattr(prepare, "write_whole", write_together)
     with ThreadPoolExecutor() as threads:
         first, second = threads.map(lambda _: prepare_data(preparation()), range(2))
     assert first.statistics == second.statistics
