@@ -32,7 +32,7 @@ def tiny_model(tiny_folder) -> GPT2ScratchForCausalLM:
 
 @pytest.fixture
 def rows_in_groups(row) -> list[dict]:
-    """Sixty rows of two exercises and two languages, a third of them held out."""
+    """Sixty rows of two exercises and two languages, a third of them for validation."""
     return [
         row(
             number,
@@ -46,7 +46,7 @@ def rows_in_groups(row) -> list[dict]:
 
 @pytest.fixture
 def run_folder(tokenizer, tmp_path, rows_in_groups) -> Path:
-    """What a finished run looks like to the evaluation: a model, and the recipe of the rows."""
+    """A finished run as the evaluation sees it: a model, and the recipe of the rows."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in rows_in_groups))
     folder = save_tiny(tmp_path / "run", tokenizer)

@@ -58,7 +58,7 @@ def choose_questions(
     has no recipe, else one made of validation rows with short answers.
 
     Raises:
-        ValueError: no such exam, or no held-out row has a short answer.
+        ValueError: no such exam, or no validation row has a short answer.
     """
     trained_on = opened.trained_on or demo_recipe()
     is_recipes = exam is None or exam == trained_on.exam

@@ -39,7 +39,7 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
     """The rows that training with these settings leaves out.
 
     Raises:
-        ValueError: the rows cannot be read again, or none is held out.
+        ValueError: the rows cannot be read again, or none is a validation row.
     """
     name = "the embedded sample" if data.dataset == SAMPLE else _short(data.dataset)
     description = f"validation rows of {name} ({data.validation_fraction:.1%} of its seed articles)"
@@ -48,7 +48,7 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
         # Evaluation sets are compared with training rows only, and take long to read.
         row_filter = replace(preparation.row_filter, evaluation_sets=())
         rows = _left_out(rows_of(preparation.source), row_filter, tokenizer)
-        return _draw(rows, max_rows, description, "none is held out")
+        return _draw(rows, max_rows, description, "none is a validation row")
     except (ValueError, OSError) as error:
         problem = f"The rows of the model's recipe cannot be used ({str(error).rstrip('.')})"
         raise ValueError(f"{problem}: name others with --rows.") from error

@@ -27,7 +27,7 @@ def test_without_an_exam_validation_rows_with_short_answers_make_one(opened, val
     questions = choose_questions(opened, None, None, replace(validation, found=[long_answer, *validation.found]), 1000)
     assert questions.rows == validation.found
     assert str(SHORT_ANSWER_TOKENS) in questions.description
-    assert questions.known == [False] * len(questions.rows)  # held out
+    assert questions.known == [False] * len(questions.rows)  # of the validation
     assert choose_questions(opened, None, None, validation, 4).rows != validation.found[:4]  # drawn
     with pytest.raises(ValueError, match="--exam, or --no_exam"):
         choose_questions(opened, None, None, replace(validation, found=[long_answer]), 10)

@@ -1,4 +1,4 @@
-"""Sums by document, against stock GPT-2 with all logits, one document at a time."""
+"""Sums by document, against Hugging Face's GPT-2 with all logits, one document at a time."""
 
 import math
 
@@ -28,24 +28,24 @@ def documents_of(rows: list[dict], tokenizer) -> list[Document]:
     return [Document.of(row, tokenizer) for row in rows]
 
 
-def stock_losses(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
+def hf_losses(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
     """Of every token after the first."""
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0]
     return F.cross_entropy(logits[:-1], torch.tensor(ids[1:]), reduction="none").double()
 
 
-def test_sums_equal_those_of_stock_gpt2_from_all_logits(tiny_model, tokenizer, rows):
-    stock = to_hf_gpt2(tiny_model).eval()
+def test_sums_equal_those_of_hugging_faces_gpt2(tiny_model, tokenizer, rows):
+    hf_model = to_hf_gpt2(tiny_model).eval()
     rows = [rows[0], rows[1], rows[3]]
     end = tokenizer.eos_token_id
-    for model in (tiny_model, stock):
+    for model in (tiny_model, hf_model):
         scores = score_documents(model, documents_of(rows, tokenizer), Reading(64), end)
         for row, score in zip(rows, scores, strict=True):
             text = row_to_text(row)
             ids = tokenizer(text, split_special_tokens=True)["input_ids"]
             answer_ids = tokenizer(" " + row["synthetic_answer"].strip(), split_special_tokens=True)["input_ids"]
-            losses = stock_losses(stock, [end, *ids, end])
+            losses = hf_losses(hf_model, [end, *ids, end])
             assert score.nats == pytest.approx(losses.sum().item(), rel=1e-5)
             assert score.tokens == len(ids) + 1
             assert score.answer_tokens == len(answer_ids) + 1
@@ -55,7 +55,7 @@ def test_sums_equal_those_of_stock_gpt2_from_all_logits(tiny_model, tokenizer, r
 
 
 def test_long_documents_are_read_in_windows(tiny_model, tokenizer, rows):
-    stock = to_hf_gpt2(tiny_model).eval()
+    hf_model = to_hf_gpt2(tiny_model).eval()
     end = tokenizer.eos_token_id
     (document,) = documents_of(rows[2:3], tokenizer)
     (score,) = score_documents(tiny_model, [document], Reading(16), end)
@@ -65,7 +65,7 @@ def test_long_documents_are_read_in_windows(tiny_model, tokenizer, rows):
     nats = []
     for place in range(1, len(sequence)):
         begin = min(max(0, -(-(place - 16) // 8) * 8), len(sequence) - 1 - 16)
-        nats.append(stock_losses(stock, sequence[begin : place + 1])[-1].item())
+        nats.append(hf_losses(hf_model, sequence[begin : place + 1])[-1].item())
     assert len(sequence) > 64
     assert score.tokens == len(nats)
     assert score.nats == pytest.approx(sum(nats), rel=1e-5)
@@ -86,10 +86,10 @@ def test_a_model_of_separate_documents_reads_without_an_end_of_text_before(tiny_
     end = tokenizer.eos_token_id
     alone = score_documents(tiny_model, documents, Reading(64, after_end_of_text=False, score_first=False), end)
     after = score_documents(tiny_model, documents, Reading(64, score_first=False), end)
-    stock = to_hf_gpt2(tiny_model).eval()
+    hf_model = to_hf_gpt2(tiny_model).eval()
     for document, score, other in zip(documents, alone, after, strict=True):
-        assert score.nats == pytest.approx(stock_losses(stock, document.token_ids).sum().item(), rel=1e-5)
-        with_end = stock_losses(stock, [end, *document.token_ids])
+        assert score.nats == pytest.approx(hf_losses(hf_model, document.token_ids).sum().item(), rel=1e-5)
+        with_end = hf_losses(hf_model, [end, *document.token_ids])
         assert other.nats == pytest.approx(with_end[1:].sum().item(), rel=1e-5)
         # the same tokens and bytes for both, so that they can be compared: all but the first, which is "Q"
         assert score.tokens == other.tokens == len(document.token_ids) - 1
@@ -118,3 +118,16 @@ def test_the_models_mode_stays(tiny_model, tokenizer, row):
     score_documents(tiny_model, documents_of([row(0)], tokenizer), Reading(64), tokenizer.eos_token_id)
     assert tiny_model.training
     tiny_model.eval()
+
+
+def test_logits_that_are_more_than_a_linear_head_are_scored_as_they_are(tiny_model, tokenizer, row):
+    def soft_cap(module, args, kwargs, output):
+        output.logits = 3 * torch.tanh(output.logits / 3)
+        return output
+
+    capped = to_hf_gpt2(tiny_model).eval()
+    capped.register_forward_hook(soft_cap, with_kwargs=True)
+    (document,) = documents_of([row(0)], tokenizer)
+    (score,) = score_documents(capped, [document], Reading(64), tokenizer.eos_token_id)
+    expected = hf_losses(capped, [tokenizer.eos_token_id, *document.token_ids]).sum().item()
+    assert score.nats == pytest.approx(expected, rel=1e-5)

@@ -66,7 +66,7 @@ def test_all_usable_rows_of_another_file(rows_file, row, tmp_path):
 
 
 def test_rows_that_cannot_be_had_are_refused_with_the_way_out(data, tokenizer, tmp_path):
-    with pytest.raises(ValueError, match=r"none is held out.*--rows"):
+    with pytest.raises(ValueError, match=r"none is a validation row.*--rows"):
         read_validation(replace(data, validation_fraction=1e-9), tokenizer, 10)
     with pytest.raises(ValueError, match=r"gone\.parquet.*--rows"):
         read_validation(replace(data, dataset="gone.parquet"), tokenizer, 10)
