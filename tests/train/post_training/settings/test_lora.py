@@ -29,7 +29,7 @@ def test_all_weights_are_trained_unless_adapters_are_asked_for():
         (["q_proj"], {"q_proj"}),
         (["q_proj", "v_proj"], {"q_proj", "v_proj"}),
     ],
-    ids=str,
+    ids=("unset", "all-linear", "one", "two"),
 )
 def test_the_named_layers_get_an_adapter(names, adapted):
     lora = LoraArguments(use_peft=True, lora_r=2, lora_alpha=6, lora_target_modules=names)
