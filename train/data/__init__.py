@@ -1,1 +1,1 @@
-"""Rows in SYNTH's schema to memory-mapped blocks of tokens: sources, synth, statistics, packing, prepare."""
+"""Data: rows of SYNTH become sequences of tokens, prepared on disk or streamed; see README.md."""

@@ -25,7 +25,7 @@ from train.settings.recipe import parse_recipe
 logger = logging.getLogger("train.data")
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     assert __doc__ is not None
@@ -36,22 +36,22 @@ def main(words: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--shards", help="PART/PARTS: only these files of the dataset, counted from 0")
-    own, recipe_words = parser.parse_known_args(words)
+    own, recipe_argv = parser.parse_known_args(argv)
     try:
-        prepare(recipe_words, own.shards)
+        prepare(recipe_argv, own.shards)
     except (ValueError, OSError) as error:
         logger.error("train.data: %s", error)
         return 2
     return 0
 
 
-def prepare(recipe_words: list[str], part: str | None) -> None:
+def prepare(recipe_argv: list[str], part: str | None) -> None:
     """Prepare all data of a recipe, or a part of the files.
 
     Raises:
         ValueError: a mistake in the settings, or in the data.
     """
-    recipe = parse_recipe(recipe_words)
+    recipe = parse_recipe(recipe_argv)
     arguments = recipe.data
     if part is not None and (arguments.max_samples is not None or arguments.max_tokens is not None):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""SYNTH's rows: which can be used, the text that they become, and which are held out.
+"""SYNTH's rows: which can be used, the text that they become, and which part they belong to.
 
 SYNTH (https://huggingface.co/datasets/PleIAs/SYNTH) holds synthetic questions, each grown from a seed article, with the
 reasoning that leads to the answer. Every source of rows for this project has its columns.

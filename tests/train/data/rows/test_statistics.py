@@ -59,7 +59,7 @@ def test_adding_adds_every_count():
     statistics = make_statistics()
     statistics.add(make_statistics(2))
     expected = make_statistics(3)
-    expected.shared_articles = make_statistics().shared_articles  # pieces may share the same ones: no sum
+    expected.shared_articles = make_statistics().shared_articles  # chunks may share the same ones: no sum
     expected.skipped_shards = ["part 0.parquet: torn", "part 0.parquet: torn", "part 1.parquet: torn"]
     assert statistics == expected
 

@@ -63,7 +63,7 @@ def write_rows(tmp_path):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Pieces and batches so small that a file of 200 rows has several of both; for preparing by one process."""
+    """Chunks and batches so small that a file of 200 rows has several of both; for preparing by one process."""
     monkeypatch.setattr(chunk, "BYTES_PER_CHUNK", 10_000)
     monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 20)
 
@@ -617,7 +617,7 @@ def test_rows_that_are_no_utf8_are_counted(preparation, write_rows, row):
     assert statistics.dropped_rows == {"invalid UTF-8": 1}
 
 
-# Pieces
+# Chunks
 
 
 def test_chunks_that_another_limit_left_are_not_taken_for_this_one(preparation, four_files):
