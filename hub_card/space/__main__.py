@@ -42,11 +42,11 @@ def run(arguments: argparse.Namespace) -> None:
         return
     logger.info("Opening %s ...", arguments.model)
     import modeling_gpt2scratch  # noqa: F401 (opens what it trained, without trust in the code beside the weights)
-    from hub_card.space.chat.page import LOOK, build_page
+    from hub_card.space.chat.page import LAUNCH_OPTIONS, build_page
     from hub_card.space.model_choice import choose_model
 
     page = build_page(choose_model(arguments.model))
-    page.launch(server_name=arguments.host, server_port=arguments.port, theme=LOOK, share=False, ssr_mode=False)
+    page.launch(server_name=arguments.host, server_port=arguments.port, share=False, **LAUNCH_OPTIONS)
 
 
 def publish_space(arguments: argparse.Namespace) -> None:

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from chat.page import LOOK, build_page
+from chat.page import LAUNCH_OPTIONS, build_page
 from chat.settings import SETTINGS_FILE, Settings
 
 
 page = build_page(Settings(**json.loads((Path(__file__).parent / SETTINGS_FILE).read_text(encoding="utf-8"))))
 
 if __name__ == "__main__":
-    page.launch(theme=LOOK, ssr_mode=False)
+    page.launch(**LAUNCH_OPTIONS)

@@ -13,7 +13,7 @@ def main() -> None:
 
     sys.path.insert(0, "")  # app.py imports from its own folder
     app = runpy.run_path("app.py")
-    app["page"].launch(theme=app["LOOK"], ssr_mode=False, prevent_thread_lock=True, quiet=True)
+    app["page"].launch(prevent_thread_lock=True, quiet=True, **app["LAUNCH_OPTIONS"])
     client = Client(app["page"].local_url, verbose=False, analytics_enabled=False)
     client.predict(QUESTION, max_new_tokens=ANSWER_TOKENS, api_name="/answer")
 

@@ -3,6 +3,7 @@
 import html
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -16,8 +17,13 @@ from .writer import Writer, open_model
 MAX_WAITING = 32  # questions in the queue; one is answered at a time
 HIGHEST_SEED = 2**32 - 1
 SECONDS_BETWEEN_UPDATES = 0.05  # a browser that shows every token of a fast model has no time left for clicks
-# Fonts of the visitor's system, since Gradio's own come from the web.
-LOOK = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+# Options of `launch` by which the page fetches nothing from elsewhere: fonts are those of the visitor's system, and
+# images in a text are shown from here only.
+LAUNCH_OPTIONS: dict[str, Any] = {
+    "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+    "head": """<meta http-equiv="Content-Security-Policy" content="img-src 'self' data: blob:; media-src 'self'">""",
+    "ssr_mode": False,
+}
 
 
 def build_page(settings: Settings) -> gr.ChatInterface:
@@ -29,7 +35,7 @@ def build_page(settings: Settings) -> gr.ChatInterface:
         validator=chat.check,
         title=html.escape(settings.title),
         description=describe_model(writer),
-        chatbot=gr.Chatbot(label="Conversation", buttons=["copy"], render_markdown=False, scale=1),
+        chatbot=gr.Chatbot(label="Conversation", buttons=["copy"], scale=1),
         textbox=gr.Textbox(label="Question", placeholder="Ask a question", submit_btn=True, stop_btn=True, scale=7),
         examples=[[question] for question in settings.examples],
         cache_examples=False,

@@ -53,7 +53,8 @@ class Writer:
     def write(self, prompt: list[int], seed: int = -1, **options: Any) -> Iterator[tuple[str, bool]]:
         """The text so far after each word, and whether the model has ended it.
 
-        `generate` runs in a thread. Closing this iterator stops it at the next token; an error in it is raised here.
+        `generate` runs in a thread. Closing this iterator, or the end of the program, stops it at the next token;
+        an error in it is raised here.
 
         Args:
             seed: of the sampling; a negative one samples anew each time.
@@ -63,7 +64,8 @@ class Writer:
         stopped, written = threading.Event(), Future[list[int]]()
 
         def stop(input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-            return torch.full((1,), stopped.is_set(), device=input_ids.device)
+            over = stopped.is_set() or not threading.main_thread().is_alive()
+            return torch.full((1,), over, device=input_ids.device)
 
         def run() -> None:
             try:
@@ -73,7 +75,7 @@ class Writer:
                 written.set_exception(error)
                 streamer.end()
 
-        threading.Thread(target=run, name="writer", daemon=True).start()
+        threading.Thread(target=run, name="writer").start()
         text = ""
         try:
             for words in streamer:

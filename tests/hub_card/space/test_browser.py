@@ -219,9 +219,13 @@ def test_two_visitors_and_a_program_take_turns(page, chromium, server):
 
 
 @only_desktop
-def test_marks_of_the_model_and_the_visitor_stay_text(page):
-    page.ask("<img src=x onerror=alert(1)> **bold**")
-    assert page.page.locator(".message.user").text_content().strip() == "<img src=x onerror=alert(1)> **bold**"
+def test_a_text_fetches_nothing_from_elsewhere(page):
+    page.ask('Look: <img src="http://example.invalid/a.png" onerror="alert(1)">')
+    playwright.expect(page.page.locator(".message.user img")).to_have_count(1)
+    page.page.wait_for_timeout(200)
+    assert page.errors
+    assert all("Content Security Policy" in error for error in page.errors)
+    page.errors.clear()
 
 
 def test_ctrl_c_ends_it(server):
