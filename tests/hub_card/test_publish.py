@@ -121,13 +121,13 @@ def test_each_branch_got_one_commit_with_the_staged_files(published, finished_ru
     repository = published.repositories[REPO]
     assert len(repository.commits) == 3  # the first one of any repository, main, gpt2
     assert not repository.private
-    main, stock = repository.files("main"), repository.files("gpt2")
+    main, export = repository.files("main"), repository.files("gpt2")
     assert main["model.safetensors"] == (finished_run / "model.safetensors").read_bytes()
     assert main["README.md"].startswith(b"---\n")
     assert {".gitattributes", "causal_lm.py", "loss_curve.png", "recipe.yaml"} <= main.keys()
     assert "trainer_state.json" not in main
-    assert json.loads(stock["config.json"])["model_type"] == "gpt2"
-    assert not [name for name in stock if name.endswith(".py")]
+    assert json.loads(export["config.json"])["model_type"] == "gpt2"
+    assert not [name for name in export if name.endswith(".py")]
 
 
 def test_publishing_again_makes_no_commit(published, publisher, finished_run):
@@ -149,7 +149,7 @@ def test_what_is_no_longer_staged_is_deleted(published, publisher, run):
     assert "samples.jsonl" not in files
     assert ".gitattributes" in files
     assert b"Samples: not recorded." in files["README.md"]
-    assert state(published)[1] == commits + 1  # the stock export is as it was
+    assert state(published)[1] == commits + 1  # the export is as it was
     assert state(published)[0]["gpt2"] == heads["gpt2"]
 
 

@@ -147,12 +147,12 @@ def test_no_local_path_is_told(record, finished_run):
     assert str(finished_run.parent) not in render_card(record, "you/tiny")
 
 
-def test_the_stock_branch_is_named_only_where_there_is_one(record):
+def test_the_export_branch_is_named_only_where_there_is_one(record):
     assert 'revision="gpt2"' in render_card(record, "you/tiny")
     assert 'revision="gpt2"' not in render_card(record, "you/tiny", with_export=False)
-    stock = ModelCard(render_export_card(record, "you/tiny"))
-    assert stock.data.license == "mit"
-    assert stock.data.eval_results is None
+    export = ModelCard(render_export_card(record, "you/tiny"))
+    assert export.data.license == "mit"
+    assert export.data.eval_results is None
 
 
 def test_a_damaged_file_is_named(run):

@@ -52,14 +52,14 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def hub(model_folder, tmp_path_factory):
     """The stand-in, with the tiny model on both branches, and without the branch `gpt2` under another name."""
     model, tokenizer = GPT2ScratchForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
-    stock = tmp_path_factory.mktemp("stock") / "gpt2"
-    save_as_hf_gpt2(model, tokenizer, stock)
+    export = tmp_path_factory.mktemp("export") / "gpt2"
+    save_as_hf_gpt2(model, tokenizer, export)
     with serve() as server:
         for name in (MODEL, "you/own-code", "you/empty"):
             server.repositories[name] = Repository(private=False)
             if name != "you/empty":
                 server.repositories[name].commit("main", files_in(model_folder))
-        server.repositories[MODEL].commit("gpt2", files_in(stock))
+        server.repositories[MODEL].commit("gpt2", files_in(export))
         yield server
 
 
@@ -111,7 +111,7 @@ def one_line(told: str) -> str:
     return line
 
 
-def test_the_space_shows_the_stock_model_at_its_commit(published, hub):
+def test_the_space_shows_the_export_at_its_commit(published, hub):
     files = published.files("main")
     assert len(published.commits) == 2  # the first one of any repository, and ours
     settings = json.loads(files["settings.json"])
@@ -135,7 +135,7 @@ def test_publishing_again_makes_no_commit_until_the_model_changes(published, com
     assert json.loads(published.files("main")["settings.json"])["revision"] == head
 
 
-def test_without_the_stock_branch_the_code_runs_at_its_commit(command, hub):
+def test_without_the_export_branch_the_code_runs_at_its_commit(command, hub):
     status, told = command.run("you/own-code", "--publish", "you/own-demo", "--dry_run", checked=True)
     assert status == 0, told
     assert f"runs the code of you/own-code at commit {hub.repositories['you/own-code'].heads['main']}" in told
