@@ -12,8 +12,6 @@ Prints a table, and writes `benchmark.json` and `benchmark.png` into `--output_d
 import argparse
 import dataclasses
 import json
-import platform
-import re
 import sys
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from train.benchmark.cases import Case, cases_for_cpu, cases_for_gpu, sweep
 from train.benchmark.duel import ContenderFailedError, run_case
 from train.benchmark.report import add_figures, draw, render_line, render_table
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
+from train.provenance import describe_hardware
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -72,7 +71,8 @@ def main(argv: list[str]) -> int:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     peaks = {"float32": 0.0, "bfloat16": 0.0} if is_gpu else {"float32": 0.0}
     report: dict = {
-        "device": name_device(device),
+        "device": describe_hardware()["device"],
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor
         "processes": arguments.num_processes,
         "measured_peak_flops": peaks,
         "data_sheet_peak_flops": data_sheet_peak_flops(device),
@@ -112,15 +112,6 @@ def update_peaks(peaks: dict[str, float], device: torch.device) -> None:
     """Measure the device's peaks in each number format again, as other programs may have disturbed it before."""
     for name in peaks:
         peaks[name] = max(peaks[name], measured_peak_flops(device, getattr(torch, name), seconds=0.5))
-
-
-def name_device(device: torch.device) -> str:
-    """The kind of accelerator or processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    file = Path("/proc/cpuinfo")  # on Linux
-    names = re.findall(r"model name\s*: (.*)", file.read_text()) if file.exists() else []
-    return f"{(names or [platform.machine()])[0]}, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":
