@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.callbacks.graceful_stop import GracefulStop
 from train.checkpointing.resume import check_data
-from train.evaluation.exam.exam import load_exam
+from train.evaluation.exam.questions import load_exam
 from train.hardware import set_up_hardware
 from train.post_training.before_after import describe_change, measure_model, render_change
 from train.post_training.build_trainer import build_trainer

@@ -10,7 +10,6 @@ The run folder (`--output_dir`) then holds the model, which `AutoModelForCausalL
 checkpoints, `recipe.yaml`, `report.html`, `results.json`, `loss_curve.png`, `samples.jsonl` and TensorBoard's logs.
 """
 
-import dataclasses
 import logging
 import sys
 
@@ -21,7 +20,9 @@ from train.callbacks.graceful_stop import GracefulStop
 from train.checkpointing.resume import check_data
 from train.data.sequences.training_data import TrainingData
 from train.dry_run import describe_plan
-from train.evaluation.exam.exam import load_exam, render_exam, take_exam
+from train.evaluation.exam.exam import take_exam
+from train.evaluation.exam.questions import load_exam
+from train.evaluation.result_rows import exam_table
 from train.hardware import set_up_hardware, set_up_model
 from train.load_data import load_training_data
 from train.run import build_samples, refusing_mistakes, run_entry, train_and_save
@@ -58,11 +59,11 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     }
 
     def measure() -> dict:
-        marks = take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)
-        return {"exam": [dataclasses.asdict(mark) for mark in marks]}
+        return {"exam": take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known)}
 
     def describe_change(before: dict, after: dict) -> dict:
-        logger.info("%s", render_exam(after["exam"], before["exam"]))
+        if (table := exam_table(after["exam"], before["exam"])) is not None:
+            logger.info("%s", table.to_text())
         marks = {"exam": after["exam"], "exam_before": before["exam"]}
         if not isinstance(trainer, StreamingTrainer):
             return marks

@@ -20,8 +20,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from train.evaluation.exam.exam_record import count_too_long
-from train.evaluation.exam.questions import choose_questions
+from train.evaluation.exam.questions import choose_questions, count_too_long
 from train.evaluation.losses.validation_rows import ValidationRows, read_given, read_validation
 from train.evaluation.model.opened_model import OpenedModel, open_model
 from train.evaluation.model.trained_on import demo_recipe

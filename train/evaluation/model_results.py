@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from train.data.rows.synth import Row
-from train.evaluation.exam.exam import name_exercises
-from train.evaluation.exam.exam_record import take_whole_exam
+from train.evaluation.exam.exam import name_exercises, take_whole_exam
 from train.evaluation.exam.questions import Questions
 from train.evaluation.losses.document_scores import Document, DocumentScore, Reading, score_documents
 from train.evaluation.losses.loss_figures import GROUPS, grouped, loss_record

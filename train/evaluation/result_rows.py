@@ -93,7 +93,7 @@ def exam_table(after: list[dict], before: Sequence[dict] = (), title: str = "Exa
     """Marks by exercise, as far as there are any.
 
     Args:
-        after, before: marks as `train.evaluation.exam.exam.ExamResult` has them, before and after a training; without
+        after, before: as `train.evaluation.exam.exam.mark_answers` returns them, before and after a training; without
             `before` they are those of the model as it is.
     """
     marks = {"before": {mark["exercise"]: mark for mark in before}, "after": {mark["exercise"]: mark for mark in after}}

@@ -1,11 +1,10 @@
 """A model before and after post-training: its marks in an exam, and its validation loss of the pre-training."""
 
-from dataclasses import asdict
-
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row
-from train.evaluation.exam.exam import render_exam, take_exam
+from train.evaluation.exam.exam import take_exam
+from train.evaluation.result_rows import exam_table
 from train.post_training.forgetting import ValidationSequences
 
 
@@ -24,7 +23,7 @@ def measure_model(
     """
     marks = take_exam(model, tokenizer, questions, exam_tokens, known)
     loss = None if sequences is None else sequences.mean_loss(model)
-    return {"exam": [asdict(mark) for mark in marks], "pretraining_loss": loss}
+    return {"exam": marks, "pretraining_loss": loss}
 
 
 def describe_change(before: dict, after: dict, sequences: ValidationSequences | None) -> dict:
@@ -41,7 +40,8 @@ def describe_change(before: dict, after: dict, sequences: ValidationSequences | 
 
 def render_change(before: dict, after: dict) -> str:
     """The marks as a table, and a line on what is forgotten."""
-    lines = [render_exam(after["exam"], before["exam"])] if after["exam"] else []
+    table = exam_table(after["exam"], before["exam"])
+    lines = [] if table is None else [table.to_text()]
     first, last = before["pretraining_loss"], after["pretraining_loss"]
     if first is not None and last is not None:
         lines.append(

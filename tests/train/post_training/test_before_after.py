@@ -1,16 +1,13 @@
 """The figures before and after, as a table and as results."""
 
-import dataclasses
-
-from train.evaluation.exam.exam import ExamResult
 from train.post_training.before_after import describe_change, render_change
 from train.post_training.forgetting import ValidationSequences
 
 
 def test_the_table_has_before_and_after_of_every_figure():
-    mark = ExamResult("mcq", correct=1, asked=4, chance=0.25, well_formed=2, ended=3)
-    before = {"exam": [vars(mark)], "pretraining_loss": 2.0}
-    after = {"exam": [vars(dataclasses.replace(mark, correct=2, well_formed=4, ended=4))], "pretraining_loss": 2.5}
+    mark = {"exercise": "mcq", "correct": 1, "asked": 4, "chance": 0.25, "well_formed": 2, "ended": 3}
+    before = {"exam": [mark], "pretraining_loss": 2.0}
+    after = {"exam": [{**mark, "correct": 2, "well_formed": 4, "ended": 4}], "pretraining_loss": 2.5}
     *_, marks, forgotten = render_change(before, after).splitlines()
     shares = [cell for cell in marks.split() if cell.endswith("%")]
     assert [shares[number] for number in (0, 1, 2, -4, -3, -2, -1)] == [

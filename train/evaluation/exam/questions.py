@@ -1,16 +1,16 @@
 """Which questions a model is asked, how long it may answer, and which of them training has told it the answer to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
 
-from train.data.files.sources import SAMPLE, Source
+from train.data.files.sources import SAMPLE, SAMPLE_FOLDER, Source, find_source
 from train.data.from_settings import to_preparation
-from train.data.rows.synth import Row, question_to_ids, row_to_question
+from train.data.rows.reading import rows_of
+from train.data.rows.synth import Row, question_to_ids, reason_to_drop, row_to_question
 from train.data.sequences.prepare import prepare_data
 from train.evaluation.exam.citations import expects_citations
-from train.evaluation.exam.exam import load_exam
 from train.evaluation.losses.validation_rows import ValidationRows, draw_rows
 from train.evaluation.model.opened_model import OpenedModel
 from train.evaluation.model.trained_on import demo_recipe
@@ -20,7 +20,7 @@ SHORT_ANSWER_TOKENS = 16
 MOST_EXAM_TOKENS = 128  # SYNTH-like rows with short answers take 90 to 110 with their reasoning, 19 of 20 of them
 MOST_CITATION_TOKENS = 256
 MOST_CITATION_QUESTIONS = 100
-# Rows that were never prepared here are prepared to tell known from new questions if they are no more than this: it
+# Rows that were never prepared here are prepared to tell known from new questions if they are no more than this, which
 # takes about a minute.
 BYTES_TO_PREPARE = 100 * 2**20
 
@@ -33,9 +33,9 @@ class Questions:
         known: for each, whether training rows came from its seed article; `None` where that is not known.
         max_new_tokens: reasoning and answer together.
         citation_rows: further rag rows, to see what is cited; their answers are not short, and not marked.
-        citation_tokens: likewise, for those.
+        citation_tokens: reasoning and answer together, for those.
         description: where they come from.
-        notes: the meaning of known and new.
+        note: the meaning of known and new.
     """
 
     rows: list[Row]
@@ -44,7 +44,20 @@ class Questions:
     citation_rows: list[Row]
     citation_tokens: int
     description: str
-    notes: list[str] = field(default_factory=list)
+    note: str
+
+
+def load_exam(exam: str) -> list[Row]:
+    """The questions of `--exam`: "sample", or a file of rows with SYNTH's columns; unusable rows are left out.
+
+    Raises:
+        ValueError: no such file, or no usable question in it.
+    """
+    source = find_source(str(SAMPLE_FOLDER / "exam.parquet") if exam == SAMPLE else exam)
+    rows = [row for row in rows_of(source) if reason_to_drop(row) is None]
+    if not rows:
+        raise ValueError(f"--exam {exam} holds no usable question.")
+    return rows
 
 
 def choose_questions(
@@ -55,7 +68,7 @@ def choose_questions(
     max_questions: int,
 ) -> Questions:
     """The exam that was asked for, else the recipe's, else the sample's for a model that was trained on the sample or
-    has no recipe, else one made of validation rows with short answers.
+    has no recipe, else validation rows with short answers.
 
     Raises:
         ValueError: no such exam, or no validation row has a short answer.
@@ -74,17 +87,33 @@ def choose_questions(
         exam_tokens = recipes or min(MOST_EXAM_TOKENS, opened.context // 2)
     citation_tokens = max(exam_tokens, min(MOST_CITATION_TOKENS, opened.context // 2))
     citation_rows: list[Row] = []
-    if validation is not None and not any(expects_citations(row) for row in rows):
-        citation_rows = _citation_rows(opened, validation.found, opened.context - citation_tokens)
+    if validation is not None and not any(map(expects_citations, rows)):
+        room = opened.context - citation_tokens
+        rag = [row for row in validation.found if expects_citations(row) and _question_tokens(row, opened) <= room]
+        citation_rows = draw_rows(rag, MOST_CITATION_QUESTIONS)
     known, note = _tell_known(opened, rows)
-    return Questions(rows, known, exam_tokens, citation_rows, citation_tokens, description, [note])
+    return Questions(rows, known, exam_tokens, citation_rows, citation_tokens, description, note)
 
 
-def _citation_rows(opened: OpenedModel, found: list[Row], most_tokens: int) -> list[Row]:
-    """Rag rows whose question is short enough to be put to the model."""
-    rows = [row for row in found if expects_citations(row)]
-    lengths = [len(question_to_ids(row_to_question(row), opened.tokenizer)) for row in rows]
-    return draw_rows([row for row, n in zip(rows, lengths, strict=True) if n <= most_tokens], MOST_CITATION_QUESTIONS)
+def count_too_long(opened: OpenedModel, questions: Questions) -> int:
+    """The questions that leave no room in the context for an answer, and so are not put to the model.
+
+    Raises:
+        ValueError: that would be all of them.
+    """
+    room = opened.context - questions.max_new_tokens
+    lengths = [_question_tokens(row, opened) for row in questions.rows]
+    if min(lengths) > room:
+        raise ValueError(
+            f"{opened.label}: no question fits: the shortest has {min(lengths)} tokens, and the context of "
+            f"{opened.context} less --exam_tokens {questions.max_new_tokens} leaves {max(room, 0)}. Give fewer "
+            "--exam_tokens, or --no_exam."
+        )
+    return sum(length > room for length in lengths)
+
+
+def _question_tokens(row: Row, opened: OpenedModel) -> int:
+    return len(question_to_ids(row_to_question(row), opened.tokenizer))
 
 
 def _short_answers(opened: OpenedModel, validation: ValidationRows | None, max_questions: int) -> tuple[list[Row], str]:

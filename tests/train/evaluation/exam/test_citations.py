@@ -3,7 +3,7 @@ import pytest
 from train.data.rows.synth import reason_to_drop
 from train.evaluation.exam.answers import Answer
 from train.evaluation.exam.citations import count_citations, expects_citations
-from train.evaluation.exam.exam import load_exam
+from train.evaluation.exam.questions import load_exam
 
 
 SOURCES = "<source_1>\nIt rains\nin Rome.\n</source_1>\n\n<source_2>\nIt snows in Oslo.\n</source_2>"

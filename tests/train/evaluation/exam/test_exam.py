@@ -5,7 +5,11 @@ import torch
 from torch import nn
 
 from train.evaluation.exam.answers import Answer
-from train.evaluation.exam.exam import ExamResult, load_exam, mark_answers, name_exercises, render_exam, take_exam
+from train.evaluation.exam.exam import mark_answers, name_exercises, take_exam
+
+
+def marks(exercise: str, **counts) -> dict:
+    return {"exercise": exercise, **counts}
 
 
 def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row):
@@ -17,13 +21,13 @@ def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row
     ]
     answers = [Answer(f"A: {text}", text != "b") for text in ("A", "b", "B", "Fine")]
     assert mark_answers(name_exercises(questions, None), questions, answers) == [
-        ExamResult("editing", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
-        ExamResult("mcq", correct=2, asked=3, chance=2 / 3, well_formed=2, ended=2),
+        marks("editing", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
+        marks("mcq", correct=2, asked=3, chance=2 / 3, well_formed=2, ended=2),
     ]
     assert mark_answers(name_exercises(questions, [True, False, True, True]), questions, answers) == [
-        ExamResult("editing, known", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
-        ExamResult("mcq, known", correct=2, asked=2, chance=0.5, well_formed=2, ended=2),
-        ExamResult("mcq, new", correct=0, asked=1, chance=1.0, well_formed=0, ended=0),
+        marks("editing, known", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
+        marks("mcq, known", correct=2, asked=2, chance=0.5, well_formed=2, ended=2),
+        marks("mcq, new", correct=0, asked=1, chance=1.0, well_formed=0, ended=0),
     ]
 
 
@@ -43,13 +47,6 @@ def test_the_form_is_reasoning_or_none_then_an_answer_then_the_end(text, ended, 
     assert Answer(text, ended).well_formed == well_formed
 
 
-def test_the_table_shows_before_and_after():
-    after, before = [ExamResult("mcq", 3, 4, 0.25, 4, 4)], [ExamResult("mcq", 1, 4, 0.25, 0, 0)]
-    line = render_exam([vars(mark) for mark in after], [vars(mark) for mark in before]).splitlines()[-1]
-    assert line.split()[:5] == ["mcq", "4", "25.0%", "25.0%", "75.0%"]
-    assert render_exam([]) == ""
-
-
 class Parrot(nn.Module):
     """Stands in for a model that writes the same text whatever it is asked."""
 
@@ -67,17 +64,11 @@ def test_the_answer_is_read_from_what_the_model_writes(tokenizer, row):
     questions = [row(number, synthetic_answer="6") for number in range(3)] + [row(9, synthetic_answer="7")]
     parrot = Parrot(tokenizer("Reasoning:\nOne more.\n\nA: 6<|endoftext|>")["input_ids"])
     (result,) = take_exam(parrot, tokenizer, questions, max_new_tokens=32)
-    assert (result.correct, result.asked) == (3, 4)
+    assert (result["correct"], result["asked"]) == (3, 4)
 
 
 def test_a_question_that_does_not_fit_the_context_counts_as_wrong(tokenizer, row):
     questions = [row(0, query="why " * 60, synthetic_answer="6"), row(1, synthetic_answer="6")]
     parrot = Parrot(tokenizer("A: 6<|endoftext|>")["input_ids"], context=64)
     (result,) = take_exam(parrot, tokenizer, questions, max_new_tokens=32)
-    assert (result.correct, result.asked) == (1, 2)
-
-
-def test_the_sample_exam_loads_and_another_file_must_exist():
-    assert 200 < len(load_exam("sample")) < 500
-    with pytest.raises(ValueError, match=r"nowhere\.parquet"):
-        load_exam("nowhere.parquet")
+    assert (result["correct"], result["asked"]) == (1, 2)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from train.evaluation.exam.questions import MOST_CITATION_QUESTIONS, SHORT_ANSWER_TOKENS, choose_questions
+from train.evaluation.exam.questions import MOST_CITATION_QUESTIONS, SHORT_ANSWER_TOKENS, choose_questions, load_exam
 from train.evaluation.losses.validation_rows import read_given, read_validation
 from train.evaluation.model.opened_model import open_model
 
@@ -57,7 +57,7 @@ def test_models_of_the_sample_and_without_a_recipe_take_the_samples_exam(opened,
     without = choose_questions(open_model(str(tiny_folder)), None, None, None, 1000)
     assert len(without.rows) == 290
     assert without.known is None
-    assert "no recipe" in without.notes[0]
+    assert "no recipe" in without.note
     sample = with_recipe(opened, data=replace(opened.trained_on.data, dataset="sample"))
     assert len(choose_questions(sample, None, None, None, 1000).rows) == 290
 
@@ -68,7 +68,7 @@ def test_known_and_new_are_not_told_apart_where_that_is_not_known(opened, valida
     gone = with_recipe(opened, data=replace(opened.trained_on.data, dataset="gone.parquet"))
     questions = choose_questions(gone, None, None, validation, 10)
     assert questions.known is None
-    assert "cannot be read" in questions.notes[0]
+    assert "cannot be read" in questions.note
     monkeypatch.setattr("train.evaluation.exam.questions.BYTES_TO_PREPARE", 10)
     assert choose_questions(opened, None, None, validation, 10).known is None
 
@@ -92,3 +92,9 @@ def test_long_rag_answers_are_asked_for_their_citations(opened, validation, row,
     assert not any(row["exercise"] == "rag" for row in questions.rows)
     # an exam that has rag questions needs no others
     assert choose_questions(opened, "sample", None, given, 1000).citation_rows == []
+
+
+def test_the_sample_exam_loads_and_another_file_must_exist():
+    assert 200 < len(load_exam("sample")) < 500
+    with pytest.raises(ValueError, match=r"nowhere\.parquet"):
+        load_exam("nowhere.parquet")
