@@ -13,6 +13,8 @@ from train.checkpointing.checkpoints import checkpoints_in
 from train.evaluation.record import fits_weights, read_evaluation
 from train.run_files import (
     BEFORE_FILE,
+    EMISSIONS_FILE,
+    EVALUATION_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
     RECIPE_FILE,
@@ -26,7 +28,6 @@ from train.run_files import (
 
 
 Condition = Literal["running", "finished", "stopped", "failed"]
-Kind = TypeVar("Kind", dict, list)
 Found = TypeVar("Found")
 
 
@@ -99,50 +100,56 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
     Args:
         is_held: whether a process trains into it; found out where unset.
     """
-    damaged: list[str] = []
-
-    def read(name: str, parse: Callable[[str], Any], otherwise: Kind) -> Kind:
-        try:
-            content = parse((folder / name).read_text(encoding="utf-8"))
-            if not isinstance(content, type(otherwise)):
-                raise ValueError(f"it holds a {type(content).__name__}")
-            return content
-        except FileNotFoundError:
-            return otherwise
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            damaged.append(f"{name} cannot be read: {error}")
-            return otherwise
-
-    def attempt(read_file: Callable[[], Found]) -> Found | None:
-        try:
-            return read_file()
-        except (OSError, ValueError) as error:
-            damaged.append(str(error))
-            return None
-
+    files = _Files(folder)
     held = is_run_held(folder) if is_held is None else is_held
-    record = read(REPORT_DATA_FILE, json.loads, {})
+    record = files.read_dict(REPORT_DATA_FILE)
     newest = [checkpoint.name for checkpoint in checkpoints_in(folder)[:1]]
-    states = [read(f"{place}/{TRAINER_STATE_FILE}", json.loads, {}) for place in [".", *newest]]
+    states = [files.read_dict(f"{place}/{TRAINER_STATE_FILE}") for place in [".", *newest]]
     logs = [record.get("log", []), *(state.get("log_history", []) for state in states)]
-    evaluation = None if held else attempt(lambda: read_evaluation(folder))
     totals = [record.get("total_steps"), *(state.get("max_steps") for state in states)]
+    evaluation = {} if held else files.read(EVALUATION_FILE, lambda: read_evaluation(folder)) or {}
     return RunRecord(
         name=folder.resolve().name,
         record=record,
-        results={} if held else read(RESULTS_FILE, json.loads, {}),
-        recipe=read(RECIPE_FILE, yaml.safe_load, {}),
-        evaluation=evaluation or {},
-        evaluation_fits=evaluation is not None and fits_weights(evaluation, folder),
+        results={} if held else files.read_dict(RESULTS_FILE),
+        recipe=files.read_dict(RECIPE_FILE, yaml.safe_load),
+        evaluation=evaluation,
+        evaluation_fits=bool(evaluation) and fits_weights(evaluation, folder),
         # While a run trains, other files may be those of an earlier run.
         log=logs[0] if held and record else max(logs, key=last_step),
         total_steps=next((total for total in totals if total), None),
-        samples=read(SAMPLES_FILE, lambda text: read_samples(folder), []),
-        exam_before=read(BEFORE_FILE, json.loads, {}).get("exam", []),
-        energy_kwh=attempt(lambda: read_codecarbon(folder, "energy_consumed")),
+        samples=files.read(SAMPLES_FILE, lambda: read_samples(folder)) or [],
+        exam_before=files.read_dict(BEFORE_FILE).get("exam", []),
+        energy_kwh=files.read(EMISSIONS_FILE, lambda: read_codecarbon(folder, "energy_consumed")),
         is_held=held,
-        damaged=damaged,
+        damaged=files.damaged,
     )
+
+
+class _Files:
+    """Reads files of a folder, and notes which of them are damaged."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.damaged: list[str] = []
+
+    def read(self, name: str, load: Callable[[], Found]) -> Found | None:
+        try:
+            return load()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            self.damaged.append(f"{name} cannot be read: {error}")
+            return None
+
+    def read_dict(self, name: str, parse: Callable[[str], Any] = json.loads) -> dict:
+        def load() -> dict:
+            content = parse((self.folder / name).read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds a {type(content).__name__}")
+            return content
+
+        return self.read(name, load) or {}
 
 
 def is_run_held(folder: Path) -> bool:
