@@ -107,14 +107,14 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
     states = [files.read_dict(f"{place}/{TRAINER_STATE_FILE}") for place in [".", *newest]]
     logs = [record.get("log", []), *(state.get("log_history", []) for state in states)]
     totals = [record.get("total_steps"), *(state.get("max_steps") for state in states)]
-    evaluation = {} if held else files.read(EVALUATION_FILE, lambda: read_evaluation(folder)) or {}
+    evaluation = None if held else files.read(EVALUATION_FILE, lambda: read_evaluation(folder))
     return RunRecord(
         name=folder.resolve().name,
         record=record,
         results={} if held else files.read_dict(RESULTS_FILE),
         recipe=files.read_dict(RECIPE_FILE, yaml.safe_load),
-        evaluation=evaluation,
-        evaluation_fits=bool(evaluation) and fits_weights(evaluation, folder),
+        evaluation=evaluation or {},
+        evaluation_fits=evaluation is not None and fits_weights(evaluation, folder),
         # While a run trains, other files may be those of an earlier run.
         log=logs[0] if held and record else max(logs, key=last_step),
         total_steps=next((total for total in totals if total), None),
@@ -133,7 +133,7 @@ class _Files:
         self.folder = folder
         self.damaged: list[str] = []
 
-    def read(self, name: str, load: Callable[[], Found]) -> Found | None:
+    def read(self, name: str, load: Callable[[], Found | None]) -> Found | None:
         try:
             return load()
         except FileNotFoundError:
