@@ -12,6 +12,7 @@ folder, or where --output_dir says.
 
 import argparse
 import datetime
+import functools
 import logging
 import os
 import sys
@@ -24,11 +25,11 @@ from train.evaluation.exam.questions import choose_questions, count_too_long
 from train.evaluation.losses.validation_rows import ValidationRows, read_given, read_validation
 from train.evaluation.model.opened_model import OpenedModel, open_model
 from train.evaluation.model.trained_on import demo_recipe
-from train.evaluation.model_results import Plan, compare, comparison_notes, measure
+from train.evaluation.model_results import Plan, compare_results, measure
 from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
-from train.evaluation.tasks.lm_eval_tasks import Tasks, find_tasks
+from train.evaluation.tasks.lm_eval_tasks import find_tasks, run_tasks
 from train.provenance import describe_hardware, describe_versions, git_commit
 from train.run_files import EVALUATION_FILE
 
@@ -112,9 +113,16 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
     """
     tasks = None
     if arguments.tasks:
-        manager = find_tasks(arguments.tasks, arguments.task_folder)
-        tasks = Tasks(manager, arguments.tasks, arguments.num_fewshot, arguments.limit, arguments.batch_size)
-    this, *others = opened = [open_model(name) for name in (arguments.model, *arguments.compare)]
+        tasks = functools.partial(
+            run_tasks,
+            manager=find_tasks(arguments.tasks, arguments.task_folder),
+            names=arguments.tasks,
+            num_fewshot=arguments.num_fewshot,
+            limit=arguments.limit,
+            batch_size=arguments.batch_size,
+        )
+    opened = [open_model(name) for name in (arguments.model, *arguments.compare)]
+    this = opened[0]
     folder = output_folder(this, arguments.output_dir)
     validation = choose_rows(this, arguments)
     questions = None
@@ -126,9 +134,9 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
         validation=None if arguments.no_loss else validation,
         score_first=all(model.reads_after_end_of_text for model in opened),
         questions=questions,
-        tasks=tasks,
+        run_tasks=tasks,
     )
-    results, *others_results = [measure(model, plan) for model in opened]
+    results, *others = [measure(model, plan) for model in opened]
     evaluation = {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -139,10 +147,8 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
         "git_commit": git_commit(),
     }
     if others:
-        evaluation["comparisons"] = compare(results, others_results, plan)
-        for comparison, other, theirs in zip(evaluation["comparisons"], others, others_results, strict=True):
-            same_tokens = results.token_ids == theirs.token_ids
-            comparison["notes"] = comparison_notes(this, other, same_tokens, rows_are_given=arguments.rows is not None)
+        rows_are_given = arguments.rows is not None
+        evaluation["comparisons"] = compare_results(results, others, plan, rows_are_given)
     return evaluation, folder
 
 

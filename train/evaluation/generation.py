@@ -53,7 +53,7 @@ def write_texts(
     The model's mode and the run's random numbers stay as they are.
 
     Args:
-        prompts: token ids; each leaves room for `max_new_tokens`.
+        prompts: each leaves room for `max_new_tokens`.
         title: of the progress bar.
         temperature: of sampling; 0 takes the likeliest token.
         seed: with the number of processes decides what is drawn.
@@ -74,7 +74,6 @@ def write_texts(
     return texts
 
 
-@torch.no_grad()
 def _write_share(
     model: PreTrainedModel, prompts: list[list[int]], samples: int, end_of_text: int, title: str, options: dict
 ) -> list[list[list[int]]]:
@@ -82,8 +81,8 @@ def _write_share(
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     at_once = max(1, TEXTS_PER_BATCH // samples)
     texts: list[list[list[int]]] = [[] for _ in prompts]
-    hides = not PartialState().is_main_process or not prompts
-    with tqdm(total=len(order), desc=title, unit=" questions", disable=hides, leave=False) as progress:
+    hides = not PartialState().is_main_process
+    with tqdm(total=len(prompts), desc=title, unit=" questions", disable=hides, leave=False) as progress:
         for start in range(0, len(order), at_once):
             numbers = order[start : start + at_once]
             batch = [prompts[number] for number in numbers for _ in range(samples)]
@@ -95,10 +94,7 @@ def _write_share(
                 **options,
             )[:, input_ids.shape[1] :]
             for place, ids in enumerate(written.tolist()):
-                texts[numbers[place // samples]].append(_up_to_end(ids, end_of_text))
+                length = ids.index(end_of_text) + 1 if end_of_text in ids else len(ids)
+                texts[numbers[place // samples]].append(ids[:length])
             progress.update(len(numbers))
     return texts
-
-
-def _up_to_end(ids: list[int], end_of_text: int) -> list[int]:
-    return ids[: ids.index(end_of_text) + 1] if end_of_text in ids else ids

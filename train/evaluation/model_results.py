@@ -1,17 +1,18 @@
 """The results of each model, on the same rows and questions, and how two models' results compare."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from train.data.rows.synth import Row
 from train.evaluation.exam.exam import name_exercises, take_whole_exam
 from train.evaluation.exam.questions import Questions
 from train.evaluation.losses.document_scores import Document, DocumentScore, Reading, score_documents
-from train.evaluation.losses.loss_figures import GROUPS, grouped, loss_record
+from train.evaluation.losses.loss_figures import grouped, loss_record, name_groups
 from train.evaluation.losses.validation_rows import ValidationRows
 from train.evaluation.model.opened_model import OpenedModel
-from train.evaluation.statistics.paired_tests import OVERALL, PairedTest, adjust_for_groups, compare_marks, compare_sums
-from train.evaluation.tasks.lm_eval_tasks import Tasks, run_tasks
+from train.evaluation.statistics.paired_tests import OVERALL, PairedTest, adjust_for_groups, compare
+from train.evaluation.tasks.lm_eval_tasks import TaskMarks
 
 
 @dataclass(frozen=True)
@@ -20,35 +21,35 @@ class Plan:
 
     Args:
         score_first: whether each document's first token is scored; see `Reading`.
+        run_tasks: `train.evaluation.tasks.lm_eval_tasks.run_tasks`, of a model.
     """
 
     validation: ValidationRows | None
     score_first: bool
     questions: Questions | None
-    tasks: Tasks | None
+    run_tasks: Callable[[OpenedModel], tuple[list[dict], TaskMarks]] | None
 
 
 @dataclass
 class ModelResults:
-    """Of one model.
-
+    """
     Args:
         record: the parts of evaluation.json that are the model's: model, validation, exam, tasks.
         token_ids, scores: of each row.
         right: for each question.
-        task_marks: see `run_tasks`.
     """
 
+    opened: OpenedModel
     record: dict
     token_ids: list[list[int]] = field(default_factory=list)
     scores: list[DocumentScore] = field(default_factory=list)
     right: list[bool] = field(default_factory=list)
-    task_marks: dict[tuple[str, str], list[bool]] = field(default_factory=dict)
+    task_marks: TaskMarks = field(default_factory=dict)
 
 
 def measure(opened: OpenedModel, plan: Plan) -> ModelResults:
     """Measure all that is planned; all processes of a distributed run must call this."""
-    results = ModelResults({"model": {**opened.describe(), "window_tokens": opened.window}})
+    results = ModelResults(opened, {"model": opened.describe()})
     if plan.validation is not None:
         documents = [Document.of(row, opened.tokenizer) for row in plan.validation.rows]
         reading = Reading(opened.window, opened.reads_after_end_of_text, plan.score_first)
@@ -66,21 +67,24 @@ def measure(opened: OpenedModel, plan: Plan) -> ModelResults:
         }
     if plan.questions is not None:
         results.record["exam"], results.right = take_whole_exam(opened, plan.questions)
-    if plan.tasks is not None:
-        results.record["tasks"], results.task_marks = run_tasks(opened, plan.tasks)
+    if plan.run_tasks is not None:
+        results.record["tasks"], results.task_marks = plan.run_tasks(opened)
     return results
 
 
-def compare(this: ModelResults, others: list[ModelResults], plan: Plan) -> list[dict]:
-    """This model against each other one, as in `comparisons` of evaluation.json, without the notes.
+def compare_results(this: ModelResults, others: list[ModelResults], plan: Plan, rows_are_given: bool) -> list[dict]:
+    """This model against each other one, as in `comparisons` of evaluation.json.
 
     The tests of single groups are adjusted for those of all comparisons together.
     """
     tests = [_tests(this, other, plan) for other in others]
     adjusted = iter(adjust_for_groups([test for some in tests for test in some]))
-    name = this.record["model"]["name"]
     return [
-        {**other.record, "tests": [next(adjusted).to_record(name, other.record["model"]["name"]) for _ in some]}
+        {
+            **other.record,
+            "tests": [next(adjusted).to_record(this.opened.label, other.opened.label) for _ in some],
+            "notes": _notes(this, other, rows_are_given),
+        }
         for other, some in zip(others, tests, strict=True)
     ]
 
@@ -93,29 +97,28 @@ def _tests(this: ModelResults, other: ModelResults, plan: Plan) -> list[PairedTe
         exercises = name_exercises(plan.questions.rows, plan.questions.known)
         for group, numbers in _overall_and_groups({"exercise": exercises}, len(exercises)).items():
             of_group = [[right[n] for n in numbers] for right in (this.right, other.right)]
-            tests.append(compare_marks("exact_match", group, *of_group))
+            tests.append(compare("exact_match", group, *of_group))
     for (task, metric), marks in this.task_marks.items():
         if (task, metric) in other.task_marks:
-            tests.append(compare_marks(f"{task} {metric}", OVERALL, marks, other.task_marks[task, metric]))
+            tests.append(compare(f"{task} {metric}", OVERALL, marks, other.task_marks[task, metric]))
     return tests
 
 
 def _loss_tests(this: ModelResults, other: ModelResults, rows: list[Row]) -> list[PairedTest]:
     """Of nats per token where both read the same tokens, else of bits per byte."""
-    groups = _overall_and_groups({kind: [name_of(row) for row in rows] for kind, name_of in GROUPS.items()}, len(rows))
+    groups = _overall_and_groups(name_groups(rows), len(rows))
     pairs = list(zip(this.scores, other.scores, strict=True))
-    if this.token_ids != other.token_ids:
-        bits = [(mine.bits, theirs.bits, mine.text_bytes) for mine, theirs in pairs]
-        return [
-            compare_sums("bits_per_byte", group, *zip(*(bits[n] for n in numbers), strict=True))
-            for group, numbers in groups.items()
-        ]
-    nats = [(mine.nats, theirs.nats, mine.tokens) for mine, theirs in pairs]
-    answers = [(mine.answer_nats, theirs.answer_nats, mine.answer_tokens) for mine, theirs in pairs]
+    if this.token_ids == other.token_ids:
+        measure, sums = "loss", [(mine.nats, theirs.nats, mine.tokens) for mine, theirs in pairs]
+        answers = [(mine.answer_nats, theirs.answer_nats, mine.answer_tokens) for mine, theirs in pairs]
+        answer_tests = [compare("answer_loss", OVERALL, *zip(*answers, strict=True))]
+    else:
+        measure, sums = "bits_per_byte", [(mine.bits, theirs.bits, mine.text_bytes) for mine, theirs in pairs]
+        answer_tests = []
     overall, *tests = [
-        compare_sums("loss", group, *zip(*(nats[n] for n in numbers), strict=True)) for group, numbers in groups.items()
+        compare(measure, group, *zip(*(sums[n] for n in numbers), strict=True)) for group, numbers in groups.items()
     ]
-    return [overall, compare_sums("answer_loss", OVERALL, *zip(*answers, strict=True)), *tests]
+    return [overall, *answer_tests, *tests]
 
 
 def _overall_and_groups(names: dict[str, list[str]], count: int) -> dict[str, list[int]]:
@@ -128,15 +131,16 @@ def _overall_and_groups(names: dict[str, list[str]], count: int) -> dict[str, li
     return groups
 
 
-def comparison_notes(this: OpenedModel, other: OpenedModel, same_tokens: bool, rows_are_given: bool) -> list[str]:
+def _notes(this: ModelResults, other: ModelResults, rows_are_given: bool) -> list[str]:
     """The limits of a comparison of these two."""
     notes = []
-    if not same_tokens:
+    mine, theirs = this.opened.trained_on, other.opened.trained_on
+    if this.token_ids != other.token_ids:
         notes.append(
             "The two tokenizers cut the texts otherwise, so nats per token cannot be compared; bits per byte can."
         )
-    if other.trained_on is None:
-        notes.append(f"What {other.label} was trained on is not known: it may have seen these rows.")
-    elif not rows_are_given and (this.trained_on is None or this.trained_on.split != other.trained_on.split):
-        notes.append(f"{other.label} was trained with another dataset or split: it may have seen these rows.")
+    if theirs is None:
+        notes.append(f"What {other.opened.label} was trained on is not known: it may have seen these rows.")
+    elif not rows_are_given and (mine is None or mine.split != theirs.split):
+        notes.append(f"{other.opened.label} was trained with another dataset or split: it may have seen these rows.")
     return notes

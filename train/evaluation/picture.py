@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from train.evaluation.result_rows import loss_groups, shown_marks
 from train.evaluation.tasks.lm_eval_tasks import SHARES
 from train.run_files import EVALUATION_PICTURE_FILE
 
@@ -38,10 +39,6 @@ class Panel:
     def names(self) -> list[str]:
         return list(next(iter(self.series.values())))
 
-    @property
-    def inches(self) -> float:
-        return len(self.names) * (len(self.series) + 0.6) * INCHES_PER_DOT + INCHES_PER_PANEL
-
 
 def draw_evaluation(folder: Path, evaluation: dict) -> Path | None:
     """Draw `evaluation.png` into a folder; returns the file, or `None` where there is nothing to draw."""
@@ -50,7 +47,7 @@ def draw_evaluation(folder: Path, evaluation: dict) -> Path | None:
     panels = _panels(evaluation)
     if not panels:
         return None
-    heights = [panel.inches for panel in panels]
+    heights = [len(panel.names) * (len(panel.series) + 0.6) * INCHES_PER_DOT + INCHES_PER_PANEL for panel in panels]
     figure = Figure(figsize=(PICTURE_INCHES, sum(heights)), layout="constrained")
     for row, panel in zip(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights), panels, strict=True):
         _draw_panel(row[0], panel)
@@ -70,7 +67,7 @@ def _panels(evaluation: dict) -> list[Panel]:
         panels.append(Panel("validation loss", "nats per token", ".3f", losses))
     if "exam" in evaluation:
         marks = {name: _exam_points(model["exam"]) for name, model in models.items() if "exam" in model}
-        chance = {mark["exercise"]: mark["chance"] for mark in _exam_marks(evaluation["exam"])}
+        chance = {mark["exercise"]: mark["chance"] for mark in shown_marks(evaluation["exam"])}
         panels.append(Panel("exact match in the exam", "share of the answers", ".1%", marks, chance, "chance"))
     tasks = {name: _task_points(model["tasks"]) for name, model in models.items() if "tasks" in model}
     if any(tasks.get(evaluation["model"]["name"], {})):
@@ -86,22 +83,12 @@ def _panels(evaluation: dict) -> list[Panel]:
 
 def _loss_points(validation: dict) -> Points:
     overall = validation["overall"]
-    points: Points = {
-        "all": (overall["loss"], overall["loss_interval"]),
-        "all, answers only": (overall["answer_loss"], overall["answer_loss_interval"]),
-    }
-    for groups in (validation["by_exercise"], validation["by_language"]):
-        if len(groups) > 1:
-            points |= {f"{name} ({one['rows']:,})": (one["loss"], one["loss_interval"]) for name, one in groups.items()}
-    return points
-
-
-def _exam_marks(exam: dict) -> list[dict]:
-    return [exam["overall"], *(exam["by_exercise"] if len(exam["by_exercise"]) > 1 else [])]
+    points = {f"{name} ({one['rows']:,})": (one["loss"], one["loss_interval"]) for name, one in loss_groups(validation)}
+    return points | {"all, answers only": (overall["answer_loss"], overall["answer_loss_interval"])}
 
 
 def _exam_points(exam: dict) -> Points:
-    return {mark["exercise"]: (mark["exact_match"], mark["exact_match_interval"]) for mark in _exam_marks(exam)}
+    return {mark["exercise"]: (mark["exact_match"], mark["exact_match_interval"]) for mark in shown_marks(exam)}
 
 
 def _task_points(tasks: list[dict]) -> Points:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from train.run_files import EVALUATION_FILE, write_whole
@@ -12,8 +13,7 @@ PARTS = ("validation", "exam", "tasks")
 
 
 def write_evaluation(folder: Path, evaluation: dict) -> Path:
-    """Write it into a folder; returns the file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Returns the written file."""
     file = folder / EVALUATION_FILE
     write_whole(file, json.dumps(evaluation, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return file
@@ -61,11 +61,11 @@ def keep_earlier(evaluation: dict, folder: Path) -> dict:
 
 def fits_weights(evaluation: dict, folder: Path) -> bool:
     """Whether it is of the weights that lie in the folder, and not of older ones."""
-    digest = hash_weights(sorted(folder.glob("*.safetensors")))
+    digest = hash_weights(folder.glob("*.safetensors"))
     return digest is not None and evaluation["model"]["weights_sha256"] == digest
 
 
-def hash_weights(files: list[Path]) -> str | None:
+def hash_weights(files: Iterable[Path]) -> str | None:
     """Names the weights: a file's SHA-256 (as the Hub shows it), of several that of their names and sums; `None` of
     none."""
     lines = []

@@ -50,7 +50,7 @@ def evaluation_tables(evaluation: dict) -> list[Table]:
     """All parts of an evaluation that were made."""
     tables = []
     if "validation" in evaluation:
-        tables.append(loss_table(evaluation["validation"]))
+        tables.append(_loss_table(evaluation["validation"]))
     if "exam" in evaluation:
         tables += _asked_exam_tables(evaluation["exam"])
     if "tasks" in evaluation:
@@ -66,12 +66,21 @@ def describe_evaluation(evaluation: dict) -> str:
     return about + (f"\nKept from an earlier evaluation of the same weights: {kept}" if kept else "")
 
 
-def loss_table(validation: dict) -> Table:
-    """Losses of all rows, by exercise and by language."""
+def loss_groups(validation: dict) -> list[tuple[str, dict]]:
+    """The losses of all rows, then of each exercise and language where there are several."""
     groups = [("all", validation["overall"])]
     for kind in ("exercise", "language"):
         by_kind = validation[f"by_{kind}"]
         groups += [(f"{kind}: {name}", figures) for name, figures in by_kind.items()] if len(by_kind) > 1 else []
+    return groups
+
+
+def shown_marks(exam: dict) -> list[dict]:
+    """The marks of all questions, then of each exercise where there are several."""
+    return [exam["overall"], *(exam["by_exercise"] if len(exam["by_exercise"]) > 1 else [])]
+
+
+def _loss_table(validation: dict) -> Table:
     rows = [
         [
             name,
@@ -82,7 +91,7 @@ def loss_table(validation: dict) -> Table:
             _with_half(figures["bits_per_byte"], figures["bits_per_byte_interval"], ".3f"),
             _with_half(figures["answer_loss"], figures["answer_loss_interval"], ".3f"),
         ]
-        for name, figures in groups
+        for name, figures in loss_groups(validation)
     ]
     found = f"{'' if validation['all_read'] else 'first '}{validation['rows_found']:,} {validation['rows']}"
     header = ["", "rows", "tokens", "nats per\ntoken", "perplexity", "bits per\nbyte", "answers: nats\nper token"]
@@ -126,8 +135,7 @@ def _mark(mark: dict, key: str) -> str:
 
 
 def _asked_exam_tables(exam: dict) -> list[Table]:
-    marks = [exam["overall"], *(exam["by_exercise"] if len(exam["by_exercise"]) > 1 else [])]
-    table = exam_table(marks, title=f"Exam of {exam['asked']:,} questions: {exam['questions']}")
+    table = exam_table(shown_marks(exam), title=f"Exam of {exam['asked']:,} questions: {exam['questions']}")
     assert table is not None
     if exam["too_long"]:
         table.notes.append(f"{exam['too_long']:,} questions leave no room in the context for an answer: wrong.")

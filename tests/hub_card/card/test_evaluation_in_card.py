@@ -24,9 +24,7 @@ TASK = {
     "stderr": 0.0046,
     "interval": [0.3024, 0.3204],
     "samples": 10042,
-    "of_samples": 10042,
     "shots": 0,
-    "higher_is_better": True,
     "gpt2_small": [
         {"value": 0.3114, "shots": 0, "source": "one table", "note": ""},
         {"value": 0.294, "shots": 10, "source": "another", "note": "other *texts*"},

@@ -2,7 +2,6 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 
 from train.data.rows.statistics import NOT_NAMED
 from train.data.rows.synth import Row
@@ -12,40 +11,41 @@ from train.evaluation.statistics.intervals import mean_per_unit
 
 LARGEST_EXPONENT = 100.0  # beyond e^100 a perplexity says nothing, and math.exp overflows at e^710
 
-GROUPS: dict[str, Callable[[Row], str]] = {
-    "exercise": lambda row: row["exercise"] or NOT_NAMED,
-    "language": lambda row: row["language"] or NOT_NAMED,
-}
-
 
 def loss_record(rows: list[Row], scores: list[DocumentScore]) -> dict:
     """`overall`, `by_exercise` and `by_language`, as they stand in evaluation.json; the largest group first."""
     record = {"overall": loss_figures(scores)}
-    for kind, name_of in GROUPS.items():
-        groups = grouped([name_of(row) for row in rows])
+    for kind, names in name_groups(rows).items():
         record[f"by_{kind}"] = {
-            name: loss_figures([scores[number] for number in numbers]) for name, numbers in groups.items()
+            name: loss_figures([scores[number] for number in numbers]) for name, numbers in grouped(names).items()
         }
     return record
 
 
+def name_groups(rows: list[Row]) -> dict[str, list[str]]:
+    """Each row's exercise, and each row's language."""
+    return {kind: [row[kind] or NOT_NAMED for row in rows] for kind in ("exercise", "language")}
+
+
 def loss_figures(scores: list[DocumentScore]) -> dict:
     """Means over the tokens (bits: over the bytes) of some rows, with intervals over the rows."""
-    loss = mean_per_unit([score.nats for score in scores], [score.tokens for score in scores])
-    bits = mean_per_unit([score.bits for score in scores], [score.text_bytes for score in scores])
-    answer = mean_per_unit([score.answer_nats for score in scores], [score.answer_tokens for score in scores])
+    loss, loss_interval = mean_per_unit([score.nats for score in scores], [score.tokens for score in scores])
+    bits, bits_interval = mean_per_unit([score.bits for score in scores], [score.text_bytes for score in scores])
+    answer_loss, answer_loss_interval = mean_per_unit(
+        [score.answer_nats for score in scores], [score.answer_tokens for score in scores]
+    )
     return {
         "rows": len(scores),
         "tokens": sum(score.tokens for score in scores),
-        "loss": loss.value,
-        "loss_interval": loss.interval,
-        "perplexity": _exp(loss.value),
-        "perplexity_interval": loss.interval and (_exp(loss.interval[0]), _exp(loss.interval[1])),
-        "bits_per_byte": bits.value,
-        "bits_per_byte_interval": bits.interval,
+        "loss": loss,
+        "loss_interval": loss_interval,
+        "perplexity": _exp(loss),
+        "perplexity_interval": loss_interval and tuple(map(_exp, loss_interval)),
+        "bits_per_byte": bits,
+        "bits_per_byte_interval": bits_interval,
         "answer_tokens": sum(score.answer_tokens for score in scores),
-        "answer_loss": answer.value,
-        "answer_loss_interval": answer.interval,
+        "answer_loss": answer_loss,
+        "answer_loss_interval": answer_loss_interval,
     }
 
 

@@ -1,12 +1,10 @@
 """The model to evaluate: from a run folder, a checkpoint, any other model folder, or the Hugging Face Hub."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from accelerate import PartialState
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import modeling_gpt2scratch  # noqa: F401  registers the model with the Auto classes
@@ -33,11 +31,6 @@ class OpenedModel:
     trained_on: TrainedOn | None
     weight_files: list[Path]
 
-    @cached_property
-    def weights_sha256(self) -> str | None:
-        """Names the weights; see `hash_weights`."""
-        return hash_weights(self.weight_files)
-
     @property
     def context(self) -> int:
         """Tokens that the model can take."""
@@ -56,7 +49,6 @@ class OpenedModel:
 
     @property
     def is_run_folder(self) -> bool:
-        """Whether it is the final model of a run, and not a checkpoint or another folder."""
         return self.folder is not None and (self.folder / RECIPE_FILE).is_file() and not _is_checkpoint(self.folder)
 
     @property
@@ -72,7 +64,8 @@ class OpenedModel:
         described = {
             "name": self.label,
             "parameters": self.model.num_parameters(),
-            "weights_sha256": self.weights_sha256,
+            "weights_sha256": hash_weights(self.weight_files),
+            "window_tokens": self.window,
         }
         if self.trained_on is not None:
             data = self.trained_on.data
@@ -95,23 +88,24 @@ def open_model(name: str) -> OpenedModel:
     try:
         model = AutoModelForCausalLM.from_pretrained(where).to(PartialState().device).eval()
         tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         missing = "" if folder else "There is no such folder here, and it cannot be had from the Hub: "
         raise ValueError(f"{name}: {missing}{reason}") from error
     if tokenizer.eos_token_id is None or not tokenizer.is_fast:
         raise ValueError(f"{name}: its tokenizer has no end-of-text token, or no fast version; both are needed.")
-    weights = sorted(folder.glob("*.safetensors")) if folder else _files_on_hub(name, WEIGHTS_FILE)
+    weights = folder.glob("*.safetensors") if folder else filter(None, [_find_on_hub(name, WEIGHTS_FILE)])
     recipe = find_recipe(name)
     trained_on = None if recipe is None else read_trained_on(recipe)
-    return OpenedModel(name, folder, model, tokenizer, trained_on, weights)
+    return OpenedModel(name, folder, model, tokenizer, trained_on, list(weights))
 
 
 def find_recipe(name: str) -> Path | None:
-    """The recipe beside a model, in a folder or on the Hub."""
+    """The recipe beside a model, in a folder or on the Hub; `None` where there is none, or none can be had."""
     folder = Path(name).expanduser()
-    files = [folder / RECIPE_FILE] if folder.exists() else _files_on_hub(name, RECIPE_FILE)
-    return next((file for file in files if file.is_file()), None)
+    if not folder.exists():
+        return _find_on_hub(name, RECIPE_FILE)
+    return folder / RECIPE_FILE if (folder / RECIPE_FILE).is_file() else None
 
 
 def _check_folder(folder: Path) -> None:
@@ -131,9 +125,8 @@ def _is_checkpoint(folder: Path) -> bool:
     return folder.resolve().name.startswith("checkpoint-")
 
 
-def _files_on_hub(name: str, file: str) -> list[Path]:
-    """A file of a model on the Hub; none where it has none, or none can be had."""
+def _find_on_hub(name: str, file: str) -> Path | None:
     try:
-        return [Path(hf_hub_download(name, file))]
-    except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
-        return []
+        return Path(hf_hub_download(name, file))
+    except OSError:
+        return None

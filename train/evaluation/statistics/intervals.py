@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -14,34 +13,25 @@ MIN_DOCUMENTS = 5  # with fewer, the spread between them is hardly known, and an
 Interval = tuple[float, float]
 
 
-class Mean(NamedTuple):
-    """A mean, and the 95% interval in which the true one lies; `None` where there are too few documents for one."""
-
-    value: float
-    interval: Interval | None
-
-
 def share_interval(right: int, asked: int) -> Interval:
     """Wilson's score interval: sensible for few questions, and where none or all are right."""
     interval = stats.binomtest(right, asked).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def mean_per_unit(sums: Sequence[float] | np.ndarray, units: Sequence[float] | np.ndarray) -> Mean:
-    """The sum of all documents over the number of all units (tokens, bytes), as of a sample of documents.
+def mean_per_unit(
+    sums: Sequence[float] | np.ndarray, units: Sequence[float] | np.ndarray
+) -> tuple[float, Interval | None]:
+    """The mean of all documents' sums (nats) per unit (token, byte), and its interval; `None` for too few documents.
 
     Tokens of one document are alike, so documents, and not tokens, are what was sampled: the standard error is that of
     a ratio of two means (Cochran, Sampling Techniques, 1977, section 2.11), the interval Student's with one degree of
     freedom less than there are documents.
-
-    Args:
-        sums: of each document, for example nats.
-        units: of each document, above zero in all.
     """
     sums, units = np.asarray(sums, np.float64), np.asarray(units, np.float64)
     documents, value = len(sums), float(sums.sum() / units.sum())
     if documents < MIN_DOCUMENTS:
-        return Mean(value, None)
+        return value, None
     error = math.sqrt(documents / (documents - 1) * float(((sums - value * units) ** 2).sum())) / float(units.sum())
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, documents - 1)) * error
-    return Mean(value, (value - half, value + half))
+    return value, (value - half, value + half)

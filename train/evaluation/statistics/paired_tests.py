@@ -31,7 +31,6 @@ class PairedTest:
         difference: this - other, with its 95% interval.
         p: how often a difference as large, either way, would come by chance if the models were equal.
         adjusted_p: p after Holm's adjustment for all groups that are tested with it; p itself for all rows together.
-        lower_is_better: as for losses.
     """
 
     measure: str
@@ -53,7 +52,7 @@ class PairedTest:
         return "this" if (self.difference < 0) == self.lower_is_better else "other"
 
     def sentence(self, this: str, other: str) -> str:
-        """The result in words, with the models' names."""
+        """The result in words, by the models' names."""
         form = ".4f" if self.lower_is_better else ".1%"
         overall = self.group == OVERALL
         measure = self.measure.replace("_", " ") + ("" if overall else f" on {self.group}")
@@ -75,25 +74,42 @@ class PairedTest:
         return {**values, "better": self.better, "sentence": self.sentence(this, other)}
 
 
-def compare_marks(measure: str, group: str, this: Sequence[bool], other: Sequence[bool]) -> PairedTest:
-    """McNemar's exact test of two models' right and wrong answers to the same questions."""
-    changes = np.asarray(this, int) - np.asarray(other, int)
-    gained, lost = int((changes > 0).sum()), int((changes < 0).sum())
-    p = float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
-    return _paired_test(measure, group, this, other, np.ones(len(this)), p, lower_is_better=False)
-
-
-def compare_sums(
-    measure: str, group: str, this: Sequence[float], other: Sequence[float], units: Sequence[float]
+def compare(
+    measure: str, group: str, this: Sequence[float], other: Sequence[float], units: Sequence[float] | None = None
 ) -> PairedTest:
-    """Permutation test of two models' sums (nats, bits) over the same documents; lower is better.
+    """Test two models on the same questions or documents.
 
     Args:
-        units: each document's tokens or bytes, equal for both models: the means are over them.
+        this, other: of each question whether the answer is right; of each document a sum of nats or bits.
+        units: of each document its tokens or bytes, equal for both models: the means are over them.
     """
+    p = _mcnemar_p(this, other) if units is None else _permutation_p(this, other)
+    over = np.ones(len(this)) if units is None else np.asarray(units)
+    difference, interval = mean_per_unit(np.subtract(this, other, dtype=float), over)
+    return PairedTest(
+        measure=measure,
+        group=group,
+        n=len(this),
+        this=float(np.sum(this) / over.sum()),
+        other=float(np.sum(other) / over.sum()),
+        difference=difference,
+        interval=interval,
+        p=p,
+        adjusted_p=p,
+        lower_is_better=units is not None,
+    )
+
+
+def _mcnemar_p(this: Sequence[float], other: Sequence[float]) -> float:
+    changes = np.subtract(this, other, dtype=int)
+    gained, lost = int((changes > 0).sum()), int((changes < 0).sum())
+    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+
+
+def _permutation_p(this: Sequence[float], other: Sequence[float]) -> float:
     # The same weights in another layout differ by rounding, which chance does not explain.
     if len(this) < 2 or np.allclose(this, other, rtol=ROUNDING):
-        return _paired_test(measure, group, this, other, units, p=1.0, lower_is_better=True)
+        return 1.0
     result = stats.permutation_test(
         (np.asarray(this), np.asarray(other)),
         lambda a, b, axis: (a - b).sum(axis=axis),
@@ -103,31 +119,7 @@ def compare_sums(
         batch=500,
         rng=np.random.default_rng(0),
     )
-    return _paired_test(measure, group, this, other, units, p=float(result.pvalue), lower_is_better=True)
-
-
-def _paired_test(
-    measure: str,
-    group: str,
-    this: Sequence[float],
-    other: Sequence[float],
-    units: Sequence[float] | np.ndarray,
-    p: float,
-    lower_is_better: bool,
-) -> PairedTest:
-    difference = mean_per_unit(np.subtract(this, other, dtype=float), units)
-    return PairedTest(
-        measure=measure,
-        group=group,
-        n=len(this),
-        this=float(np.sum(this) / np.sum(units)),
-        other=float(np.sum(other) / np.sum(units)),
-        difference=difference.value,
-        interval=difference.interval,
-        p=p,
-        adjusted_p=p,
-        lower_is_better=lower_is_better,
-    )
+    return float(result.pvalue)
 
 
 def adjust_for_groups(tests: list[PairedTest]) -> list[PairedTest]:

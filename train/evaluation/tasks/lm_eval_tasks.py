@@ -6,7 +6,6 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from train.evaluation.tasks.published_gpt2 import published_figures
 
 logger = logging.getLogger(__name__)
 
-# For the standard errors that have no formula, those of perplexities; the harness's own 100,000 take minutes.
+# For the standard errors of perplexities, which have no formula; the harness's own 100,000 take minutes.
 BOOTSTRAP_SAMPLES = 1000
 HALF_INTERVAL_ERRORS = 1.959964  # the normal distribution's two-sided 95% point
 SHARES = ("acc", "acc_norm", "exact_match")  # metrics that lie between 0 and 1
@@ -33,21 +32,7 @@ OF_MEAN_NATS: dict[str, Callable[[float], float]] = {
 }
 
 
-@dataclass(frozen=True)
-class Tasks:
-    """
-    Args:
-        manager: the harness's; see `find_tasks`.
-        names: of tasks, groups or tags.
-        num_fewshot: solved examples before each question; the task's own number where `None`.
-        limit: documents of each task, at most; all where `None`.
-    """
-
-    manager: Any
-    names: list[str]
-    num_fewshot: int | None = None
-    limit: int | None = None
-    batch_size: int = 8
+TaskMarks = dict[tuple[str, str], list[bool]]  # by task and metric: whether each document is answered rightly
 
 
 def find_tasks(names: list[str], folder: str | None) -> Any:
@@ -80,12 +65,25 @@ def find_tasks(names: list[str], folder: str | None) -> Any:
     return manager
 
 
-def run_tasks(opened: OpenedModel, tasks: Tasks) -> tuple[list[dict], dict[tuple[str, str], list[bool]]]:
+def run_tasks(
+    opened: OpenedModel,
+    *,
+    manager: Any,
+    names: list[str],
+    num_fewshot: int | None = None,
+    limit: int | None = None,
+    batch_size: int = 8,
+) -> tuple[list[dict], TaskMarks]:
     """Run the tasks, as `lm_eval run --model hf` would.
 
+    Args:
+        manager: see `find_tasks`.
+        names: of tasks, groups or tags.
+        num_fewshot: solved examples before each question; the task's own number where `None`.
+        limit: documents of each task, at most; all where `None`.
+
     Returns:
-        `tasks` of evaluation.json; and for each task and metric that marks single documents as right or wrong, those
-        marks.
+        `tasks` of evaluation.json; and the marks, of the metrics that mark single documents as right or wrong.
 
     Raises:
         ValueError: a task's documents cannot be had.
@@ -95,18 +93,18 @@ def run_tasks(opened: OpenedModel, tasks: Tasks) -> tuple[list[dict], dict[tuple
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     # A copy: the harness gives the tokenizer a padding token.
-    model = HFLM(pretrained=opened.model, tokenizer=copy.deepcopy(opened.tokenizer), batch_size=tasks.batch_size)
+    model = HFLM(pretrained=opened.model, tokenizer=copy.deepcopy(opened.tokenizer), batch_size=batch_size)
     try:
         results = simple_evaluate(
             model=model,
-            tasks=list(tasks.names),
-            num_fewshot=tasks.num_fewshot,
-            limit=tasks.limit,
-            task_manager=tasks.manager,
+            tasks=list(names),
+            num_fewshot=num_fewshot,
+            limit=limit,
+            task_manager=manager,
             bootstrap_iters=BOOTSTRAP_SAMPLES,
         )
     except (OSError, ConnectionError) as error:
-        raise ValueError(f"--tasks {' '.join(tasks.names)}: the documents cannot be had: {error}") from error
+        raise ValueError(f"--tasks {' '.join(names)}: the documents cannot be had: {error}") from error
     return _figures(results), _marks(results)
 
 
@@ -115,7 +113,6 @@ def _figures(results: Any) -> list[dict]:
     figures = []
     parts = {part for group_parts in results["group_subtasks"].values() for part in group_parts}
     for task, measured in {**results["results"], **results.get("groups", {})}.items():
-        counts = results["n-samples"].get(task, {})
         for key, value in measured.items():
             metric, comma, filter_name = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
@@ -134,10 +131,8 @@ def _figures(results: Any) -> list[dict]:
                     "value": float(value),
                     "stderr": error,
                     "interval": _interval(metric, float(value), error, results["samples"].get(task, [])),
-                    "samples": counts.get("effective", measured.get("sample_len")),
-                    "of_samples": counts.get("original"),
+                    "samples": results["n-samples"].get(task, {}).get("effective", measured.get("sample_len")),
                     "shots": results["n-shot"].get(task),
-                    "higher_is_better": results["higher_is_better"].get(task, {}).get(metric),
                     "gpt2_small": published_figures(task, metric),
                 }
             )
@@ -148,7 +143,7 @@ def _interval(metric: str, value: float, error: float | None, samples: list[dict
     """From the standard error; for losses of texts over documents, as that of the validation loss."""
     if metric in OF_MEAN_NATS and samples:
         log_likelihoods, units = zip(*(sample[metric] for sample in samples), strict=True)
-        ends = mean_per_unit([-one for one in log_likelihoods], units).interval
+        _, ends = mean_per_unit([-one for one in log_likelihoods], units)
         if ends is None or ends[1] > LARGEST_EXPONENT:
             return None
         return OF_MEAN_NATS[metric](ends[0]), OF_MEAN_NATS[metric](ends[1])
@@ -158,9 +153,9 @@ def _interval(metric: str, value: float, error: float | None, samples: list[dict
     return (max(low, 0.0), min(high, 1.0)) if metric in SHARES else (low, high)
 
 
-def _marks(results: Any) -> dict[tuple[str, str], list[bool]]:
+def _marks(results: Any) -> TaskMarks:
     """Of each task's documents in order, for the metrics whose values are 0 or 1."""
-    marks: dict[tuple[str, str], list[bool]] = {}
+    marks: TaskMarks = {}
     for task, samples in results["samples"].items():
         for filter_name in sorted({sample["filter"] for sample in samples}):
             of_filter = sorted((s for s in samples if s["filter"] == filter_name), key=lambda s: s["doc_id"])

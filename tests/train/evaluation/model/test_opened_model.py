@@ -19,6 +19,7 @@ def test_a_model_without_a_recipe(tiny_folder):
         "name": "tiny",
         "parameters": opened.model.num_parameters(),
         "weights_sha256": hash_weights([tiny_folder / "model.safetensors"]),
+        "window_tokens": 64,
     }
 
 
@@ -48,7 +49,7 @@ def test_a_model_from_the_hub_brings_its_recipe_and_the_name_of_its_weights(run_
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     opened = open_model("you/tiny")
     assert opened.trained_on.data.validation_fraction == 0.3
-    assert opened.weights_sha256 == hash_weights([run_folder / "model.safetensors"])
+    assert opened.describe()["weights_sha256"] == hash_weights([run_folder / "model.safetensors"])
     assert (opened.label, opened.is_run_folder) == ("you/tiny", False)
 
 

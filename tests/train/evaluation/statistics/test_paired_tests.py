@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from train.evaluation.statistics import paired_tests
-from train.evaluation.statistics.paired_tests import PairedTest, adjust_for_groups, compare_marks, compare_sums
+from train.evaluation.statistics.paired_tests import PairedTest, adjust_for_groups, compare
 
 
 def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs():
     this = [True] * 10 + [False] * 2 + [True] * 50 + [False] * 8
     other = [False] * 10 + [True] * 2 + [True] * 50 + [False] * 8
-    test = compare_marks("exact_match", "overall", this, other)
+    test = compare("exact_match", "overall", this, other)
     # 2 * (C(12,0) + C(12,1) + C(12,2)) / 2^12
     assert test.p == pytest.approx(2 * (1 + 12 + 66) / 4096)
     assert (test.this, test.other, test.n) == (60 / 70, 52 / 70, 70)
@@ -18,7 +18,7 @@ def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs():
 
 
 def test_equal_marks_cannot_be_told_apart():
-    test = compare_marks("exact_match", "overall", [True, False] * 10, [True, False] * 10)
+    test = compare("exact_match", "overall", [True, False] * 10, [True, False] * 10)
     assert (test.p, test.better) == (1.0, None)
     assert "cannot be told apart" in test.sentence("A", "B")
 
@@ -28,12 +28,12 @@ def test_a_planted_difference_of_losses_is_found():
     tokens = rng.integers(20, 200, size=80).astype(float)
     hardness = tokens * rng.normal(3, 1, size=80)  # far larger than the difference, but the same for both
     this, other = hardness + tokens * rng.normal(0, 0.05, size=80), hardness + tokens * rng.normal(0.05, 0.05, size=80)
-    test = compare_sums("loss", "overall", list(this), list(other), list(tokens))
+    test = compare("loss", "overall", list(this), list(other), list(tokens))
     assert test.better == "this"
     assert test.difference == pytest.approx((this.sum() - other.sum()) / tokens.sum())
     assert test.interval[1] < 0
     assert "A is better than B by 0.0" in test.sentence("A", "B")
-    mirrored = compare_sums("loss", "overall", list(other), list(this), list(tokens))
+    mirrored = compare("loss", "overall", list(other), list(this), list(tokens))
     assert mirrored.better == "other"
     assert "B is better" not in test.sentence("A", "B")
 
@@ -44,13 +44,13 @@ def test_where_there_is_no_difference_5_in_100_are_called_different(monkeypatch)
     found = 0
     for _ in range(200):
         this, other = rng.normal(100, 10, size=(2, 30))
-        found += compare_sums("loss", "overall", list(this), list(other), [30.0] * 30).better is not None
+        found += compare("loss", "overall", list(this), list(other), [30.0] * 30).better is not None
     assert 2 <= found <= 20
 
 
 def test_rounding_is_no_difference():
     sums = [100.0 + number for number in range(30)]
-    test = compare_sums("loss", "overall", sums, [value * (1 - 1e-7) for value in sums], [30.0] * 30)
+    test = compare("loss", "overall", sums, [value * (1 - 1e-7) for value in sums], [30.0] * 30)
     assert (test.p, test.better) == (1.0, None)
 
 
