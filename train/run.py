@@ -1,6 +1,7 @@
 """A run of an entry script, from the command line to the exit status: the same for pre-training and post-training."""
 
 import dataclasses
+import json
 import logging
 import os
 import sys
@@ -20,8 +21,7 @@ from train.checkpointing.resume import adapt_to_checkpoint, check_method, find_c
 from train.checkpointing.run_lock import lock_run
 from train.data.files.chunk import BadShardError
 from train.errors import RunFailedError, RunRefusedError
-from train.evaluation.before import figures_before
-from train.run_files import RECIPE_FILE
+from train.run_files import BEFORE_FILE, RECIPE_FILE, write_whole
 from train.run_report.callback import RunReport
 from train.run_report.results import draw_loss_curve, write_results
 from train.settings.arguments import RunArguments
@@ -163,3 +163,14 @@ def train_and_save(
     logger.info("Validation loss %.4f. Model, results and curve: %s", evaluation["eval_loss"], folder)
     trainer.accelerator.end_training()
     return 0
+
+
+def figures_before(run_folder: Path, is_resumed: bool, writes: bool, measure: Callable[[], dict]) -> dict:
+    """The figures of the model before its first step; a resumed run reads those that its first start wrote."""
+    file = run_folder / BEFORE_FILE
+    if is_resumed and file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    figures = measure()
+    if writes:
+        write_whole(file, json.dumps(figures))
+    return figures

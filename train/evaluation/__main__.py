@@ -54,8 +54,9 @@ def main(argv: list[str]) -> int:
         return 1
     if state.is_main_process:
         evaluation = keep_earlier(evaluation, folder)
-        tables = [table.to_text() for table in evaluation_tables(evaluation)]
-        print("\n\n".join([describe_evaluation(evaluation), *tables]))
+        print(
+            describe_evaluation(evaluation), *(table.to_text() for table in evaluation_tables(evaluation)), sep="\n\n"
+        )
         file = write_evaluation(folder, evaluation)
         picture = draw_evaluation(folder, evaluation)
         print(f"\n{file}" + (f" and {picture}" if picture else ""))
@@ -76,11 +77,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add("--rows", help="a .parquet or .jsonl file, a folder of them or a Hub id (default: the validation rows)")
     add("--max_rows", type=positive, default=1000, help="rows to score, at most (default: 1000)")
     add("--exam", help="'sample', or a file of rows (default: the recipe's; else validation rows with short answers)")
-    add(
-        "--exam_tokens",
-        type=positive,
-        help="tokens of an answer, reasoning included (default: the recipe's, else 128 or half of the context)",
-    )
+    add("--exam_tokens", type=positive, help="of an answer (default: the recipe's, else 128 or half of the context)")
     add("--max_questions", type=positive, default=500, help="questions to ask, at most (default: 500)")
     add("--no_loss", action="store_true", help="leave out the validation loss")
     add("--no_exam", action="store_true", help="leave out the exam")
@@ -99,7 +96,6 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def positive(text: str) -> int:
-    """The type of an option that counts something."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: at least 1 (--no_loss and --no_exam leave a part out)")
     return int(text)
@@ -158,9 +154,9 @@ def choose_rows(opened: OpenedModel, arguments: argparse.Namespace) -> Validatio
         return None
     if arguments.rows is not None:
         return read_given(arguments.rows, arguments.max_rows)
-    trained_on = opened.trained_on or demo_recipe()
+    data = (opened.trained_on or demo_recipe()).data
     try:
-        return read_validation(trained_on.data, opened.tokenizer, arguments.max_rows)
+        return read_validation(data, opened.tokenizer, arguments.max_rows)
     except ValueError:
         if arguments.no_loss:
             return None  # the exam may do without
@@ -168,12 +164,8 @@ def choose_rows(opened: OpenedModel, arguments: argparse.Namespace) -> Validatio
 
 
 def output_folder(opened: OpenedModel, asked: Path | None) -> Path:
-    """Where the files go: as asked for, else the run folder, if it is one that can be written to.
-
-    Raises:
-        ValueError: it cannot be written to.
-    """
-    if asked is None and opened.folder is not None and opened.is_run_folder and os.access(opened.folder, os.W_OK):
+    """Where the files go: as asked for, else the run folder, if it is one that can be written to."""
+    if asked is None and opened.folder and opened.is_run_folder and os.access(opened.folder, os.W_OK):
         return opened.folder
     folder = asked or OUTPUT_FOLDER / opened.label.replace("/", "-")
     try:

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def share_out(items: list[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
-    """The results of `work`, one for each item, in order. Each process does a share; all processes must call this."""
+    """The results of `work`, one for each item, in order; all processes must call this, and each does a share."""
     with PartialState().split_between_processes(items) as share:
         return gather_object(work(share))
 
@@ -47,10 +47,10 @@ def write_texts(
     seed: int = 0,
     shared: bool = True,
 ) -> list[list[list[int]]]:
-    """The token ids of `samples` texts after each prompt, in order, each with the end-of-text token where the model
-    came to it. All processes of a distributed run must call this, and all get all texts.
+    """The token ids of `samples` texts after each prompt, each with the end-of-text token where the model came to it.
 
-    The model's mode and the run's random numbers stay as they are.
+    All processes of a distributed run must call this, and all get all texts. The model's mode and the run's random
+    numbers stay as they are.
 
     Args:
         prompts: each leaves room for `max_new_tokens`.

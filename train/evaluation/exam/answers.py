@@ -9,7 +9,7 @@ from train.data.rows.synth import Row, question_to_ids, row_to_question, split_a
 from train.evaluation.generation import write_texts
 
 
-# What training rows look like after their question: reasoning, where there is one, and one answer.
+# Training rows after their question: reasoning or none, and one answer
 FORM = re.compile(r"(?:Reasoning:\n(?P<reasoning>\S.*?)\n\n)?A: (?P<answer>\S.*)", re.DOTALL)
 
 
@@ -26,17 +26,15 @@ class Answer:
 
     @property
     def final(self) -> str:
-        """The answer itself, without the reasoning; empty where there is none."""
+        """The answer without the reasoning."""
         return split_answer(self.text)[1].strip()
 
     @property
     def reasoning(self) -> str:
-        """The text under the heading "Reasoning:", empty where there is none."""
         return split_answer(self.text)[0].removesuffix("A: ").partition("Reasoning:\n")[2].strip()
 
     @property
     def well_formed(self) -> bool:
-        """Reasoning or none, then an answer, then the end."""
         return self.ended and FORM.fullmatch(self.text.strip()) is not None
 
 
@@ -44,10 +42,6 @@ def answer_questions(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[Row], max_new_tokens: int
 ) -> list[Answer]:
     """Ask every question, greedily; all processes of a distributed run must call this, and all get all answers.
-
-    Args:
-        questions: rows with SYNTH's columns.
-        max_new_tokens: length of reasoning and answer together.
 
     Returns:
         The answers, in order; empty where a question leaves no room in the context for `max_new_tokens`.
@@ -69,5 +63,5 @@ def answer_questions(
 
 
 def ids_to_answer(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Answer:
-    """The answer in token ids, which end with the end-of-text token where the model came to it."""
+    """The answer in token ids, with the end-of-text token where the model came to it."""
     return Answer(tokenizer.decode(ids, skip_special_tokens=True), tokenizer.eos_token_id in ids)

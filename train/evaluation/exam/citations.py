@@ -7,7 +7,6 @@ text that cites: on the answer, else on the reasoning, else not at all.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 
 from train.data.rows.synth import Row, reasoning_of
 from train.evaluation.exam.answers import Answer
@@ -30,10 +29,10 @@ SHARES = {
 
 def expects_citations(row: Row) -> bool:
     """Whether it is a rag row whose answer, or else whose reasoning, names a source."""
-    return row["exercise"] == "rag" and bool(_sources_in(_citing_parts(row)[0]))
+    return row["exercise"] == "rag" and bool(_expected_sources(row))
 
 
-def count_citations(questions: Sequence[Row], answers: Sequence[Answer]) -> dict | None:
+def count_citations(questions: list[Row], answers: list[Answer]) -> dict | None:
     """Compare the citations of each answer with those of its question's row; `None` where no row cites anything.
 
     Returns:
@@ -59,11 +58,10 @@ def count_citations(questions: Sequence[Row], answers: Sequence[Answer]) -> dict
 
 
 def _mark(row: Row, answer: Answer) -> dict[str, int]:
-    """All counts of one answer."""
-    expected_text, in_answer = _citing_parts(row)
+    in_answer = SOURCE.search(row["synthetic_answer"]) is not None
     text = answer.final if in_answer else answer.reasoning
     given = {int(number): _words(source) for number, source in GIVEN.findall(row["constraints"])}
-    expected, cited = _sources_in(expected_text), _sources_in(text)
+    expected, cited = _expected_sources(row), _sources_in(text)
     quotes = [(int(number), _words(quote)) for number, quote in QUOTE.findall(text)]
     return {
         "answers": 1,
@@ -78,11 +76,8 @@ def _mark(row: Row, answer: Answer) -> dict[str, int]:
     }
 
 
-def _citing_parts(row: Row) -> tuple[str, bool]:
-    """The expected text that cites, and whether it is the answer's."""
-    if SOURCE.search(row["synthetic_answer"]):
-        return row["synthetic_answer"], True
-    return reasoning_of(row), False
+def _expected_sources(row: Row) -> set[int]:
+    return _sources_in(row["synthetic_answer"]) or _sources_in(reasoning_of(row))
 
 
 def _sources_in(text: str) -> set[int]:

@@ -33,7 +33,7 @@ class Questions:
         known: for each, whether training rows came from its seed article; `None` where that is not known.
         max_new_tokens: reasoning and answer together.
         citation_rows: further rag rows, to see what is cited; their answers are not short, and not marked.
-        citation_tokens: reasoning and answer together, for those.
+        citation_tokens: as `max_new_tokens`, for those.
         description: where they come from.
         note: the meaning of known and new.
     """
@@ -74,17 +74,16 @@ def choose_questions(
         ValueError: no such exam, or no validation row has a short answer.
     """
     trained_on = opened.trained_on or demo_recipe()
-    is_recipes = exam is None or exam == trained_on.exam
-    if exam is None:
-        exam = trained_on.exam or (SAMPLE if trained_on.data.dataset == SAMPLE else None)
+    if exam_tokens is None and exam in (None, trained_on.exam):
+        exam_tokens = trained_on.exam_tokens
+    exam_tokens = exam_tokens or min(MOST_EXAM_TOKENS, opened.context // 2)
+    exam = exam or trained_on.exam or (SAMPLE if trained_on.data.dataset == SAMPLE else None)
     if exam is not None:
-        rows = draw_rows(load_exam(exam), max_questions)
+        rows = load_exam(exam)
         description = "the embedded sample's exam" if exam == SAMPLE else f"exam {Path(exam).name}"
     else:
-        rows, description = _short_answers(opened, validation, max_questions)
-    if exam_tokens is None:
-        recipes = trained_on.exam_tokens if is_recipes else None
-        exam_tokens = recipes or min(MOST_EXAM_TOKENS, opened.context // 2)
+        rows, description = _short_answers(opened, validation)
+    rows = draw_rows(rows, max_questions)
     citation_tokens = max(exam_tokens, min(MOST_CITATION_TOKENS, opened.context // 2))
     citation_rows: list[Row] = []
     if validation is not None and not any(map(expects_citations, rows)):
@@ -116,7 +115,7 @@ def _question_tokens(row: Row, opened: OpenedModel) -> int:
     return len(question_to_ids(row_to_question(row), opened.tokenizer))
 
 
-def _short_answers(opened: OpenedModel, validation: ValidationRows | None, max_questions: int) -> tuple[list[Row], str]:
+def _short_answers(opened: OpenedModel, validation: ValidationRows | None) -> tuple[list[Row], str]:
     if validation is None:
         raise ValueError("The model's recipe names no exam, and without validation rows none can be made: give --exam.")
     answers = [row["synthetic_answer"].strip() for row in validation.found]
@@ -127,11 +126,10 @@ def _short_answers(opened: OpenedModel, validation: ValidationRows | None, max_q
             f"None of the {len(validation.found):,} validation rows has an answer of at most {SHORT_ANSWER_TOKENS} "
             "tokens, so no exam can be made of them: give --exam, or --no_exam."
         )
-    return draw_rows(short, max_questions), f"{validation.description}, answers of at most {SHORT_ANSWER_TOKENS} tokens"
+    return short, f"{validation.description}, answers of at most {SHORT_ANSWER_TOKENS} tokens"
 
 
 def _tell_known(opened: OpenedModel, rows: list[Row]) -> tuple[list[bool] | None, str]:
-    """For each row whether its seed article was trained on, and a sentence on it."""
     not_told = "Known and new questions are not told apart"
     if opened.trained_on is None:
         return None, f"{not_told}: the model has no recipe."

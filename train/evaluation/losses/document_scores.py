@@ -1,12 +1,11 @@
 """Losses of whole documents: the nats of their tokens, summed document by document.
 
 A document is read alone, after an end-of-text token, as it stood in training, and its own end-of-text token is scored
-with it. One that is longer than a window is read in several: each begins half a window after the one before, the last
-ends with the document, and a token is scored in the first window that holds it. So all but the first tokens have at
-least half a window before them, and each is scored once.
+with it. A long one is read in windows: each begins half a window after the one before, the last ends with the document,
+and a token is scored once, in the first window that holds it.
 
-A model that was trained on documents side by side (`--packing best_fit`) never saw anything before a document, nor had
-to predict how one begins: it reads without that token, and the document's first token is not scored.
+A model that was trained on documents side by side (`--packing best_fit`) never saw anything before a document: it reads
+without that token, and the document's first token is not scored.
 """
 
 import math
@@ -62,7 +61,6 @@ class Document:
 
     @classmethod
     def of(cls, row: Row, tokenizer: PreTrainedTokenizerBase) -> "Document":
-        """The row's training text."""
         text = row_to_text(row)
         # split_special_tokens: as in training, the characters <|endoftext|> in a row stay text.
         tokens = tokenizer(text, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
@@ -139,30 +137,25 @@ def _score_share(
     windows = [window for n, one in enumerate(documents) for window in _windows_of(n, one, reading, end_of_text)]
     windows.sort(key=lambda window: len(window.inputs))  # neighbours of like length waste little on padding
     sums = torch.zeros(len(documents), 4, dtype=torch.float64)  # nats, tokens, the answer's nats, the answer's tokens
+    tokens_at_once = TOKENS_AT_ONCE_ON_CPUS if model.device.type == "cpu" else TOKENS_AT_ONCE
     hides = not PartialState().is_main_process
     with tqdm(total=len(windows), desc="Validation loss", unit=" windows", disable=hides, leave=False) as progress:
-        for batch in _batches(windows, model.device):
+        while windows:
+            count = max(1, tokens_at_once // len(windows[-1].inputs))
+            batch, windows = windows[-count:], windows[:-count]
             sums.index_add_(0, torch.tensor([window.document for window in batch]), _sum_windows(model, batch))
             progress.update(len(batch))
     model.train(was_training)
     return [
-        DocumentScore(nats, int(tokens), answer_nats, int(answer_tokens), document.text_bytes - unscored)
+        DocumentScore(
+            nats=nats,
+            tokens=int(tokens),
+            answer_nats=answer_nats,
+            answer_tokens=int(answer_tokens),
+            text_bytes=document.text_bytes - (0 if reading.score_first else document.first_token_bytes),
+        )
         for document, (nats, tokens, answer_nats, answer_tokens) in zip(documents, sums.tolist(), strict=True)
-        for unscored in [0 if reading.score_first else document.first_token_bytes]
     ]
-
-
-def _batches(windows: list[_Window], device: torch.device) -> Iterator[list[_Window]]:
-    """Runs of windows, sorted by length, that hold about so many tokens with their padding."""
-    most = TOKENS_AT_ONCE_ON_CPUS if device.type == "cpu" else TOKENS_AT_ONCE
-    batch: list[_Window] = []
-    for window in windows:
-        if batch and (len(batch) + 1) * len(window.inputs) > most:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
 
 
 def _sum_windows(model: PreTrainedModel, batch: list[_Window]) -> Tensor:

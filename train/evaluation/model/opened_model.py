@@ -21,7 +21,7 @@ class OpenedModel:
         name: as it was asked for.
         folder: where it lies; `None` for one from the Hub.
         trained_on: `None` for a model without a recipe of this project.
-        weight_files: files of its weights that are at hand.
+        weight_files: those that are at hand.
     """
 
     name: str
@@ -33,18 +33,15 @@ class OpenedModel:
 
     @property
     def context(self) -> int:
-        """Tokens that the model can take."""
         return self.model.config.max_position_embeddings
 
     @property
     def window(self) -> int:
         """Tokens that it reads at once: positions beyond its training's sequences were never trained."""
-        longest = self.trained_on.longest if self.trained_on else None
-        return min(self.context, longest or self.context)
+        return min(self.context, (self.trained_on and self.trained_on.longest) or self.context)
 
     @property
     def reads_after_end_of_text(self) -> bool:
-        """Whether an end-of-text token stood before its training's documents."""
         return self.trained_on is None or self.trained_on.data.packing != "best_fit"
 
     @property

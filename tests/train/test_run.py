@@ -1,6 +1,6 @@
 """Figures before the first step are measured once, and read by the starts that resume a run."""
 
-from train.evaluation.before import figures_before
+from train.run import figures_before
 
 
 def test_a_resumed_run_reads_the_figures_of_its_first_start(tmp_path):
