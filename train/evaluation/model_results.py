@@ -17,33 +17,21 @@ from train.evaluation.tasks.lm_eval_tasks import TaskMarks
 
 @dataclass(frozen=True)
 class Plan:
-    """The measures, the same for all models; `None` for what is left out.
-
-    Args:
-        score_first: whether each document's first token is scored; see `Reading`.
-        run_tasks: `train.evaluation.tasks.lm_eval_tasks.run_tasks`, of a model.
-    """
+    """The measures, the same for all models; `None` for what is left out."""
 
     validation: ValidationRows | None
-    score_first: bool
+    score_first: bool  # see `Reading`
     questions: Questions | None
     run_tasks: Callable[[OpenedModel], tuple[list[dict], TaskMarks]] | None
 
 
 @dataclass
 class ModelResults:
-    """
-    Args:
-        record: the parts of evaluation.json that are the model's: model, validation, exam, tasks.
-        token_ids, scores: of each row.
-        right: for each question.
-    """
-
     opened: OpenedModel
-    record: dict
-    token_ids: list[list[int]] = field(default_factory=list)
-    scores: list[DocumentScore] = field(default_factory=list)
-    right: list[bool] = field(default_factory=list)
+    record: dict  # the parts of evaluation.json that are the model's: model, validation, exam, tasks
+    token_ids: list[list[int]] = field(default_factory=list)  # of each row
+    scores: list[DocumentScore] = field(default_factory=list)  # of each row
+    right: list[bool] = field(default_factory=list)  # for each question
     task_marks: TaskMarks = field(default_factory=dict)
 
 

@@ -21,18 +21,11 @@ Points = dict[str, tuple[float, Sequence[float] | None]]  # value and interval b
 
 @dataclass(frozen=True)
 class Panel:
-    """
-    Args:
-        form: of a value as text.
-        series: the points of each model by the model's name; the first has the names that are shown.
-        marks: further values by the same names, which are no model's of this evaluation; `marks_name` says whose.
-    """
-
     title: str
     unit: str
-    form: str
-    series: dict[str, Points]
-    marks: dict[str, float] = field(default_factory=dict)
+    form: str  # of a value as text
+    series: dict[str, Points]  # by the model's name; the first has the names that are shown
+    marks: dict[str, float] = field(default_factory=dict)  # further values by the same names, of no model here
     marks_name: str = ""
 
     @property

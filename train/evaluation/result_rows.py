@@ -27,8 +27,6 @@ class Table:
     """
     Args:
         header: titles of the columns; those after the first are aligned right. A line end may stand in a title.
-        rows: cells, as many as titles.
-        title: above the table.
         bars: columns of percentages that a page may also draw.
         notes: sentences below the table.
     """
@@ -43,7 +41,7 @@ class Table:
         """The table for a console."""
         align = ("left", *["right"] * (len(self.header) - 1))
         text = tabulate(self.rows, self.header, tablefmt="plain", disable_numparse=True, colalign=align)
-        return "\n".join([*([self.title] if self.title else []), text, *self.notes])
+        return "\n".join([*filter(None, [self.title]), text, *self.notes])
 
 
 def evaluation_tables(evaluation: dict) -> list[Table]:
@@ -99,11 +97,9 @@ def _loss_table(validation: dict) -> Table:
 
 
 def exam_table(after: list[dict], before: Sequence[dict] = (), title: str = "Exam") -> Table | None:
-    """Marks by exercise, as far as there are any.
+    """Marks by exercise, as `train.evaluation.exam.exam.mark_answers` returns them, before and after a training.
 
-    Args:
-        after, before: as `train.evaluation.exam.exam.mark_answers` returns them, before and after a training; without
-            `before` they are those of the model as it is.
+    Without `before`, `after` are the marks of the model as it is.
     """
     marks = {"before": {mark["exercise"]: mark for mark in before}, "after": {mark["exercise"]: mark for mark in after}}
     times = [time for time, by_exercise in marks.items() if by_exercise]
@@ -143,12 +139,9 @@ def _asked_exam_tables(exam: dict) -> list[Table]:
     citations = exam["citations"]
     if citations is None:
         return [table]
+    shares = {key: citations[f"{key}_share"] for key in CITATION_SHARES}
     rows = [
-        [
-            name,
-            "none" if citations[f"{key}_share"] is None else f"{citations[f'{key}_share']:.1%}",
-            _range(citations.get(f"{key}_interval"), ".1%"),
-        ]
+        [name, "none" if shares[key] is None else f"{shares[key]:.1%}", _range(citations.get(f"{key}_interval"), ".1%")]
         for key, name in CITATION_SHARES.items()
     ]
     title = f"Citations in {citations['answers']:,} answers to rag questions"
@@ -157,15 +150,16 @@ def _asked_exam_tables(exam: dict) -> list[Table]:
 
 def _tasks_table(tasks: list[dict], version: str) -> Table:
     """Of a group's tasks the group alone."""
-    rows, sources = [], []
+    rows: list[list[str]] = []
+    sources: list[str] = []
     for figure in [figure for figure in tasks if not figure["part_of_group"]]:
-        sources += [one for one in figure["gpt2_small"] if one not in sources]
-        published = [
-            f"{one['value']:.4g}"
-            + ("" if one["shots"] == figure["shots"] else f" ({one['shots']}-shot)")
-            + f" [{sources.index(one) + 1}]"
-            for one in figure["gpt2_small"]
-        ]
+        published = []
+        for one in figure["gpt2_small"]:
+            source = one["source"] + (f" ({one['note']})" if one["note"] else "")
+            if source not in sources:
+                sources.append(source)
+            shots = "" if one["shots"] == figure["shots"] else f" ({one['shots']}-shot)"
+            published.append(f"{one['value']:.4g}{shots} [{sources.index(source) + 1}]")
         rows.append(
             [
                 f"{figure['task']} {figure['metric']}",
@@ -175,10 +169,7 @@ def _tasks_table(tasks: list[dict], version: str) -> Table:
                 ", ".join(published) or "none found",
             ]
         )
-    notes = [
-        f"[{number}] {one['source']}" + (f" ({one['note']})" if one["note"] else "")
-        for number, one in enumerate(sources, 1)
-    ]
+    notes = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
     header = ["task", "questions", "shots", "this model", "GPT-2 small, published"]
     return Table(header, rows, f"Tasks of lm-evaluation-harness {version}".strip(), notes=notes)
 

@@ -15,14 +15,8 @@ FORM = re.compile(r"(?:Reasoning:\n(?P<reasoning>\S.*?)\n\n)?A: (?P<answer>\S.*)
 
 @dataclass(frozen=True)
 class Answer:
-    """
-    Args:
-        text: all that was written after the question, without the end-of-text token.
-        ended: whether the model ended the text by itself, within the tokens that it was given.
-    """
-
-    text: str
-    ended: bool
+    text: str  # all that was written after the question, without the end-of-text token
+    ended: bool  # whether the model ended the text by itself, within the tokens that it was given
 
     @property
     def final(self) -> str:

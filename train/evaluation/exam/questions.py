@@ -27,24 +27,13 @@ BYTES_TO_PREPARE = 100 * 2**20
 
 @dataclass(frozen=True)
 class Questions:
-    """
-    Args:
-        rows: the exam.
-        known: for each, whether training rows came from its seed article; `None` where that is not known.
-        max_new_tokens: reasoning and answer together.
-        citation_rows: further rag rows, to see what is cited; their answers are not short, and not marked.
-        citation_tokens: as `max_new_tokens`, for those.
-        description: where they come from.
-        note: the meaning of known and new.
-    """
-
-    rows: list[Row]
-    known: list[bool] | None
-    max_new_tokens: int
-    citation_rows: list[Row]
-    citation_tokens: int
-    description: str
-    note: str
+    rows: list[Row]  # the exam
+    known: list[bool] | None  # for each, whether training rows came from its seed article; `None`: not known
+    max_new_tokens: int  # reasoning and answer together
+    citation_rows: list[Row]  # further rag rows, to see what is cited; their answers are not short, and not marked
+    citation_tokens: int  # as `max_new_tokens`, for those
+    description: str  # where they come from
+    note: str  # the meaning of known and new
 
 
 def load_exam(exam: str) -> list[Row]:

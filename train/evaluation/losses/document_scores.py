@@ -31,32 +31,20 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Reading:
-    """How a model reads documents.
+    """How a model reads documents."""
 
-    Args:
-        window: tokens that it reads at once.
-        after_end_of_text: whether an end-of-text token stands before each document.
-        score_first: whether a document's first token is scored; needs `after_end_of_text`.
-    """
-
-    window: int
-    after_end_of_text: bool = True
-    score_first: bool = True
+    window: int  # tokens that it reads at once
+    after_end_of_text: bool = True  # whether an end-of-text token stands before each document
+    score_first: bool = True  # whether a document's first token is scored; needs `after_end_of_text`
 
 
 @dataclass(frozen=True)
 class Document:
-    """One row's text as tokens.
+    """One row's text as tokens."""
 
-    Args:
-        token_ids: the end-of-text token at the end.
-        answer_start: the first token of the answer; the answer goes to the end, end-of-text included.
-        text_bytes: of the text as UTF-8; `first_token_bytes` of them are the first token's.
-    """
-
-    token_ids: list[int]
-    answer_start: int
-    text_bytes: int
+    token_ids: list[int]  # with the end-of-text token at the end
+    answer_start: int  # the first token of the answer, which goes to the end, end-of-text included
+    text_bytes: int  # of the text as UTF-8
     first_token_bytes: int
 
     @classmethod

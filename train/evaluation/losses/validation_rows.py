@@ -1,6 +1,6 @@
 """Rows that a model's training left out, read again by its own recipe, or all usable rows of another place."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,18 +21,10 @@ FOUND_PER_USED = 5
 
 @dataclass(frozen=True)
 class ValidationRows:
-    """
-    Args:
-        rows: those to score, drawn from the found ones.
-        found: usable rows, from the source's beginning on.
-        all_read: whether the source has no others.
-        description: where they come from.
-    """
-
-    rows: list[Row]
-    found: list[Row]
-    all_read: bool
-    description: str
+    rows: list[Row]  # those to score, drawn from the found ones
+    found: list[Row]  # usable rows, from the source's beginning on
+    all_read: bool  # whether the source has no others
+    description: str  # where they come from
 
 
 def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> ValidationRows:
@@ -90,12 +82,11 @@ def draw_rows(rows: list[Row], count: int) -> list[Row]:
     return [rows[place] for place in sorted(sorted(range(len(rows)), key=key)[:count])]
 
 
-def _draw(usable: Iterable[Row], max_rows: int, description: str, if_none: str) -> ValidationRows:
-    rest = iter(usable)
-    found = list(islice(rest, FOUND_PER_USED * max_rows))
+def _draw(usable: Iterator[Row], max_rows: int, description: str, if_none: str) -> ValidationRows:
+    found = list(islice(usable, FOUND_PER_USED * max_rows))
     if not found:
         raise ValueError(if_none)
-    return ValidationRows(draw_rows(found, max_rows), found, next(rest, None) is None, description)
+    return ValidationRows(draw_rows(found, max_rows), found, next(usable, None) is None, description)
 
 
 def _short(name: str) -> str:

@@ -16,20 +16,12 @@ from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """
-    Args:
-        name: as it was asked for.
-        folder: where it lies; `None` for one from the Hub.
-        trained_on: `None` for a model without a recipe of this project.
-        weight_files: those that are at hand.
-    """
-
-    name: str
-    folder: Path | None
+    name: str  # as it was asked for
+    folder: Path | None  # `None` for a model from the Hub
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    trained_on: TrainedOn | None
-    weight_files: list[Path]
+    trained_on: TrainedOn | None  # `None` for a model without a recipe of this project
+    weight_files: list[Path]  # those that are at hand
 
     @property
     def context(self) -> int:

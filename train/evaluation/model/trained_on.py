@@ -10,15 +10,8 @@ from train.settings.recipe_file import read_recipe_file
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """
-    Args:
-        data: the defaults where the recipe names nothing else.
-        longest: tokens of the longest sequence in training; `None` where the recipe does not say.
-        exam, exam_tokens: the recipe's, `None` where it has none.
-    """
-
-    data: DataArguments
-    longest: int | None
+    data: DataArguments  # the defaults where the recipe names nothing else
+    longest: int | None  # tokens of the longest sequence in training; `None` where the recipe does not say
     exam: str | None
     exam_tokens: int | None
 
@@ -45,8 +38,7 @@ def read_trained_on(recipe: Path) -> TrainedOn | None:
     settings = read_recipe_file(str(recipe))
     if "dataset" not in settings:
         return None
-    names = {field.name for field in fields(DataArguments)}
-    data = DataArguments(**{name: value for name, value in settings.items() if name in names})
+    data = DataArguments(**{one.name: settings[one.name] for one in fields(DataArguments) if one.name in settings})
     return TrainedOn(data, _longest_sequence(settings), settings.get("exam"), settings.get("exam_tokens"))
 
 

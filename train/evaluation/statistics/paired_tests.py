@@ -23,25 +23,17 @@ OVERALL = "overall"
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Of one measure on one group of rows or questions.
-
-    Args:
-        n: documents or questions.
-        this, other: the two models' values.
-        difference: this - other, with its 95% interval.
-        p: how often a difference as large, either way, would come by chance if the models were equal.
-        adjusted_p: p after Holm's adjustment for all groups that are tested with it; p itself for all rows together.
-    """
+    """Of one measure on one group of rows or questions."""
 
     measure: str
     group: str
-    n: int
+    n: int  # documents or questions
     this: float
     other: float
-    difference: float
-    interval: Interval | None
-    p: float
-    adjusted_p: float
+    difference: float  # this - other
+    interval: Interval | None  # 95%, of the difference
+    p: float  # how often a difference as large, either way, would come by chance if the models were equal
+    adjusted_p: float  # after Holm's adjustment for all groups that are tested with it; p for all rows together
     lower_is_better: bool
 
     @property

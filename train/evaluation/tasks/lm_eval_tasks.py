@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import itertools
 import logging
 import math
 import os
@@ -103,15 +104,14 @@ def run_tasks(
             task_manager=manager,
             bootstrap_iters=BOOTSTRAP_SAMPLES,
         )
-    except (OSError, ConnectionError) as error:
+    except OSError as error:
         raise ValueError(f"--tasks {' '.join(names)}: the documents cannot be had: {error}") from error
     return _figures(results), _marks(results)
 
 
 def _figures(results: Any) -> list[dict]:
-    """Of all tasks and groups, metric by metric."""
     figures = []
-    parts = {part for group_parts in results["group_subtasks"].values() for part in group_parts}
+    parts = set(itertools.chain(*results["group_subtasks"].values()))
     for task, measured in {**results["results"], **results.get("groups", {})}.items():
         for key, value in measured.items():
             metric, comma, filter_name = key.partition(",")
@@ -140,7 +140,7 @@ def _figures(results: Any) -> list[dict]:
 
 
 def _interval(metric: str, value: float, error: float | None, samples: list[dict]) -> Interval | None:
-    """From the standard error; for losses of texts over documents, as that of the validation loss."""
+    """From the standard error; that of losses of texts as that of the validation loss, over documents."""
     if metric in OF_MEAN_NATS and samples:
         log_likelihoods, units = zip(*(sample[metric] for sample in samples), strict=True)
         _, ends = mean_per_unit([-one for one in log_likelihoods], units)
@@ -154,7 +154,7 @@ def _interval(metric: str, value: float, error: float | None, samples: list[dict
 
 
 def _marks(results: Any) -> TaskMarks:
-    """Of each task's documents in order, for the metrics whose values are 0 or 1."""
+    """In the order of documents, for the metrics whose values are 0 or 1."""
     marks: TaskMarks = {}
     for task, samples in results["samples"].items():
         for filter_name in sorted({sample["filter"] for sample in samples}):
