@@ -23,18 +23,6 @@ def share_out(items: list[Item], work: Callable[[list[Item]], list[Result]]) -> 
         return gather_object(work(share))
 
 
-def pad_left(prompts: list[list[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts as one batch that ends where they end: `input_ids` and `attention_mask`, both (B, T).
-
-    GPT-2's tokenizer cannot do this: it has no padding token, and one that it is given would be saved with the model;
-    trainers that ignore padding would then never teach the end of a text.
-    """
-    ids = [torch.tensor(prompt) for prompt in prompts]
-    input_ids = pad_sequence(ids, batch_first=True, padding_value=pad_token_id, padding_side="left")
-    ones = [torch.ones_like(prompt) for prompt in ids]
-    return input_ids, pad_sequence(ones, batch_first=True, padding_side="left")
-
-
 def write_texts(
     model: PreTrainedModel,
     prompts: list[list[int]],
@@ -85,8 +73,11 @@ def _write_share(
     with tqdm(total=len(prompts), desc=title, unit=" questions", disable=hides, leave=False) as progress:
         for start in range(0, len(order), at_once):
             numbers = order[start : start + at_once]
-            batch = [prompts[number] for number in numbers for _ in range(samples)]
-            input_ids, attention_mask = pad_left(batch, end_of_text)
+            batch = [torch.tensor(prompts[number]) for number in numbers for _ in range(samples)]
+            # GPT-2's tokenizer has no padding token, and one that it is given would be saved with the model.
+            input_ids = pad_sequence(batch, batch_first=True, padding_value=end_of_text, padding_side="left")  # (B, T)
+            ones = [torch.ones_like(prompt) for prompt in batch]
+            attention_mask = pad_sequence(ones, batch_first=True, padding_side="left")
             written = model.generate(
                 input_ids.to(model.device),
                 attention_mask=attention_mask.to(model.device),

@@ -120,13 +120,10 @@ def _overall_and_groups(names: dict[str, list[str]], count: int) -> dict[str, li
 
 
 def _notes(this: ModelResults, other: ModelResults, rows_are_given: bool) -> list[str]:
-    """The limits of a comparison of these two."""
     notes = []
     mine, theirs = this.opened.trained_on, other.opened.trained_on
     if this.token_ids != other.token_ids:
-        notes.append(
-            "The two tokenizers cut the texts otherwise, so nats per token cannot be compared; bits per byte can."
-        )
+        notes.append("The tokenizers cut the texts otherwise, so nats per token cannot be compared; bits per byte can.")
     if theirs is None:
         notes.append(f"What {other.opened.label} was trained on is not known: it may have seen these rows.")
     elif not rows_are_given and (mine is None or mine.split != theirs.split):

@@ -41,8 +41,7 @@ def read_evaluation(folder: Path) -> dict | None:
 
 
 def keep_earlier(evaluation: dict, folder: Path) -> dict:
-    """The evaluation with the parts that it left out, from the one in the folder if that is of the same weights; of
-    tasks, those that were not run again."""
+    """Add the parts, and the tasks, that were not made again, from the folder's evaluation of the same weights."""
     try:
         earlier = read_evaluation(folder)
     except ValueError:  # it is about to be replaced
@@ -66,8 +65,7 @@ def fits_weights(evaluation: dict, folder: Path) -> bool:
 
 
 def hash_weights(files: Iterable[Path]) -> str | None:
-    """Names the weights: a file's SHA-256 (as the Hub shows it), of several that of their names and sums; `None` of
-    none."""
+    """A file's SHA-256, as the Hub shows it; of several files that of their names and sums; `None` of none."""
     lines = []
     for file in sorted(files):
         with open(file, "rb") as opened:

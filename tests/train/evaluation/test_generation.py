@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.evaluation.generation import pad_left, write_texts
+from train.evaluation.generation import write_texts
 
 
 PROMPTS = [[5, 6, 7, 8, 9, 10], [11, 12], [13]]
@@ -16,12 +16,6 @@ def model():
     torch.manual_seed(0)
     config = GPT2ScratchConfig(n_layer=2, n_head=2, n_embd=32, n_positions=64, initializer_range=0.3)
     return GPT2ScratchForCausalLM(config)
-
-
-def test_padding_goes_to_the_left_and_is_masked():
-    input_ids, attention_mask = pad_left([[1, 2, 3], [4]], pad_token_id=9)
-    assert input_ids.tolist() == [[1, 2, 3], [9, 9, 4]]
-    assert attention_mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 
 
 def test_a_batch_of_prompts_is_continued_as_each_alone(model):

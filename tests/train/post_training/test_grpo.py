@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from tests.train.post_training.finished_runs import check_equal_runs, greedy_answer, history
 from train.data.rows.synth import question_to_ids
-from train.evaluation.generation import pad_left
 from train.finetune import main as finetune
 from train.post_training.build_trainer import build_trainer
 from train.post_training.data.from_settings import to_preparation
@@ -50,7 +50,9 @@ def test_a_batch_padded_on_the_left_scores_each_answer_where_it_was_written(buil
     tokenizer, model = trainer.processing_class, trainer.model.eval()
     answers = tokenizer(["A: heads", "A: tails"])["input_ids"]
     questions = [question_to_ids(text, tokenizer) for text in ("Q: Toss 3.", "Q: Toss 3 and 4 and 5.")]
-    ids, mask = pad_left([question + answer for question, answer in zip(questions, answers, strict=True)], 50256)
+    texts = [torch.tensor(question + answer) for question, answer in zip(questions, answers, strict=True)]
+    ids = pad_sequence(texts, batch_first=True, padding_value=50256, padding_side="left")
+    mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True, padding_side="left")
     found, entropies, _ = trainer._get_per_token_logps_and_entropies(
         model, ids, mask, logits_to_keep=3, batch_size=1, compute_entropy=True
     )

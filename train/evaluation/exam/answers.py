@@ -42,18 +42,12 @@ def answer_questions(
     """
     prompts = [question_to_ids(row_to_question(row), tokenizer) for row in questions]
     room = model.config.max_position_embeddings - max_new_tokens
-    askable = [number for number, prompt in enumerate(prompts) if len(prompt) <= room]
-    texts = write_texts(
-        model,
-        [prompts[number] for number in askable],
-        max_new_tokens=max_new_tokens,
-        end_of_text=tokenizer.eos_token_id,
-        title="Exam",
-    )
-    answers = [Answer("", False)] * len(questions)
-    for number, (ids,) in zip(askable, texts, strict=True):
-        answers[number] = ids_to_answer(ids, tokenizer)
-    return answers
+    askable = [prompt for prompt in prompts if len(prompt) <= room]
+    end_of_text = tokenizer.eos_token_id
+    texts = iter(write_texts(model, askable, max_new_tokens=max_new_tokens, end_of_text=end_of_text, title="Exam"))
+    return [
+        ids_to_answer(next(texts)[0], tokenizer) if len(prompt) <= room else Answer("", False) for prompt in prompts
+    ]
 
 
 def ids_to_answer(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Answer:

@@ -1,8 +1,8 @@
 """Whether answers to rag questions cite the sources they should.
 
-In SYNTH an answer quotes its source, as in `<ref name="source_2">total: 1,200</ref>`; the embedded sample's short
-answers do not, but their reasoning names it, as in `source 2: painter`. A row is scored on the part of its own expected
-text that cites: on the answer, else on the reasoning, else not at all.
+In SYNTH an answer quotes its source, as in `<ref name="source_2">total: 1,200</ref>`; in the embedded sample the
+reasoning names it, as in `source 2: painter`. A row is scored on the part of its own expected text that cites: on the
+answer, else on the reasoning, else not at all.
 """
 
 import re

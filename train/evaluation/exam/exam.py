@@ -23,10 +23,7 @@ def take_exam(
 
     Args:
         max_new_tokens: length of reasoning and answer together; a text cut off before its answer is wrong.
-        known: see `name_exercises`.
-
-    Returns:
-        See `mark_answers`.
+        known: see `name_exercises`; the marks are those of `mark_answers`.
     """
     answers = answer_questions(model, tokenizer, questions, max_new_tokens)
     return mark_answers(name_exercises(questions, known), questions, answers)

@@ -1,4 +1,4 @@
-"""Which questions a model is asked, how long it may answer, and which of them training has told it the answer to."""
+"""The questions that a model is asked, how long it may answer, and which of them its training has answered."""
 
 from dataclasses import dataclass
 from pathlib import Path

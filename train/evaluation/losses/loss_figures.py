@@ -29,21 +29,20 @@ def name_groups(rows: list[Row]) -> dict[str, list[str]]:
 
 def loss_figures(scores: list[DocumentScore]) -> dict:
     """Means over the tokens (bits: over the bytes) of some rows, with intervals over the rows."""
-    loss, loss_interval = mean_per_unit([score.nats for score in scores], [score.tokens for score in scores])
+    tokens, answer_tokens = [score.tokens for score in scores], [score.answer_tokens for score in scores]
+    loss, loss_interval = mean_per_unit([score.nats for score in scores], tokens)
     bits, bits_interval = mean_per_unit([score.bits for score in scores], [score.text_bytes for score in scores])
-    answer_loss, answer_loss_interval = mean_per_unit(
-        [score.answer_nats for score in scores], [score.answer_tokens for score in scores]
-    )
+    answer_loss, answer_loss_interval = mean_per_unit([score.answer_nats for score in scores], answer_tokens)
     return {
         "rows": len(scores),
-        "tokens": sum(score.tokens for score in scores),
+        "tokens": sum(tokens),
         "loss": loss,
         "loss_interval": loss_interval,
         "perplexity": _exp(loss),
         "perplexity_interval": loss_interval and tuple(map(_exp, loss_interval)),
         "bits_per_byte": bits,
         "bits_per_byte_interval": bits_interval,
-        "answer_tokens": sum(score.answer_tokens for score in scores),
+        "answer_tokens": sum(answer_tokens),
         "answer_loss": answer_loss,
         "answer_loss_interval": answer_loss_interval,
     }

@@ -98,7 +98,6 @@ def find_recipe(name: str) -> Path | None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse what holds no model, with the reason that is likely."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: name the folder that a model was saved in, or a Hub id.")
     if (folder / CONFIG_FILE).is_file():

@@ -1,9 +1,8 @@
 """Whether two models differ by more than chance, on the same rows and questions: paired tests.
 
 Exact match: McNemar's exact test (a binomial test on the questions that only one of the two answers rightly). Losses: a
-permutation test that exchanges the two models' sums at random within documents, and Student's interval of the
-difference over documents. Where many groups are tested, some differ by chance: their p values are adjusted by Holm's
-method, so that if all groups are equal one is called different in at most 5% of evaluations.
+permutation test that exchanges the two models' sums at random within documents. The p values of groups are adjusted by
+Holm's method, so that if all groups are equal one is called different in at most 5% of evaluations.
 """
 
 import math
@@ -115,11 +114,7 @@ def _permutation_p(this: Sequence[float], other: Sequence[float]) -> float:
 
 
 def adjust_for_groups(tests: list[PairedTest]) -> list[PairedTest]:
-    """Holm's adjustment (Holm, 1979) of the tests of single groups; those of all rows together stay as they are.
-
-    The smallest p is multiplied by the number of such tests, the next by one less, and so on; none falls below the one
-    before.
-    """
+    """Holm's adjustment (Holm, 1979) of the tests of single groups; those of all rows together stay as they are."""
     places = [place for place, test in enumerate(tests) if test.group != OVERALL]
     adjusted, largest = list(tests), 0.0
     for rank, place in enumerate(sorted(places, key=lambda place: tests[place].p)):

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,7 @@ logger = logging.getLogger(__name__)
 BOOTSTRAP_SAMPLES = 1000
 HALF_INTERVAL_ERRORS = 1.959964  # the normal distribution's two-sided 95% point
 SHARES = ("acc", "acc_norm", "exact_match")  # metrics that lie between 0 and 1
-# For these the harness has no standard error: each document has a log-likelihood and a number of words or bytes, and
-# the metric is this function of their mean per unit, in nats.
+# Without standard errors in the harness: these functions of the mean nats per unit (word or byte) of all documents
 OF_MEAN_NATS: dict[str, Callable[[float], float]] = {
     "word_perplexity": math.exp,
     "byte_perplexity": math.exp,
@@ -40,7 +40,7 @@ def find_tasks(names: list[str], folder: str | None) -> Any:
     """The harness's task manager, once all names are known to it; before any model is loaded.
 
     Args:
-        folder: of task files in the harness's YAML form; `None` for the harness's own tasks only.
+        folder: of further task files, in the harness's YAML form.
 
     Raises:
         ValueError: lm-eval is not installed, or has no such task; or several processes run.
@@ -121,7 +121,7 @@ def _figures(results: Any) -> list[dict]:
                 logger.warning("%s %s is %s, and is left out.", task, metric, value)
                 continue
             error = measured.get(f"{metric}_stderr,{filter_name}")
-            error = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+            error = error if isinstance(error, int | float) and math.isfinite(error) else None
             figures.append(
                 {
                     "task": task,
@@ -155,13 +155,14 @@ def _interval(metric: str, value: float, error: float | None, samples: list[dict
 
 def _marks(results: Any) -> TaskMarks:
     """In the order of documents, for the metrics whose values are 0 or 1."""
-    marks: TaskMarks = {}
+    found = defaultdict(list)
     for task, samples in results["samples"].items():
-        for filter_name in sorted({sample["filter"] for sample in samples}):
-            of_filter = sorted((s for s in samples if s["filter"] == filter_name), key=lambda s: s["doc_id"])
-            for metric in of_filter[0]["metrics"]:
-                values = [sample[metric] for sample in of_filter]
-                if all(isinstance(value, int | float) and value in (0, 1) for value in values):
-                    name = metric if filter_name == "none" else f"{metric} ({filter_name})"
-                    marks[task, name] = [bool(value) for value in values]
-    return marks
+        for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
+            for metric in sample["metrics"]:
+                name = metric if sample["filter"] == "none" else f"{metric} ({sample['filter']})"
+                found[task, name].append(sample[metric])
+    return {
+        name: [bool(value) for value in values]
+        for name, values in found.items()
+        if all(isinstance(value, int | float) and value in (0, 1) for value in values)
+    }
