@@ -1,7 +1,6 @@
 """Texts that a model writes after prompts: in batches, shared out among the processes of a distributed run."""
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from accelerate import PartialState
@@ -13,11 +12,8 @@ from transformers import PreTrainedModel
 
 TEXTS_PER_BATCH = 64
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
-
-def share_out(items: list[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
+def share_out(items: list, work: Callable[[list], list]) -> list:
     """The results of `work`, one for each item, in order; all processes must call this, and each does a share."""
     with PartialState().split_between_processes(items) as share:
         return gather_object(work(share))

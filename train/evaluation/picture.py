@@ -97,10 +97,9 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     rows = {name: row for row, name in enumerate(panel.names)}
     for number, (model, points) in enumerate(panel.series.items()):
         shift = (number - (len(panel.series) - 1) / 2) / (len(panel.series) + 0.6)
-        places = [rows[name] + shift for name in points if name in rows]
-        values = np.array([value for name, (value, _) in points.items() if name in rows])
-        ends = [interval or (value, value) for name, (value, interval) in points.items() if name in rows]
-        errors = np.abs(np.array(ends).T - values)
+        shown = {rows[name] + shift: point for name, point in points.items() if name in rows}
+        places, values = list(shown), np.array([value for value, _ in shown.values()])
+        errors = np.abs(np.array([interval or (value, value) for value, interval in shown.values()]).T - values)
         axes.errorbar(values, places, xerr=errors, fmt="o", markersize=4, capsize=2, linewidth=1.2, label=model)
         if len(panel.series) == 1:
             for value, place in zip(values, places, strict=True):
