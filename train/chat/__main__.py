@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from train.chat.history import ChatHistory
 from train.chat.terminal_chat import TerminalChat, is_blank, say
-from train.evaluation.model.opened_model import open_model
+from train.evaluation.opened_model import open_model
 
 
 INTERRUPTED = 130  # 128 + SIGINT

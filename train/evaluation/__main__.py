@@ -23,9 +23,8 @@ from accelerate import PartialState
 
 from train.evaluation.exam.questions import choose_questions, count_too_long
 from train.evaluation.losses.validation_rows import ValidationRows, read_given, read_validation
-from train.evaluation.model.opened_model import OpenedModel, open_model
-from train.evaluation.model.trained_on import demo_recipe
 from train.evaluation.model_results import Plan, compare_results, measure
+from train.evaluation.opened_model import OpenedModel, demo_recipe, open_model
 from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables

@@ -10,7 +10,7 @@ from train.evaluation.exam.questions import Questions
 from train.evaluation.losses.document_scores import Document, DocumentScore, Reading, score_documents
 from train.evaluation.losses.loss_figures import grouped, loss_record, name_groups
 from train.evaluation.losses.validation_rows import ValidationRows
-from train.evaluation.model.opened_model import OpenedModel
+from train.evaluation.opened_model import OpenedModel
 from train.evaluation.statistics.paired_tests import OVERALL, PairedTest, adjust_for_groups, compare
 from train.evaluation.tasks.lm_eval_tasks import TaskMarks
 

@@ -10,8 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from train.data.from_settings import to_preparation
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.prepare import prepare_data
-from train.evaluation.model.opened_model import find_recipe
-from train.evaluation.model.trained_on import read_trained_on
+from train.evaluation.opened_model import find_recipe, read_trained_on
 from train.settings.arguments import DataArguments
 from train.settings.recipe_file import read_recipe_file
 

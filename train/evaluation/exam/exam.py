@@ -8,7 +8,7 @@ from train.data.rows.synth import Row
 from train.evaluation.exam.answers import Answer, answer_questions
 from train.evaluation.exam.citations import count_citations
 from train.evaluation.exam.questions import Questions, count_too_long
-from train.evaluation.model.opened_model import OpenedModel
+from train.evaluation.opened_model import OpenedModel
 from train.evaluation.statistics.intervals import share_interval
 
 

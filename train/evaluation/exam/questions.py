@@ -12,8 +12,7 @@ from train.data.rows.synth import Row, question_to_ids, reason_to_drop, row_to_q
 from train.data.sequences.prepare import prepare_data
 from train.evaluation.exam.citations import expects_citations
 from train.evaluation.losses.validation_rows import ValidationRows, draw_rows
-from train.evaluation.model.opened_model import OpenedModel
-from train.evaluation.model.trained_on import demo_recipe
+from train.evaluation.opened_model import OpenedModel, demo_recipe
 
 
 SHORT_ANSWER_TOKENS = 16

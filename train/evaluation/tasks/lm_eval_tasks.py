@@ -14,7 +14,7 @@ from typing import Any
 from accelerate import PartialState
 
 from train.evaluation.losses.loss_figures import LARGEST_EXPONENT
-from train.evaluation.model.opened_model import OpenedModel
+from train.evaluation.opened_model import OpenedModel
 from train.evaluation.statistics.intervals import Interval, mean_per_unit
 from train.evaluation.tasks.published_gpt2 import published_figures
 

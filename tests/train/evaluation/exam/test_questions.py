@@ -5,7 +5,7 @@ import pytest
 
 from train.evaluation.exam.questions import MOST_CITATION_QUESTIONS, SHORT_ANSWER_TOKENS, choose_questions, load_exam
 from train.evaluation.losses.validation_rows import read_given, read_validation
-from train.evaluation.model.opened_model import open_model
+from train.evaluation.opened_model import open_model
 
 
 @pytest.fixture

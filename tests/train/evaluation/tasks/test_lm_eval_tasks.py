@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from train.evaluation.model.opened_model import open_model
+from train.evaluation.opened_model import open_model
 from train.evaluation.tasks import lm_eval_tasks
 from train.evaluation.tasks.lm_eval_tasks import find_tasks, run_tasks
 from train.evaluation.tasks.published_gpt2 import PUBLISHED, published_figures

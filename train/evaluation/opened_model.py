@@ -1,6 +1,6 @@
-"""The model to evaluate: from a run folder, a checkpoint, any other model folder, or the Hugging Face Hub."""
+"""The model to evaluate, from a folder or the Hugging Face Hub, and what its recipe tells of its training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from accelerate import PartialState
@@ -9,9 +9,24 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 import modeling_gpt2scratch  # noqa: F401  registers the model with the Auto classes
 from train.checkpointing.checkpoints import complete_checkpoints
-from train.evaluation.model.trained_on import TrainedOn, read_trained_on
 from train.evaluation.record import hash_weights
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
+from train.settings.arguments import RECIPES_FOLDER, DataArguments
+from train.settings.recipe_file import read_recipe_file
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    data: DataArguments  # the defaults where the recipe names nothing else
+    longest: int | None  # tokens of the longest sequence in training; `None` where the recipe does not say
+    exam: str | None
+    exam_tokens: int | None
+
+    @property
+    def split(self) -> tuple:
+        """The settings that decide which rows were left out of the training."""
+        data = self.data
+        return data.dataset, data.dataset_revision, data.dataset_split, data.validation_fraction, data.split_seed
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,35 @@ def find_recipe(name: str) -> Path | None:
     if not folder.exists():
         return _find_on_hub(name, RECIPE_FILE)
     return folder / RECIPE_FILE if (folder / RECIPE_FILE).is_file() else None
+
+
+def demo_recipe() -> TrainedOn:
+    """The shipped demo recipe, for models without a recipe."""
+    demo = read_trained_on(RECIPES_FOLDER / "demo.yaml")
+    assert demo is not None
+    return demo
+
+
+def read_trained_on(recipe: Path) -> TrainedOn | None:
+    """From a recipe of pre-training or post-training; `None` where it names no rows.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    settings = read_recipe_file(str(recipe))
+    if "dataset" not in settings:
+        return None
+    data = DataArguments(**{one.name: settings[one.name] for one in fields(DataArguments) if one.name in settings})
+    return TrainedOn(data, _longest_sequence(settings), settings.get("exam"), settings.get("exam_tokens"))
+
+
+def _longest_sequence(settings: dict) -> int | None:
+    """A recipe that bounds no positions (one of grpo) sends on to the run that it started from."""
+    longest = settings.get("sequence_length") or settings.get("max_length")  # the latter is TRL's
+    start = Path(settings.get("init_from") or "") / RECIPE_FILE
+    if longest is None and start.is_file():
+        return _longest_sequence(read_recipe_file(str(start)))
+    return longest
 
 
 def _check_folder(folder: Path) -> None:

@@ -1,1 +1,0 @@
-"""The model to evaluate, and what its recipe tells of its training."""
