@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from train.data.rows.synth import Row
 from train.evaluation.exam.exam import name_exercises, take_whole_exam
 from train.evaluation.exam.questions import Questions
-from train.evaluation.losses.document_scores import Document, DocumentScore, Reading, score_documents
+from train.evaluation.losses.document_scores import Document, DocumentScore, score_documents
 from train.evaluation.losses.loss_figures import grouped, loss_record, name_groups
 from train.evaluation.losses.validation_rows import ValidationRows
 from train.evaluation.opened_model import OpenedModel
@@ -20,7 +20,7 @@ class Plan:
     """The measures, the same for all models; `None` for what is left out."""
 
     validation: ValidationRows | None
-    score_first: bool  # see `Reading`
+    score_first: bool  # whether the first token of each document is scored
     questions: Questions | None
     run_tasks: Callable[[OpenedModel], tuple[list[dict], TaskMarks]] | None
 
@@ -40,9 +40,8 @@ def measure(opened: OpenedModel, plan: Plan) -> ModelResults:
     results = ModelResults(opened, {"model": opened.describe()})
     if plan.validation is not None:
         documents = [Document.of(row, opened.tokenizer) for row in plan.validation.rows]
-        reading = Reading(opened.window, opened.reads_after_end_of_text, plan.score_first)
         results.token_ids = [document.token_ids for document in documents]
-        results.scores = score_documents(opened.model, documents, reading, opened.tokenizer.eos_token_id)
+        results.scores = score_documents(opened, documents, plan.score_first)
         if not all(math.isfinite(score.nats) for score in results.scores):
             raise ValueError(f"{opened.label}: its loss is not a number or infinite: its weights are damaged.")
         results.record["validation"] = {

@@ -22,20 +22,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.rows.synth import BLANK, Row, row_to_text
 from train.evaluation.generation import share_out
+from train.evaluation.opened_model import OpenedModel
 
 
 TOKENS_AT_ONCE_ON_CPUS = 1024  # enough for matrix products at full speed; 206 MB of logits
 TOKENS_AT_ONCE = 4096  # on accelerators
 IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a model reads documents."""
-
-    window: int  # tokens that it reads at once
-    after_end_of_text: bool = True  # whether an end-of-text token stands before each document
-    score_first: bool = True  # whether a document's first token is scored; needs `after_end_of_text`
 
 
 @dataclass(frozen=True)
@@ -77,11 +69,12 @@ class DocumentScore:
         return self.nats / math.log(2)
 
 
-def score_documents(
-    model: PreTrainedModel, documents: list[Document], reading: Reading, end_of_text: int
-) -> list[DocumentScore]:
-    """Score every document; all processes of a distributed run must call this, and all get all scores, in order."""
-    return share_out(documents, lambda share: _score_share(model, share, reading, end_of_text))
+def score_documents(opened: OpenedModel, documents: list[Document], score_first: bool) -> list[DocumentScore]:
+    """Score every document; all processes of a distributed run must call this, and all get all scores, in order.
+
+    `score_first` scores each document's first token, too, which needs a model that reads after an end-of-text token.
+    """
+    return share_out(documents, lambda share: _score_share(opened, share, score_first))
 
 
 def cut_windows(length: int, window: int) -> list[tuple[int, int, int]]:
@@ -103,13 +96,13 @@ class _Window:
     answer_from: int  # the first target of the answer
 
 
-def _windows_of(number: int, document: Document, reading: Reading, end_of_text: int) -> Iterator[_Window]:
-    before = [end_of_text] if reading.after_end_of_text else []
+def _windows_of(number: int, document: Document, opened: OpenedModel, score_first: bool) -> Iterator[_Window]:
+    before = [opened.tokenizer.eos_token_id] if opened.reads_after_end_of_text else []
     sequence = torch.tensor(before + document.token_ids)
     inputs, targets = sequence[:-1], sequence[1:].clone()
-    if before and not reading.score_first:
+    if before and not score_first:
         targets[0] = IGNORED
-    for begin, end, scored_from in cut_windows(len(inputs), reading.window):
+    for begin, end, scored_from in cut_windows(len(inputs), opened.window):
         answer_from = document.answer_start - 1 + len(before) - begin
         wanted = targets[begin:end].clone()
         wanted[: scored_from - begin] = IGNORED
@@ -117,12 +110,9 @@ def _windows_of(number: int, document: Document, reading: Reading, end_of_text: 
 
 
 @torch.inference_mode()
-def _score_share(
-    model: PreTrainedModel, documents: list[Document], reading: Reading, end_of_text: int
-) -> list[DocumentScore]:
-    was_training = model.training
-    model.eval()
-    windows = [window for n, one in enumerate(documents) for window in _windows_of(n, one, reading, end_of_text)]
+def _score_share(opened: OpenedModel, documents: list[Document], score_first: bool) -> list[DocumentScore]:
+    model = opened.model
+    windows = [window for n, one in enumerate(documents) for window in _windows_of(n, one, opened, score_first)]
     windows.sort(key=lambda window: len(window.inputs))  # neighbours of like length waste little on padding
     sums = torch.zeros(len(documents), 4, dtype=torch.float64)  # nats, tokens, the answer's nats, the answer's tokens
     tokens_at_once = TOKENS_AT_ONCE_ON_CPUS if model.device.type == "cpu" else TOKENS_AT_ONCE
@@ -133,14 +123,13 @@ def _score_share(
             batch, windows = windows[-count:], windows[:-count]
             sums.index_add_(0, torch.tensor([window.document for window in batch]), _sum_windows(model, batch))
             progress.update(len(batch))
-    model.train(was_training)
     return [
         DocumentScore(
             nats=nats,
             tokens=int(tokens),
             answer_nats=answer_nats,
             answer_tokens=int(answer_tokens),
-            text_bytes=document.text_bytes - (0 if reading.score_first else document.first_token_bytes),
+            text_bytes=document.text_bytes - (0 if score_first else document.first_token_bytes),
         )
         for document, (nats, tokens, answer_nats, answer_tokens) in zip(documents, sums.tolist(), strict=True)
     ]

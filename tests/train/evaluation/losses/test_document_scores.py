@@ -1,6 +1,7 @@
 """Sums by document, against Hugging Face's GPT-2 with all logits, one document at a time."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from transformers import GPT2LMHeadModel
 from modeling_gpt2scratch import to_hf_gpt2
 from train.data.rows.synth import row_to_text
 from train.evaluation.losses import document_scores
-from train.evaluation.losses.document_scores import Document, Reading, cut_windows, score_documents
+from train.evaluation.losses.document_scores import Document, cut_windows, score_documents
 
 
 @pytest.fixture
@@ -28,6 +29,11 @@ def documents_of(rows: list[dict], tokenizer) -> list[Document]:
     return [Document.of(row, tokenizer) for row in rows]
 
 
+def scores_of(model, tokenizer, documents, window=64, after_end_of_text=True, score_first=True):
+    opened = SimpleNamespace(model=model, tokenizer=tokenizer, window=window, reads_after_end_of_text=after_end_of_text)
+    return score_documents(opened, documents, score_first)
+
+
 def hf_losses(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
     """Of every token after the first."""
     with torch.no_grad():
@@ -40,7 +46,7 @@ def test_sums_equal_those_of_hugging_faces_gpt2(tiny_model, tokenizer, rows):
     rows = [rows[0], rows[1], rows[3]]
     end = tokenizer.eos_token_id
     for model in (tiny_model, hf_model):
-        scores = score_documents(model, documents_of(rows, tokenizer), Reading(64), end)
+        scores = scores_of(model, tokenizer, documents_of(rows, tokenizer))
         for row, score in zip(rows, scores, strict=True):
             text = row_to_text(row)
             ids = tokenizer(text, split_special_tokens=True)["input_ids"]
@@ -58,7 +64,7 @@ def test_long_documents_are_read_in_windows(tiny_model, tokenizer, rows):
     hf_model = to_hf_gpt2(tiny_model).eval()
     end = tokenizer.eos_token_id
     (document,) = documents_of(rows[2:3], tokenizer)
-    (score,) = score_documents(tiny_model, [document], Reading(16), end)
+    (score,) = scores_of(tiny_model, tokenizer, [document], window=16)
     sequence = [end, *document.token_ids]
     # token by token: the first window that holds it begins at the smallest multiple of 8 that reaches far enough,
     # unless that is later than the last one's beginning
@@ -84,8 +90,8 @@ def test_windows_score_each_place_once_and_after_half_a_window(length, window):
 def test_a_model_of_separate_documents_reads_without_an_end_of_text_before(tiny_model, tokenizer, rows):
     documents = documents_of(rows[:2], tokenizer)
     end = tokenizer.eos_token_id
-    alone = score_documents(tiny_model, documents, Reading(64, after_end_of_text=False, score_first=False), end)
-    after = score_documents(tiny_model, documents, Reading(64, score_first=False), end)
+    alone = scores_of(tiny_model, tokenizer, documents, after_end_of_text=False, score_first=False)
+    after = scores_of(tiny_model, tokenizer, documents, score_first=False)
     hf_model = to_hf_gpt2(tiny_model).eval()
     for document, score, other in zip(documents, alone, after, strict=True):
         assert score.nats == pytest.approx(hf_losses(hf_model, document.token_ids).sum().item(), rel=1e-5)
@@ -100,7 +106,7 @@ def test_a_model_of_separate_documents_reads_without_an_end_of_text_before(tiny_
 def test_an_answer_of_one_token_at_the_beginning_of_a_window(tiny_model, tokenizer, row):
     documents = documents_of([row(0, synthetic_answer="6")], tokenizer)
     for window in range(2, 40):
-        (score,) = score_documents(tiny_model, documents, Reading(window), tokenizer.eos_token_id)
+        (score,) = scores_of(tiny_model, tokenizer, documents, window=window)
         assert (score.tokens, score.answer_tokens) == (len(documents[0].token_ids), 2)
 
 
@@ -109,15 +115,8 @@ def test_no_more_logits_than_those_of_one_batch(tiny_model, tokenizer, row, larg
     documents = documents_of([row(number) for number in range(40)], tokenizer)
     assert sum(len(document.token_ids) for document in documents) > 400
     with largest_tensor() as largest:
-        score_documents(tiny_model, documents, Reading(64), tokenizer.eos_token_id)
+        scores_of(tiny_model, tokenizer, documents)
     assert largest.elements <= 100 * tiny_model.config.vocab_size
-
-
-def test_the_models_mode_stays(tiny_model, tokenizer, row):
-    tiny_model.train()
-    score_documents(tiny_model, documents_of([row(0)], tokenizer), Reading(64), tokenizer.eos_token_id)
-    assert tiny_model.training
-    tiny_model.eval()
 
 
 def test_logits_that_are_more_than_a_linear_head_are_scored_as_they_are(tiny_model, tokenizer, row):
@@ -128,6 +127,6 @@ def test_logits_that_are_more_than_a_linear_head_are_scored_as_they_are(tiny_mod
     capped = to_hf_gpt2(tiny_model).eval()
     capped.register_forward_hook(soft_cap, with_kwargs=True)
     (document,) = documents_of([row(0)], tokenizer)
-    (score,) = score_documents(capped, [document], Reading(64), tokenizer.eos_token_id)
+    (score,) = scores_of(capped, tokenizer, [document])
     expected = hf_losses(capped, [tokenizer.eos_token_id, *document.token_ids]).sum().item()
     assert score.nats == pytest.approx(expected, rel=1e-5)
