@@ -49,8 +49,9 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         if state.is_main_process:
             logger.error("train.evaluation: %s", error)
-        state.destroy_process_group()
         return 1
+    finally:
+        state.destroy_process_group()
     if state.is_main_process:
         evaluation = keep_earlier(evaluation, folder)
         print(
@@ -59,7 +60,6 @@ def main(argv: list[str]) -> int:
         file = write_evaluation(folder, evaluation)
         picture = draw_evaluation(folder, evaluation)
         print(f"\n{file}" + (f" and {picture}" if picture else ""))
-    state.destroy_process_group()
     return 0
 
 
@@ -142,8 +142,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
         "git_commit": git_commit(),
     }
     if others:
-        rows_are_given = arguments.rows is not None
-        evaluation["comparisons"] = compare_results(results, others, plan, rows_are_given)
+        evaluation["comparisons"] = compare_results(results, others, plan, rows_are_given=arguments.rows is not None)
     return evaluation, folder
 
 

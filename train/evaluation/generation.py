@@ -1,5 +1,6 @@
 """Texts that a model writes after prompts: in batches, shared out among the processes of a distributed run."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -49,17 +50,14 @@ def write_texts(
     model.eval()
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed + (PartialState().process_index if shared else 0))
-
-        def write(share: list[list[int]]) -> list[list[list[int]]]:
-            return _write_share(model, share, samples, end_of_text, title, options)
-
+        write = functools.partial(_write_share, model, samples, end_of_text, title, options)
         texts = share_out(prompts, write) if shared else write(prompts)
     model.train(was_training)
     return texts
 
 
 def _write_share(
-    model: PreTrainedModel, prompts: list[list[int]], samples: int, end_of_text: int, title: str, options: dict
+    model: PreTrainedModel, samples: int, end_of_text: int, title: str, options: dict, prompts: list[list[int]]
 ) -> list[list[list[int]]]:
     # Neighbours of like length waste little on padding.
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))

@@ -93,19 +93,16 @@ def _tests(this: ModelResults, other: ModelResults, plan: Plan) -> list[PairedTe
 
 def _loss_tests(this: ModelResults, other: ModelResults, rows: list[Row]) -> list[PairedTest]:
     """Of nats per token where both read the same tokens, else of bits per byte."""
-    groups = _overall_and_groups(name_groups(rows), len(rows))
-    pairs = list(zip(this.scores, other.scores, strict=True))
+    pairs, tests = list(zip(this.scores, other.scores, strict=True)), []
     if this.token_ids == other.token_ids:
         measure, sums = "loss", [(mine.nats, theirs.nats, mine.tokens) for mine, theirs in pairs]
         answers = [(mine.answer_nats, theirs.answer_nats, mine.answer_tokens) for mine, theirs in pairs]
-        answer_tests = [compare("answer_loss", OVERALL, *zip(*answers, strict=True))]
+        tests.append(compare("answer_loss", OVERALL, *zip(*answers, strict=True)))
     else:
         measure, sums = "bits_per_byte", [(mine.bits, theirs.bits, mine.text_bytes) for mine, theirs in pairs]
-        answer_tests = []
-    overall, *tests = [
-        compare(measure, group, *zip(*(sums[n] for n in numbers), strict=True)) for group, numbers in groups.items()
-    ]
-    return [overall, *answer_tests, *tests]
+    for group, numbers in _overall_and_groups(name_groups(rows), len(rows)).items():
+        tests.append(compare(measure, group, *zip(*(sums[n] for n in numbers), strict=True)))
+    return tests
 
 
 def _overall_and_groups(names: dict[str, list[str]], count: int) -> dict[str, list[int]]:

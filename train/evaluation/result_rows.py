@@ -1,7 +1,4 @@
-"""The rows of all tables of results, as text; console, report and card only render them.
-
-They come from `evaluation.json` (README.md tells its keys) and from the exams in `results.json`.
-"""
+"""The rows of all tables of `evaluation.json` and of the exams in `results.json`; others only render them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,21 +21,13 @@ CITATION_SHARES = {
 
 @dataclass(frozen=True)
 class Table:
-    """
-    Args:
-        header: titles of the columns; those after the first are aligned right. A line end may stand in a title.
-        bars: columns of percentages that a page may also draw.
-        notes: sentences below the table.
-    """
-
-    header: list[str]
+    header: list[str]  # columns after the first are aligned right; a line end may stand in a title
     rows: list[list[str]]
     title: str = ""
-    bars: list[int] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    bars: list[int] = field(default_factory=list)  # columns of percentages that a page may also draw
+    notes: list[str] = field(default_factory=list)  # sentences below the table
 
     def to_text(self) -> str:
-        """The table for a console."""
         align = ("left", *["right"] * (len(self.header) - 1))
         text = tabulate(self.rows, self.header, tablefmt="plain", disable_numparse=True, colalign=align)
         return "\n".join([*filter(None, [self.title]), text, *self.notes])

@@ -1,7 +1,6 @@
 """Published figures of OpenAI's GPT-2 small (124M) on tasks of lm-evaluation-harness, each with its source.
 
-Only figures that were found in their source. Those of the harness itself are comparable with its figures of another
-model; those under another preparation of the texts are not, and say so in their note.
+Those of the harness are comparable with its figures of another model; those of other texts say so in their note.
 """
 
 # Guidance strength 1, which is the model as it is, in EleutherAI's harness. The table rounds to three digits; the
