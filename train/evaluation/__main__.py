@@ -54,9 +54,8 @@ def main(argv: list[str]) -> int:
         state.destroy_process_group()
     if state.is_main_process:
         evaluation = keep_earlier(evaluation, folder)
-        print(
-            describe_evaluation(evaluation), *(table.to_text() for table in evaluation_tables(evaluation)), sep="\n\n"
-        )
+        tables = [table.to_text() for table in evaluation_tables(evaluation)]
+        print(describe_evaluation(evaluation), *tables, sep="\n\n")
         file = write_evaluation(folder, evaluation)
         picture = draw_evaluation(folder, evaluation)
         print(f"\n{file}" + (f" and {picture}" if picture else ""))

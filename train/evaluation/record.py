@@ -13,7 +13,6 @@ PARTS = ("validation", "exam", "tasks")
 
 
 def write_evaluation(folder: Path, evaluation: dict) -> Path:
-    """Returns the written file."""
     file = folder / EVALUATION_FILE
     write_whole(file, json.dumps(evaluation, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return file

@@ -51,5 +51,4 @@ def answer_questions(
 
 
 def ids_to_answer(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Answer:
-    """The answer in token ids, with the end-of-text token where the model came to it."""
     return Answer(tokenizer.decode(ids, skip_special_tokens=True), tokenizer.eos_token_id in ids)

@@ -90,6 +90,5 @@ def _draw(usable: Iterator[Row], max_rows: int, description: str, if_none: str) 
 
 
 def _short(name: str) -> str:
-    """A local file's or folder's name without its path."""
     path = Path(name).expanduser()
     return path.resolve().name if path.exists() else name

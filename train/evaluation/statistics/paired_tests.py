@@ -43,7 +43,6 @@ class PairedTest:
         return "this" if (self.difference < 0) == self.lower_is_better else "other"
 
     def sentence(self, this: str, other: str) -> str:
-        """The result in words, by the models' names."""
         form = ".4f" if self.lower_is_better else ".1%"
         overall = self.group == OVERALL
         measure = self.measure.replace("_", " ") + ("" if overall else f" on {self.group}")
