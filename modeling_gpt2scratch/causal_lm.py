@@ -1,10 +1,10 @@
 """The language model: the body with a head that scores every token of the vocabulary as the next one."""
 
+import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
@@ -73,7 +73,7 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
         if skip_logits and can_skip_logits(self.lm_head, self.loss_function):
             loss = next_token_loss(hidden_states, self.lm_head.weight, labels, **kwargs)
         else:
-            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))  # (B, T, V)
+            logits = self.lm_head(keep_positions(hidden_states, logits_to_keep))  # (B, T, V)
             if has_labels:
                 loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
@@ -105,3 +105,19 @@ class GPT2ScratchForCausalLM(GPT2ScratchPreTrainedModel, GenerationMixin):
             logger.warning_once(f"Generation ends where the context of {context} tokens (config.n_positions) is full.")
             generation_config.max_length = longest
         return generation_config
+
+
+def keep_positions(hidden_states: Tensor, positions: int | Tensor) -> Tensor:
+    """The hidden states to score: the last so many (0 means all), or those at given positions.
+
+    Equal to `transformers.modeling_utils.slice_logits_to_keep`, which the transformers that vLLM 0.32 pins (5.19) does
+    not have. `positions` as a tensor is (T',) for every row, (B, T') for each row, or a boolean (B, T), whose choice
+    comes back flat.
+    """
+    if isinstance(positions, int):
+        return hidden_states[:, slice(-positions, None)]
+    if positions.ndim == 1:
+        return hidden_states[:, positions]
+    if positions.dtype == torch.bool:
+        return hidden_states[positions]
+    return torch.take_along_dim(hidden_states, positions[..., None], dim=1)

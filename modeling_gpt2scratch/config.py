@@ -1,7 +1,7 @@
 """Configuration of the model: the numbers that make a GPT-2."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -110,14 +110,18 @@ class GPT2ScratchConfig(ConfigWithCode):
                 raise ValueError(f"{name}={getattr(self, name)} must be in (0, 1].")
 
 
-@contextmanager
-def value_errors() -> Iterator[None]:
+def with_value_errors(method: Callable) -> Callable:
     """Raise `ValueError` where `@strict` raises an exception family of its own."""
-    try:
-        yield
-    except StrictDataclassError as error:
-        raise ValueError(str(error)) from error
+
+    @functools.wraps(method)
+    def checked(self, *args, **kwargs):  # a plain function: vLLM sends pickled configs to its workers
+        try:
+            return method(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(str(error)) from error
+
+    return checked
 
 
 for name in ("__init__", "__setattr__", "validate"):
-    setattr(GPT2ScratchConfig, name, value_errors()(getattr(GPT2ScratchConfig, name)))
+    setattr(GPT2ScratchConfig, name, with_value_errors(getattr(GPT2ScratchConfig, name)))
