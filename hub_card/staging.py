@@ -1,4 +1,4 @@
-"""What is published of a run: a list of files, and nothing that is not on it.
+"""Stages a run for publishing: the files on a list, and no others.
 
 Left behind are the checkpoints with their optimizer states, the Trainer's state, TensorBoard's logs, whatever else lies
 in the folder, and any pickle, which would run code when it is opened.

@@ -98,7 +98,7 @@ def _upload(api: HfApi, branches: dict[str, Path], repo_id: str, private: bool, 
 
 
 def _describe(error: Exception, repo_id: str) -> str:
-    """What went wrong, and what to do."""
+    """Explains an error of the Hub, with a remedy."""
     text = str(error)
     if not isinstance(error, HfHubHTTPError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # why a file could not be uploaded, where the error says which

@@ -21,7 +21,7 @@ from .transformer_block import TransformerBlock
 
 
 class GPT2ScratchPreTrainedModel(PreTrainedModel):
-    """What all GPT2Scratch models share: the initial weights, and what they tell transformers about themselves."""
+    """The base of all GPT2Scratch models: initial weights, and the facts that transformers asks a model for."""
 
     config_class = GPT2ScratchConfig
     config: GPT2ScratchConfig

@@ -1,4 +1,4 @@
-"""What all tests share: no network, and the smallest model and data that show the behaviour."""
+"""Shared by all tests: no network, and the smallest model and data that show the behaviour."""
 
 import os
 

@@ -64,7 +64,7 @@ COMMANDS = sorted({(readme, *command) for readme in READMES for command in comma
 
 @cache
 def help_of(entry: str) -> str:
-    """What `--help` of a script or module prints, all settings included."""
+    """The text of `--help` of a script or module, all settings included."""
     script = entry.endswith(".py")
     out, before = io.StringIO(), sys.argv
     sys.argv = [entry, "--help_all" if script else "--help"]

@@ -1,4 +1,4 @@
-"""What a run folder says of its run, for the card: figures are read, never made up."""
+"""Reads the card's figures from a run folder; a figure that is not there is never made up."""
 
 import json
 import logging

@@ -18,7 +18,7 @@ PROJECT = ("modeling_gpt2scratch", "train", "hub_card")
 
 
 class VerificationError(RuntimeError):
-    """What is staged does not open, or computes something else than the run's model."""
+    """The staged folder does not open, or computes something else than the run's model."""
 
 
 class RefuseProject(importlib.abc.MetaPathFinder):

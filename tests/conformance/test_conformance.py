@@ -17,7 +17,7 @@ class AllMixins(
     test_tensor_parallel_mixin.TensorParallelTesterMixin,
     test_fsdp_mixin.FSDPTesterMixin,
 ):
-    """What transformers runs on each of its decoder models."""
+    """The tests that transformers runs on each of its decoder models."""
 
     model_tester_class: type
     model_tester = None

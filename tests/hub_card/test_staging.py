@@ -1,4 +1,4 @@
-"""What is staged: the files on the list, and no others; and what is refused before anything is staged."""
+"""Staging takes the files on the list, and no others; bad runs are refused before anything is staged."""
 
 import json
 

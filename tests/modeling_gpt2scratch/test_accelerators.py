@@ -1,4 +1,4 @@
-"""What can be shown without an accelerator of how the model behaves on one."""
+"""The model's behaviour on accelerators, as far as it shows without one."""
 
 import contextlib
 

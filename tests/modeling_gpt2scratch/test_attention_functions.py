@@ -107,7 +107,7 @@ def test_flash_attention_2_gets_the_dropout(flash_model, input_ids):
 
 
 def test_a_function_of_ones_own_gets_everything(tiny_model, input_ids):
-    """What vLLM, SGLang and kernel writers rely on: one call a layer, with its index, shapes, scale and extras."""
+    """vLLM, SGLang and kernel writers rely on this: one call per layer, with its index, shapes, scale and extras."""
     calls = []
 
     def my_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, my_setting=None, **kwargs):

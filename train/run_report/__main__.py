@@ -16,7 +16,7 @@ from train.run_report.run_record import find_run, read_run
 logger = logging.getLogger("train.run_report")
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     parser = argparse.ArgumentParser(
@@ -24,7 +24,7 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("run", help="a run's --output_dir")
     parser.add_argument("--output", type=Path, help=f"where to write the page (default: RUN/{REPORT_FILE})")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     try:
         folder = find_run(arguments.run)
         run = read_run(folder)

@@ -69,7 +69,7 @@ class RunRecord:
 
     @property
     def condition(self) -> Condition:
-        """What the run last said of itself; a run that was killed could not say that it stopped."""
+        """The last status that the run wrote; a run that was killed could not write that it stopped."""
         said = self.record.get("condition")
         if said in ("finished", "stopped", "failed"):
             return said

@@ -1,4 +1,4 @@
-"""What `python -m train.evaluation` found of a run goes into its card, as long as it is of the same weights."""
+"""The evaluation of a run goes into its card, as long as it is of the same weights."""
 
 import dataclasses
 import json

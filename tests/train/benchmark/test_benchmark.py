@@ -18,7 +18,7 @@ TRAIN = Case(TINY, "train", 2, 16, dropout=0.1, steps_per_turn=2, turns=4)
 
 @pytest.fixture
 def measured():
-    """What `run_case` might return."""
+    """A possible result of `run_case`."""
     side = {"seconds": [2.0], "median_seconds": 2.0, "tokens": 100, "tokens_per_second": 50.0, "parameters": 7}
     side |= {"peak_memory_bytes": 10**9, "flops_per_token": 1000}
     result = {"case": TRAIN.name, "settings": dataclasses.asdict(TRAIN)}

@@ -1,4 +1,4 @@
-"""What counts as a checkpoint, what is found when resuming, and what rotation may delete."""
+"""Complete and torn checkpoints: which are found when resuming, and which rotation may delete."""
 
 import json
 import shutil

@@ -67,7 +67,7 @@ def assert_same(found, expected):
 
 @pytest.fixture
 def never_stopped(words, shared, log_by_step):
-    """What a run that was left alone leaves behind, by the number of workers."""
+    """The results of a run that was left alone, by the number of workers."""
 
     def of(workers):
         folder = shared / f"never-stopped-{workers}"

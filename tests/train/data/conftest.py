@@ -1,4 +1,4 @@
-"""What the tests of preparing share."""
+"""Shared by the tests of preparing."""
 
 import multiprocessing
 from types import SimpleNamespace

@@ -83,7 +83,7 @@ def run_folder(finished_run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_files() -> Callable[..., RunRecord]:
-    """What is read of a run folder in which there is nothing but what a test gives."""
+    """The record of a run folder that holds only the files that a test gives."""
 
     def make(**given) -> RunRecord:
         nothing: dict = {

@@ -61,11 +61,11 @@ class Source:
         return sum(shard.bytes for shard in self.shards)
 
     def describe(self) -> dict:
-        """What a run records of its source."""
+        """The facts of the source that a run records."""
         return {"dataset": self.name, "dataset_revision": self.revision, "dataset_split": self.split}
 
     def fingerprint(self) -> list:
-        """What identifies the rows: for files their names, sizes and times of change, else dataset and commit."""
+        """Identifies the rows: for files by their names, sizes and times of change, else by dataset and commit."""
         if self.revision is not None:
             return [self.name, self.revision, self.split]
         return [[shard.name, shard.bytes, Path(shard.name).stat().st_mtime_ns] for shard in self.shards]

@@ -1,4 +1,4 @@
-"""What happened to every row that was read: the counts that are shown, and saved beside the sequences and the run."""
+"""Counts every row that was read, kept or dropped; shown, and saved beside the sequences and the run."""
 
 from collections import Counter
 from dataclasses import dataclass, field, fields

@@ -141,7 +141,7 @@ def split_answer(text: str) -> tuple[str, str]:
 
 
 def seed_article(row: Row) -> str:
-    """What a row was grown from: its seed article's address, or its question where it has none."""
+    """The seed of a row: its seed article's address, or its question where it has none."""
     return _unless_null(row["query_seed_url"]) or _stripped(row["query"])
 
 

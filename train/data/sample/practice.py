@@ -21,7 +21,7 @@ SOURCE_TAGS = re.compile(r"</?source_\d+>")
 
 
 def sources_of(row: dict) -> frozenset[str]:
-    """What the sources of a row say, in whatever order."""
+    """The texts of the sources of a row, without order."""
     return frozenset(SOURCE_TAGS.sub("", line) for line in row["constraints"].splitlines())
 
 

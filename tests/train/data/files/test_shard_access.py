@@ -133,7 +133,7 @@ print(json.dumps(first_rows(find_source("someone/synth"), 3)))
 
 
 def run(script, server, home, *words):
-    """What a script prints last, as JSON, where the server is the Hub."""
+    """The last line that a script prints, as JSON, where the server is the Hub."""
     command, environment = [sys.executable, "-c", script, *map(str, words)], server.environment(home)
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert finished.returncode == 0, finished.stderr

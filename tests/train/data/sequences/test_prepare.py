@@ -595,7 +595,7 @@ def test_only_the_chunk_with_the_unreadable_line_is_skipped(preparation, one_bro
 def test_a_file_that_is_not_what_its_checksum_says_is_skipped_again_under_a_limit(
     preparation, write_rows, row, monkeypatch
 ):
-    """What was skipped before a preparation was interrupted is there already."""
+    """Parts skipped before a preparation was interrupted are there already."""
     folder = write_rows(*([row(60 * file + number) for number in range(60)] for file in range(3)))
     (Path(folder) / "SHA256SUMS").write_text(f"{'0' * 64}  0.jsonl\n")
     settings = preparation(dataset=folder, skip_broken=True, max_samples=100)

@@ -79,7 +79,7 @@ def the_folder(cache: Path) -> Path:
 
 
 def content(cache: Path) -> tuple:
-    """What a preparation came to: its tokens, in order, and its statistics with the hashes."""
+    """The result of a preparation: its tokens, in order, and its statistics with the hashes."""
     folder = the_folder(cache)
     chunks = [folder / "chunks" / name for name in json.loads((folder / "chunks.json").read_text())]
     tokens = [
