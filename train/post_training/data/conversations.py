@@ -38,14 +38,10 @@ def is_synth(row: Row) -> bool:
 def row_to_messages(
     row: Row, languages: list[str] | None = None, exercises: list[str] | None = None
 ) -> tuple[list[Message], list[str]]:
-    """The conversation of a row, and what was changed in it.
+    """The conversation of a row, and words for each change in it.
 
-    Args:
-        languages, exercises: keep only SYNTH rows of these; `None` keeps all.
-
-    Returns:
-        Messages with `role`, `content` and, where the assistant thinks, `reasoning_content`; they alternate, the last
-        is the assistant's. And words for each change.
+    Messages have `role`, `content` and, where the assistant thinks, `reasoning_content`. They alternate, and the last
+    is the assistant's. Of SYNTH, only rows of these `languages` and `exercises` are usable; `None` stands for all.
 
     Raises:
         UnusableRowError: by one of the rules above.
@@ -70,10 +66,7 @@ def _synth_messages(
     row: Row, languages: list[str] | None, exercises: list[str] | None
 ) -> tuple[list[Message], list[str]]:
     found: list[str] = []
-    row = {column: row.get(column) for column in COLUMNS}
-    for column, value in row.items():
-        if value is not None:
-            row[column] = repair_text(_text(value), found)
+    row = {column: repair_text(_text(row.get(column)), found) for column in COLUMNS}
     reason = reason_to_drop(row, languages, exercises)
     if reason is not None:
         raise UnusableRowError(reason)
@@ -128,9 +121,8 @@ def _text(content: Any) -> str:
         return ""
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        texts = [part for part in parts if isinstance(part, str)]
-        if len(texts) == len(parts):
-            return "".join(texts)
+        if all(isinstance(part, str) for part in parts):
+            return "".join(parts)
     if not isinstance(content, str):
         raise UnusableRowError("content that is no text")
     return content

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
@@ -16,13 +17,8 @@ END = "\0"
 
 @dataclass(frozen=True)
 class EncodedConversation:
-    """
-    Args:
-        turns: for each answer, the number of tokens before it, and up to its end.
-    """
-
     input_ids: list[int]
-    turns: list[tuple[int, int]]
+    turns: list[tuple[int, int]]  # for each answer, the number of tokens before it, and up to its end
 
     @property
     def labels(self) -> list[int]:
@@ -67,10 +63,6 @@ def encode_conversations(
 
 
 def _find_turns(ids: list[int], is_answer: list[int], end_id: int, end_of_text: int) -> EncodedConversation:
-    turns = []
-    after_end = 0
-    for number, token in enumerate(ids):
-        if token == end_id:
-            turns.append((is_answer.index(1, after_end), number + 1))
-            after_end = number + 1
+    ends = [number for number, token in enumerate(ids, 1) if token == end_id]
+    turns = [(is_answer.index(1, begin), end) for begin, end in pairwise([0, *ends])]
     return EncodedConversation([end_of_text if token == end_id else token for token in ids], turns)

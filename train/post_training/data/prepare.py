@@ -36,13 +36,7 @@ ARTICLES_FILE = "articles"  # keys of the articles of the training rows; empty w
 
 @dataclass(frozen=True)
 class PostTrainingData:
-    """
-    Args:
-        train, validation: examples (see `train.post_training.data.examples`).
-        folder: of the preparation.
-    """
-
-    train: datasets.Dataset
+    train: datasets.Dataset  # of examples (see `train.post_training.data.examples`)
     validation: datasets.Dataset
     statistics: RowStatistics
     folder: Path
@@ -60,27 +54,19 @@ class PostTrainingData:
 
 @dataclass(frozen=True)
 class RowPreparation:
-    """Everything that decides the examples.
-
-    Args:
-        max_tokens: length of a whole text, at most.
-        answer_tokens: room that a question must leave in it.
-        max_samples: usable rows, at most; all where `None`.
-        cache_dir: holds the folders of all preparations; beside the datasets library's cache where `None`.
-    """
+    """Everything that decides the examples."""
 
     source: Source
     method: str
     row_filter: RowFilter
     tokenizer: PreTrainedTokenizerBase
-    max_tokens: int
-    answer_tokens: int = 0
-    max_samples: int | None = None
-    cache_dir: Path | None = None
+    max_tokens: int  # length of a whole text, at most
+    answer_tokens: int  # room that a question must leave in it
+    max_samples: int | None  # usable rows, at most; all where `None`
+    cache_dir: Path | None  # holds the folders of all preparations; beside the datasets library's cache where `None`
 
     @cached_property
     def folder(self) -> Path:
-        """Named by a hash of everything that decides its content."""
         made_from = [
             *(FORMAT_VERSION, self.source.fingerprint(), self.method, self.row_filter.fingerprint(), self.max_samples),
             *(self.max_tokens, self.answer_tokens, self.tokenizer.chat_template),
@@ -162,8 +148,7 @@ def _make_counted(
         if isinstance(example, str):
             statistics.dropped_rows[example] += 1
             continue
-        answer_tokens = sum(label != NO_LOSS for label in example.get("labels", ()))
-        statistics.answer_tokens[one.split] += answer_tokens
+        statistics.answer_tokens[one.split] += sum(label != NO_LOSS for label in example.get("labels", ()))
         statistics.keep(one.row, one.split, one.changes, len(example.get("input_ids", ())))
         kept.append((one, example))
     return kept

@@ -10,13 +10,9 @@ from train.data.rows.statistics import SPLITS, DatasetStatistics
 
 @dataclass
 class RowStatistics(DatasetStatistics):
-    """A `DatasetStatistics` of rows that are not run together in sequences.
+    """A `DatasetStatistics` of rows that are not run together in sequences."""
 
-    Args:
-        answer_tokens: by split, those that the loss is on.
-    """
-
-    answer_tokens: Counter = field(default_factory=Counter)
+    answer_tokens: Counter = field(default_factory=Counter)  # by split, those that the loss is on
 
     def render(self) -> str:
         """The counts as a table in text."""

@@ -26,17 +26,10 @@ ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class UsableRow:
-    """
-    Args:
-        row: as the source has it.
-        messages: its conversation; empty for a row with `chosen` and `rejected`, which has two.
-        changes: what was changed in it, in words.
-    """
-
-    row: Row
+    row: Row  # as the source has it
     split: Split
-    messages: list[Message]
-    changes: list[str]
+    messages: list[Message]  # its conversation; empty for a row with `chosen` and `rejected`, which has two
+    changes: list[str]  # what was changed in it, in words
 
 
 def usable_rows(
@@ -54,10 +47,8 @@ def usable_rows(
     rows = _read_rows(source, method, statistics)
     while True:
         # Never more than are still wanted, so that none is read in vain.
-        wanted = ROWS_AT_ONCE
-        if max_samples is not None:
-            wanted = min(wanted, max_samples - sum(statistics.kept_rows.values()))
-        some = list(islice(rows, wanted))
+        left = ROWS_AT_ONCE if max_samples is None else max_samples - sum(statistics.kept_rows.values())
+        some = list(islice(rows, min(ROWS_AT_ONCE, left)))
         if not some:
             return
         statistics.rows_read += len(some)
