@@ -16,14 +16,11 @@ def measure_model(
     known: list[bool] | None,
     sequences: ValidationSequences | None,
 ) -> dict:
-    """The figures at one time; all processes of a distributed run must call this.
-
-    Returns:
-        `exam`, the marks by exercise; `pretraining_loss`, in nats per token, `None` without `sequences`.
-    """
-    marks = take_exam(model, tokenizer, questions, exam_tokens, known)
-    loss = None if sequences is None else sequences.mean_loss(model)
-    return {"exam": marks, "pretraining_loss": loss}
+    """Marks by exercise, and a loss in nats per token; all processes of a distributed run must call this."""
+    return {
+        "exam": take_exam(model, tokenizer, questions, exam_tokens, known),
+        "pretraining_loss": None if sequences is None else sequences.mean_loss(model),
+    }
 
 
 def describe_change(before: dict, after: dict, sequences: ValidationSequences | None) -> dict:
@@ -44,8 +41,6 @@ def render_change(before: dict, after: dict) -> str:
     lines = [] if table is None else [table.to_text()]
     first, last = before["pretraining_loss"], after["pretraining_loss"]
     if first is not None and last is not None:
-        lines.append(
-            f"validation loss of the pre-training: {first:.4f} before, {last:.4f} after ({last - first:+.4f} nats per "
-            "token)"
-        )
+        change = f"{first:.4f} before, {last:.4f} after ({last - first:+.4f} nats per token)"
+        lines.append(f"validation loss of the pre-training: {change}")
     return "\n".join(lines)

@@ -2,8 +2,7 @@
 
 - sft: `input_ids` and `labels`, -100 where there is no loss.
 - dpo, from rows with `chosen` and `rejected`: `prompt_ids`, `chosen_ids` and `rejected_ids`.
-- grpo, and dpo from a model's own answers: `prompt`, a question as text, and what its answer is verified
-  by.
+- grpo, and dpo from a model's own answers: `prompt`, a question as text, and what its answer is verified by.
 
 `chosen` and `rejected` have one of these forms:
 
@@ -28,23 +27,17 @@ Example = dict[str, Any]
 
 VERIFIED_BY = ("exercise", "query", "synthetic_answer")
 TOO_LONG = "longer than --max_length"
-LATER_TURNS = "turns beyond --max_length left off"
 
 
 def make_examples(
     rows: list[UsableRow], method: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, answer_tokens: int
 ) -> Iterator[Example | str]:
-    """For each row its example, or in words why there is none.
-
-    Args:
-        max_tokens: length of a whole text, at most.
-        answer_tokens: room that a question must leave in it.
-    """
+    """For each row its example, or in words why there is none (limits are those of a `RowPreparation`)."""
     conversations = encode_conversations([one.messages for one in rows], tokenizer) if method == "sft" else []
     for number, one in enumerate(rows):
         try:
             if method == "sft":
-                yield conversation_example(one, conversations[number], max_tokens)
+                yield _conversation_example(one, conversations[number], max_tokens)
             elif one.messages:
                 yield question_example(one.row, tokenizer, max_tokens - answer_tokens)
             else:
@@ -53,13 +46,12 @@ def make_examples(
             yield str(error)
 
 
-def conversation_example(one: UsableRow, conversation: EncodedConversation, max_tokens: int) -> Example:
-    """The turns that fit into `max_tokens`, the first of which must."""
+def _conversation_example(one: UsableRow, conversation: EncodedConversation, max_tokens: int) -> Example:
     fitted = conversation.fitted(max_tokens)
     if fitted is None:
         raise UnusableRowError(TOO_LONG)
     if fitted != conversation:
-        one.changes.append(LATER_TURNS)
+        one.changes.append("turns beyond --max_length left off")
     return {"input_ids": fitted.input_ids, "labels": fitted.labels}
 
 

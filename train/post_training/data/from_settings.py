@@ -19,7 +19,7 @@ def to_preparation(
         ValueError: the source cannot be found.
         OSError: the Hub cannot be reached.
     """
-    rows, reinforces = recipe.rows, recipe.method == "grpo"
+    rows = recipe.rows
     answer_tokens = {"sft": 0, "dpo": recipe.pairs.pair_tokens, "grpo": recipe.sequence_tokens}
     return RowPreparation(
         source=find_source(rows.dataset, rows.dataset_revision, rows.dataset_split, rows.dataset_config),
@@ -31,7 +31,7 @@ def to_preparation(
             split_seed=rows.split_seed,
         ),
         tokenizer=tokenizer,
-        max_tokens=context_tokens if reinforces else recipe.sequence_tokens,
+        max_tokens=context_tokens if recipe.method == "grpo" else recipe.sequence_tokens,
         answer_tokens=answer_tokens[recipe.method],
         max_samples=rows.max_samples,
         cache_dir=Path(rows.data_cache_dir) if rows.data_cache_dir else None,

@@ -13,8 +13,7 @@ from train.post_training.data.conversations import Message, UnusableRowError, fi
 from train.post_training.data.statistics import RowStatistics
 
 
-# Each is one way of writing a row; SYNTH's other columns may be absent.
-SYNTH_FORM = ("query", "synthetic_answer")
+SYNTH_FORM = ("query", "synthetic_answer")  # SYNTH's other columns may be absent
 FORMS = {
     "sft": (SYNTH_FORM, ("messages",), ("conversations",), ("prompt", "completion")),
     "dpo": (("chosen", "rejected"), SYNTH_FORM),
@@ -38,7 +37,6 @@ def usable_rows(
     """The usable rows of a source in order, many at a time, until `max_samples` are kept.
 
     Args:
-        row_filter: languages and exercises of SYNTH rows, and the share that is held out.
         statistics: counts the rows read and dropped; who is given the rows counts the kept ones.
 
     Raises:
@@ -70,7 +68,7 @@ def _read_rows(source: Source, method: str, statistics: RowStatistics) -> Iterat
 
 def _judge(row: Row, row_filter: RowFilter) -> UsableRow:
     if is_synth(row):
-        row = {**dict.fromkeys(COLUMNS), **row}  # those beside question and answer may be absent
+        row = {**dict.fromkeys(COLUMNS), **row}
     if row.get("chosen") is not None and row.get("rejected") is not None:
         return UsableRow(row, _split_of_text(_first_message(row), row_filter), [], [])
     messages, changes = row_to_messages(row, row_filter.languages, row_filter.exercises)
