@@ -43,13 +43,13 @@ def build_trainer(
         "data_name": data.name,
         **recipe.trainer_values(),
     }
-    if recipe.method == "sft":
-        from train.post_training.sft import SupervisedTrainer
-
-        return SupervisedTrainer(**arguments)
     if recipe.method == "dpo":
         return _build_preference_trainer(recipe, arguments)
-    return _build_reinforcement_trainer(recipe, arguments)
+    if recipe.method == "grpo":
+        return _build_reinforcement_trainer(recipe, arguments)
+    from train.post_training.sft import SupervisedTrainer
+
+    return SupervisedTrainer(**arguments)
 
 
 def _build_preference_trainer(recipe: PostTrainingRecipe, arguments: dict[str, Any]) -> PostTrainingTrainer:

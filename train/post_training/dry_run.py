@@ -24,13 +24,12 @@ def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase
         from peft import get_peft_model
 
         trained, _ = get_peft_model(model, adapters).get_nb_trainable_parameters()
-    training = recipe.training
-    epochs = f"{training.num_train_epochs:g} passes over the rows"
+    steps, epochs = recipe.training.max_steps, recipe.training.num_train_epochs
     return {
         "parameters": f"{parameters:,}, of which {trained:,} are trained",
         "tokens per step, at most": recipe.describe_step(),
         "rows": _describe_rows(recipe, tokenizer, model.config.max_position_embeddings),
-        "steps": f"{training.max_steps:,} (--max_steps)" if training.max_steps > 0 else epochs,
+        "steps": f"{steps:,} (--max_steps)" if steps > 0 else f"{epochs:g} passes over the rows",
     }
 
 
@@ -50,7 +49,5 @@ def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBas
     conversations = encode_conversations([one.messages for one in first], tokenizer)
     lengths = sorted(len(conversation.input_ids) for conversation in conversations)
     too_long = sum(conversation.fitted(rows.max_tokens) is None for conversation in conversations)
-    return (
-        f"{text}; {lengths[len(lengths) // 2]} tokens in the middle, {lengths[-1]} at most; {too_long} are longer than "
-        f"--max_length"
-    )
+    spread = f"{lengths[len(lengths) // 2]} tokens in the middle, {lengths[-1]} at most"
+    return f"{text}; {spread}; {too_long} are longer than --max_length"

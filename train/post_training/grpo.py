@@ -8,7 +8,6 @@ down for it, only what the answer is.
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
@@ -43,15 +42,8 @@ class ReinforcementTrainer(PostTrainingTrainer, GRPOTrainer):
         return [question_to_ids(prompt, self.processing_class) for prompt in prompts], None, {}
 
     def _get_per_token_logps_and_entropies(
-        self,
-        model,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        **kwargs,
-    ) -> tuple[Tensor, Tensor | None, None]:
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """Log-probabilities (B, T) of the last `logits_to_keep` tokens, and the entropies there."""
         log_probabilities, entropies = [], []
         rows = batch_size or len(input_ids)

@@ -24,7 +24,7 @@ def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerB
         RunRefusedError: there is none, it has another vocabulary, or `--max_length` is beyond its context.
     """
     source = recipe.start.init_from
-    check_source(source)
+    _check_source(source)
     set_seed(recipe.training.seed)
     try:
         dropout = {name: vars(recipe.start)[name] for name in DROPOUTS}
@@ -32,7 +32,8 @@ def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerB
         length_name = "--max_completion_length" if recipe.method == "grpo" else "--max_length"
         check_length(model, length_name, recipe.sequence_tokens, source)
     except (OSError, ValueError) as error:
-        raise RunRefusedError(f"--init_from {source}: {_first_line(error)}") from error
+        reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        raise RunRefusedError(f"--init_from {source}: {reason}") from error
     if model.config.vocab_size != len(tokenizer):
         raise RunRefusedError(
             f"--init_from {source} has a vocabulary of {model.config.vocab_size:,}; GPT-2's {len(tokenizer):,} are "
@@ -43,12 +44,8 @@ def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerB
     return model.to(torch.float32)  # the master weights; bf16 recipes train through autocast
 
 
-def check_source(source: str) -> None:
-    """Refuse a local path without a model; what is no such path is a Hub id.
-
-    Raises:
-        RunRefusedError: what to do first.
-    """
+def _check_source(source: str) -> None:
+    """Refuse a local path without a model; what is no such path is a Hub id."""
     folder = Path(source).expanduser()
     if (folder / CONFIG_FILE).is_file():
         return
@@ -61,7 +58,3 @@ def check_source(source: str) -> None:
         )
     if source.count("/") > 1 or source.startswith((".", "/", "~", "runs/")):
         raise RunRefusedError(f"--init_from {source}: there is no such folder.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

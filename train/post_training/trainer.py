@@ -70,16 +70,13 @@ class PostTrainingTrainer(RunTrainer):
 
     def save_final_model(self) -> None:
         if is_peft_model(self.model):
-            self._save_adapter()
+            # The adapter has a folder of its own: beside the merged model, libraries would add it once more.
+            unfinished, place = self.run_folder / UNFINISHED_FOLDER, self.run_folder / ADAPTER_FOLDER
+            with self.removing_unfinished(place):
+                self.save_model(str(unfinished))
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    place.mkdir(exist_ok=True)
+                    checkpoints.move_files(unfinished, place)
             self.model = self.model.merge_and_unload()
         super().save_final_model()
-
-    def _save_adapter(self) -> None:
-        """Write the adapter into a folder of its own: beside the merged model, libraries would add it once more."""
-        unfinished, place = self.run_folder / UNFINISHED_FOLDER, self.run_folder / ADAPTER_FOLDER
-        with self.removing_unfinished(place):
-            self.save_model(str(unfinished))
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                place.mkdir(exist_ok=True)
-                checkpoints.move_files(unfinished, place)

@@ -44,7 +44,11 @@ def find_pairs(
         RunRefusedError: the answers give no pair, or the pairs of the run that is resumed are gone.
     """
     file = run_folder / PAIRS_FILE
-    if not is_resumed:
+    if is_resumed:
+        if not file.is_file():
+            raise RunRefusedError(f"{file} is gone: without the pairs that were made the run cannot go on.")
+        pairs = read_pairs(file)
+    else:
         pairs = {}
         for split, dataset in questions.items():
             rows = dataset.to_list()
@@ -58,10 +62,6 @@ def find_pairs(
             run_folder.mkdir(parents=True, exist_ok=True)
             write_pairs(file, pairs, tokenizer)
             logger.info("%d pairs to train on and %d to evaluate on: %s", *map(len, pairs.values()), file)
-    elif file.is_file():
-        pairs = read_pairs(file)
-    else:
-        raise RunRefusedError(f"{file} is gone: without the pairs that were made the run cannot go on.")
     return {split: Dataset.from_list(some) for split, some in pairs.items()}
 
 
@@ -72,11 +72,7 @@ def make_pairs(
     pairs_per_question: int,
     seed: int,
 ) -> Iterator[Pair]:
-    """Pair right answers with wrong ones, each answer used once at most, in an order drawn from `seed`.
-
-    Args:
-        answers: token ids of the answers to each question; the same ids count once.
-    """
+    """Pair right answers with wrong ones, each answer (the same token ids) once at most, in an order from `seed`."""
     rng = random.Random(seed)
     for question, some in zip(questions, answers, strict=True):
         right, wrong = [], []
@@ -104,7 +100,6 @@ def write_pairs(file: Path, pairs: dict[str, list[Pair]], tokenizer: PreTrainedT
 
 
 def read_pairs(file: Path) -> dict[str, list[Pair]]:
-    """The pairs that `write_pairs` wrote, by split."""
     pairs: dict[str, list[Pair]] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         noted = json.loads(line)

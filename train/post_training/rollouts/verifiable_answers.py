@@ -14,6 +14,7 @@ Two answers are the same when their values are:
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from fractions import Fraction
 
@@ -33,15 +34,10 @@ OPTION = re.compile(r"(?:^|(?<=\s))\(?([A-Za-z])[).]\s+(.+?)(?=\s+\(?[A-Za-z][).
 LETTERED = re.compile(r"\(?([A-Za-z])(?:[).:]+\s*(?P<text>.*))?", re.DOTALL)
 
 Options = dict[str, str]
-Reward = Callable[..., list[float]]
 
 
 def why_not_verifiable(row: Row) -> str | None:
-    """The reason why answers to this row cannot be verified, in words that can be counted; `None` if they can.
-
-    Args:
-        row: a usable row with SYNTH's columns.
-    """
+    """The reason why answers to a usable SYNTH row cannot be verified, in words that can be counted, or `None`."""
     exercise = row.get("exercise")
     if exercise is not None and exercise not in VERIFIABLE_EXERCISES:
         return "answer cannot be verified: exercise without a single one"
@@ -100,10 +96,8 @@ def _number(text: str) -> Fraction | None:
 
 def _date(text: str) -> str | None:
     for form in DATE_FORMATS:
-        try:
+        with suppress(ValueError):
             return datetime.strptime(ORDINAL.sub("", text), form).date().isoformat()
-        except ValueError:
-            continue
     return None
 
 
@@ -117,7 +111,7 @@ def accuracy_reward(
     ]
 
 
-def build_format_reward(end_of_text: int) -> Reward:
+def build_format_reward(end_of_text: int) -> Callable[..., list[float]]:
     """A reward for the form: 1 for a text that is reasoning or none, one answer, and then the end; else 0."""
 
     def format_reward(completions: list[str], completion_ids: list[list[int]], **kwargs) -> list[float]:

@@ -1,14 +1,13 @@
 """The settings of a post-training run that neither TRL nor pre-training has, with their defaults and help."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from train.settings.arguments import RECIPES_FOLDER, RunArguments, SourceArguments, check_least, setting
 
 
 POST_TRAINING_RECIPES = RECIPES_FOLDER / "post_training"
 Method = Literal["sft", "dpo", "grpo"]
-METHODS: tuple[str, ...] = get_args(Method)
 
 
 @dataclass

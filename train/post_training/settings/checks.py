@@ -48,7 +48,6 @@ REFUSED: dict[str, Refused] = {
         "log_completions_hub_repo": (None, "publish the finished run with `python -m hub_card.publish`"),
     },
 }
-REWARDS = 2  # accuracy_reward, format_reward
 
 
 def check_post_training(
@@ -56,7 +55,13 @@ def check_post_training(
 ) -> None:
     """Refuse what does not fit together in a post-training."""
     refuse_others(settings, REFUSED[method])
-    _check_lora(lora, optimizer)
+    if lora.use_peft and optimizer.differs_from_stock:
+        raise ValueError(
+            "--use_peft trains adapters, which --optim_name muon, --hidden_lr_scale and --embedding_lr_scale know "
+            "nothing of: leave out the one or the others."
+        )
+    if not lora.use_peft and lora != LoraArguments():
+        raise ValueError("Settings of LoRA are given, but --use_peft true is not: add it, or leave them out.")
     length_name = "max_completion_length" if method == "grpo" else "max_length"
     length = settings[length_name]
     if (length or 0) < 2:
@@ -70,20 +75,9 @@ def check_post_training(
         _check_grpo(settings["temperature"], settings["reward_weights"])
 
 
-def _check_lora(lora: LoraArguments, optimizer: OptimizerArguments) -> None:
-    if lora.use_peft and optimizer.differs_from_stock:
-        raise ValueError(
-            "--use_peft trains adapters, which --optim_name muon, --hidden_lr_scale and --embedding_lr_scale know "
-            "nothing of: leave out the one or the others."
-        )
-    if not lora.use_peft and lora != LoraArguments():
-        raise ValueError("Settings of LoRA are given, but --use_peft true is not: add it, or leave them out.")
-
-
 def _check_grpo(temperature: float, weights: list[float] | None) -> None:
     if temperature <= 0:
         raise ValueError(f"--temperature {temperature} must be above 0: answers must differ.")
-    if weights is not None and len(weights) != REWARDS:
-        raise ValueError(
-            f"--reward_weights {' '.join(map(str, weights))}: there are {REWARDS}, of a right answer and of the form."
-        )
+    if weights is not None and len(weights) != 2:
+        given = " ".join(map(str, weights))
+        raise ValueError(f"--reward_weights {given}: there are 2, of a right answer and of the form.")

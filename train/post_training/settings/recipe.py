@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from transformers import TrainingArguments
 
 from train.post_training.settings.arguments import (
-    METHODS,
     POST_TRAINING_RECIPES,
     LoraArguments,
     PairArguments,
@@ -49,12 +48,7 @@ METHOD_SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class PostTrainingRecipe(RunRecipe):
-    """One post-training run's settings, checked.
-
-    Attributes:
-        training: an `SFTConfig`, `DPOConfig` or `GRPOConfig`.
-        sequence_tokens: of question and answer together; under grpo of the answer.
-    """
+    """One post-training run's settings, checked. `sequence_tokens`: of question and answer; under grpo of the answer."""
 
     start: StartArguments
     rows: RowsArguments
@@ -87,17 +81,14 @@ def settings_parser(argv: list[str]) -> SettingsParser:
     Raises:
         ValueError: there is no such method, or no such recipe.
     """
-    method = find_method(argv)
-    trainer = training_kind(method)
+    method = _find_method(argv)
+    trainer = _training_kind(method)
     saved, shown = METHOD_SETTINGS[method]
     parser = SettingsParser(
         groups=GROUPS,
         trainer=trainer,
         shown=(*saved, *shown, *SHOWN),
-        defaults={
-            **POST_TRAINING_DEFAULTS,
-            **{name: vars(trainer)[name] for name in ("learning_rate", *saved)},
-        },
+        defaults=POST_TRAINING_DEFAULTS | {name: vars(trainer)[name] for name in ("learning_rate", *saved)},
         script="train/finetune.py",
         description=f"Post-train a model, here by {method}. With no settings: the demo's, after `make pretrain`.",
         recipes=POST_TRAINING_RECIPES,
@@ -107,24 +98,20 @@ def settings_parser(argv: list[str]) -> SettingsParser:
     return parser
 
 
-def find_method(argv: list[str]) -> str:
-    """The method that the words ask for, or the recipe that they name: it decides which settings there are.
-
-    Raises:
-        ValueError: there is no such method, or no such recipe.
-    """
+def _find_method(argv: list[str]) -> str:
+    """The method that the words ask for, or the recipe that they name: it decides which settings there are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", default=PostTrainingRunArguments.config)
     parser.add_argument("--method")
     given, _ = parser.parse_known_args(argv)
     method = given.method or read_recipe_file(given.config).get("method", PostTrainingRunArguments.method)
-    if method not in METHODS:
-        raise ValueError(f"--method {method}: there are {', '.join(METHODS)}.")
+    if method not in METHOD_SETTINGS:
+        raise ValueError(f"--method {method}: there are {', '.join(METHOD_SETTINGS)}.")
     return method
 
 
-def training_kind(method: str) -> type[TrainingArguments]:
-    """The dataclass of a method's settings, imported when it is needed: TRL takes seconds."""
+def _training_kind(method: str) -> type[TrainingArguments]:
+    """The dataclass of a method's settings. Importing TRL takes seconds."""
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.sft_config import SFTConfig
