@@ -32,7 +32,7 @@ def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerB
         length_name = "--max_completion_length" if recipe.method == "grpo" else "--max_length"
         check_length(model, length_name, recipe.sequence_tokens, source)
     except (OSError, ValueError) as error:
-        reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RunRefusedError(f"--init_from {source}: {reason}") from error
     if model.config.vocab_size != len(tokenizer):
         raise RunRefusedError(

@@ -48,7 +48,7 @@ METHOD_SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class PostTrainingRecipe(RunRecipe):
-    """One post-training run's settings, checked. `sequence_tokens`: of question and answer; under grpo of the answer."""
+    """One run's settings, checked. `sequence_tokens`: of question and answer together; under grpo of the answer."""
 
     start: StartArguments
     rows: RowsArguments
