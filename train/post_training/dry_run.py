@@ -19,11 +19,10 @@ def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase
     """
     model = load_start_model(recipe, tokenizer)
     parameters = trained = model.num_parameters()
-    adapters = build_adapter_config(recipe.lora)
-    if adapters is not None:
+    if recipe.lora.use_peft:
         from peft import get_peft_model
 
-        trained, _ = get_peft_model(model, adapters).get_nb_trainable_parameters()
+        trained, _ = get_peft_model(model, build_adapter_config(recipe.lora)).get_nb_trainable_parameters()
     steps, epochs = recipe.training.max_steps, recipe.training.num_train_epochs
     return {
         "parameters": f"{parameters:,}, of which {trained:,} are trained",

@@ -11,15 +11,10 @@ from train.trainer.evaluating import EvaluationTrainer
 
 class CollatePacked:
     """TRL's batches, except that packed rows stay apart: TRL joins the rows of a batch to one long row, whose attention
-    mask grows with the square of the batch.
-
-    Args:
-        padding: the token that fills rows up; it has no loss, and sees only itself.
-        in_one_row: lay packed rows behind each other all the same, for flash attention, which needs no mask then.
-    """
+    mask grows with the square of the batch. The `padding` token has no loss, and sees only itself."""
 
     def __init__(self, padding: int, in_one_row: bool):
-        self.in_one_row = in_one_row
+        self.in_one_row = in_one_row  # as TRL does, for flash attention, which needs no mask then
         self.join_rows = DataCollatorForLanguageModeling(padding, padding_free=True)
         self.pad_rows = DataCollatorForLanguageModeling(padding, return_position_ids=True)
 

@@ -35,10 +35,8 @@ def load_start_model(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerB
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RunRefusedError(f"--init_from {source}: {reason}") from error
     if model.config.vocab_size != len(tokenizer):
-        raise RunRefusedError(
-            f"--init_from {source} has a vocabulary of {model.config.vocab_size:,}; GPT-2's {len(tokenizer):,} are "
-            "needed."
-        )
+        found, needed = f"{model.config.vocab_size:,}", f"{len(tokenizer):,}"
+        raise RunRefusedError(f"--init_from {source} has a vocabulary of {found}; GPT-2's {needed} are needed.")
     tokenizer.model_max_length = model.config.n_positions
     set_up_model(model, recipe.training.device, recipe.training.torch_compile)
     return model.to(torch.float32)  # the master weights; bf16 recipes train through autocast

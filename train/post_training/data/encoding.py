@@ -1,6 +1,5 @@
 """Conversations to token ids, by the tokenizer's chat template, and which of them the assistant says."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,21 +34,20 @@ class EncodedConversation:
 
 
 def encode_conversations(
-    conversations: Sequence[list[Message]], tokenizer: PreTrainedTokenizerBase
+    conversations: list[list[Message]], tokenizer: PreTrainedTokenizerBase
 ) -> list[EncodedConversation]:
     """Encode as pre-training does: the ids of one question and answer are those of its training text.
 
     Differs from TRL's use of the chat template in that the text `<|endoftext|>` in a message stays text.
 
     Args:
-        conversations: made by `row_to_messages`.
         tokenizer: GPT-2's, with a chat template that has `{% generation %}` around what the assistant says, the end of
             text included.
     """
     if not conversations:
         return []
     encoded = tokenizer.apply_chat_template(
-        list(conversations),
+        conversations,
         return_dict=True,
         return_assistant_tokens_mask=True,
         eos_token=END,

@@ -59,7 +59,6 @@ def find_pairs(
                     f"No right answer in the right form could be paired with a wrong one for {split}."
                 )
         if writes:
-            run_folder.mkdir(parents=True, exist_ok=True)
             write_pairs(file, pairs, tokenizer)
             logger.info("%d pairs to train on and %d to evaluate on: %s", *map(len, pairs.values()), file)
     return {split: Dataset.from_list(some) for split, some in pairs.items()}

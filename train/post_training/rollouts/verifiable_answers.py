@@ -38,8 +38,7 @@ Options = dict[str, str]
 
 def why_not_verifiable(row: Row) -> str | None:
     """The reason why answers to a usable SYNTH row cannot be verified, in words that can be counted, or `None`."""
-    exercise = row.get("exercise")
-    if exercise is not None and exercise not in VERIFIABLE_EXERCISES:
+    if row.get("exercise") not in (None, *VERIFIABLE_EXERCISES):
         return "answer cannot be verified: exercise without a single one"
     kind, value = value_of(row["synthetic_answer"], options_of(row))
     if kind == "text" and len(str(value).split()) > MOST_WORDS:

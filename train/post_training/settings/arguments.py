@@ -82,8 +82,6 @@ class LoraArguments:
 class PostTrainingRunArguments(RunArguments):
     """The work of a run around its training."""
 
-    _argument_group_name = "run"
-
     config: str = setting("The recipe: a YAML file of settings.", str(POST_TRAINING_RECIPES / "demo_sft.yaml"))
     method: Method = setting("sft (supervised fine-tuning), dpo (preference) or grpo (reinforcement).", "sft")
     forgetting_sequences: int = setting(

@@ -11,7 +11,8 @@ OWN_MODEL: Refused = {
     "router_aux_loss_coef": (None, "there are no experts. Leave it out"),
     "use_liger_kernel": (False, "its kernels know other models only. Leave it out"),
 }
-OWN_REFERENCE: Refused = {
+OWN_MODELS: Refused = {
+    **OWN_MODEL,
     "sync_ref_model": (False, "a checkpoint does not hold the reference, so it could not be resumed. Leave it out"),
 }
 # By method: the value to leave a setting at, and what to do.
@@ -32,15 +33,13 @@ REFUSED: dict[str, Refused] = {
         "truncation_mode": ("keep_start", "rows that are too long are not cut. Leave it out"),
     },
     "dpo": {
-        **OWN_MODEL,
-        **OWN_REFERENCE,
+        **OWN_MODELS,
         "pad_token": (None, "none is needed. Leave it out"),
         "padding_free": (False, "it needs flash attention, and the reference would see other positions. Leave it out"),
         "truncation_mode": ("keep_start", "pairs that are too long are left out, not cut. Leave it out"),
     },
     "grpo": {
-        **OWN_MODEL,
-        **OWN_REFERENCE,
+        **OWN_MODELS,
         "chat_template_kwargs": (None, "questions have one form, that of pre-training. Leave it out"),
         "cast_lm_head_to_fp32": (False, "weights are in float32. Leave it out"),
         "use_vllm": (False, "vLLM needs other versions of transformers and TRL. Leave it out"),
@@ -72,12 +71,9 @@ def check_post_training(
             "or raise the other."
         )
     if method == "grpo":
-        _check_grpo(settings["temperature"], settings["reward_weights"])
-
-
-def _check_grpo(temperature: float, weights: list[float] | None) -> None:
-    if temperature <= 0:
-        raise ValueError(f"--temperature {temperature} must be above 0: answers must differ.")
-    if weights is not None and len(weights) != 2:
-        given = " ".join(map(str, weights))
-        raise ValueError(f"--reward_weights {given}: there are 2, of a right answer and of the form.")
+        temperature, weights = settings["temperature"], settings["reward_weights"]
+        if temperature <= 0:
+            raise ValueError(f"--temperature {temperature} must be above 0: answers must differ.")
+        if weights is not None and len(weights) != 2:
+            given = " ".join(map(str, weights))
+            raise ValueError(f"--reward_weights {given}: there are 2, of a right answer and of the form.")

@@ -1,13 +1,7 @@
-"""All settings of a post-training run, checked.
-
-Groups of our own, and everything that the method's TRL config (`SFTConfig`, `DPOConfig`, `GRPOConfig`) has, under its
-own names.
-"""
+"""All settings of a post-training run, checked: groups of our own, and TRL's config of the method."""
 
 import argparse
 from dataclasses import dataclass
-
-from transformers import TrainingArguments
 
 from train.post_training.settings.arguments import (
     POST_TRAINING_RECIPES,
@@ -62,12 +56,7 @@ class PostTrainingRecipe(RunRecipe):
 
 
 def parse_recipe(argv: list[str]) -> PostTrainingRecipe:
-    """Resolve the settings on a command line.
-
-    Raises:
-        ValueError: an unknown setting (the nearest valid name is given), a value of the wrong type, or settings that do
-            not fit together.
-    """
+    """Resolve the settings on a command line; mistakes are refused as in `train.settings.recipe.parse_recipe`."""
     parser = settings_parser(argv)
     length_name = "max_completion_length" if "max_completion_length" in parser.names else "max_length"
     recipe = build_recipe(PostTrainingRecipe, parser, argv, length_name)
@@ -82,7 +71,12 @@ def settings_parser(argv: list[str]) -> SettingsParser:
         ValueError: there is no such method, or no such recipe.
     """
     method = _find_method(argv)
-    trainer = _training_kind(method)
+    # Importing TRL takes seconds.
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.sft_config import SFTConfig
+
+    trainer = {"sft": SFTConfig, "dpo": DPOConfig, "grpo": GRPOConfig}[method]
     saved, shown = METHOD_SETTINGS[method]
     parser = SettingsParser(
         groups=GROUPS,
@@ -105,15 +99,6 @@ def _find_method(argv: list[str]) -> str:
     parser.add_argument("--method")
     given, _ = parser.parse_known_args(argv)
     method = given.method or read_recipe_file(given.config).get("method", PostTrainingRunArguments.method)
-    if method not in METHOD_SETTINGS:
+    if method not in list(METHOD_SETTINGS):  # YAML may hold what has no hash
         raise ValueError(f"--method {method}: there are {', '.join(METHOD_SETTINGS)}.")
     return method
-
-
-def _training_kind(method: str) -> type[TrainingArguments]:
-    """The dataclass of a method's settings. Importing TRL takes seconds."""
-    from trl.trainer.dpo_config import DPOConfig
-    from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.sft_config import SFTConfig
-
-    return {"sft": SFTConfig, "dpo": DPOConfig, "grpo": GRPOConfig}[method]
