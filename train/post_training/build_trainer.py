@@ -27,11 +27,7 @@ def build_trainer(
     data: PostTrainingData,
     callbacks: list[TrainerCallback],
 ) -> PostTrainingTrainer:
-    """The Trainer of the recipe's method.
-
-    Raises:
-        RunRefusedError: the model's answers to each question are all right or all wrong, or give no pair.
-    """
+    """The Trainer of the recipe's method; a model whose own answers give nothing to learn from is refused."""
     arguments = {
         "model": model,
         "args": recipe.training,

@@ -12,11 +12,7 @@ from train.post_training.start import load_start_model
 
 
 def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """The figures that follow from a recipe, by name; reads the model, and at most a thousand rows.
-
-    Raises:
-        RunRefusedError: there is no such model, or its context is too short.
-    """
+    """The figures that follow from a recipe, by name; loads the model, and reads at most a thousand rows."""
     model = load_start_model(recipe, tokenizer)
     parameters = trained = model.num_parameters()
     if recipe.lora.use_peft:

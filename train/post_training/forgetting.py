@@ -22,10 +22,8 @@ SEQUENCES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class ValidationSequences:
-    """Validation sequences of a pre-training in batches, and their number."""
-
     batches: list[dict[str, torch.Tensor]]
-    count: int
+    count: int  # of sequences in all batches
 
     @torch.no_grad()
     def mean_loss(self, model: PreTrainedModel) -> float:
@@ -45,11 +43,7 @@ class ValidationSequences:
 def load_pretraining_sequences(
     init_from: str, count: int, tokenizer: PreTrainedTokenizerBase, writes: bool
 ) -> ValidationSequences | None:
-    """The first `count` validation sequences of the pre-training that a model comes from.
-
-    Args:
-        init_from: a run folder, a checkpoint, or a Hub id.
-        writes: whether this process prepares them where they are not on the disk.
+    """The first `count` validation sequences of the pre-training behind a run folder, a checkpoint, or a Hub id.
 
     Returns:
         `None` where `count` is 0; with a warning, where no recipe is beside the model or its rows cannot be read.

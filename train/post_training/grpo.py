@@ -1,11 +1,8 @@
 """Reinforcement from answers that can be checked: TRL's `GRPOTrainer`, with what `PostTrainingTrainer` adds.
 
 The model answers a question several times over; answers that are better than the others to the same question (right
-before wrong, in the right form before another) become likelier, the others less likely. No reasoning has to be written
-down for it, only what the answer is.
+before wrong, in the right form before another) become likelier, the others less likely.
 """
-
-from pathlib import Path
 
 import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -28,8 +25,7 @@ class ReinforcementTrainer(PostTrainingTrainer, GRPOTrainer):
 
     def train(self, resume_from_checkpoint=None, **kwargs):
         if resume_from_checkpoint is not None:
-            step = checkpoints.step_of(Path(resume_from_checkpoint))
-            self._step = step * self.args.gradient_accumulation_steps
+            self._step = checkpoints.step_of(resume_from_checkpoint) * self.args.gradient_accumulation_steps
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def count_tokens(self, batch) -> int:

@@ -51,7 +51,6 @@ class PostTrainingTrainer(RunTrainer):
         return batches, items
 
     def tokens_seen(self) -> int:
-        """The tokens seen by all processes up to now; called by all of them."""
         self.state.num_input_tokens_seen += int(self.accelerator.reduce(self._uncounted.clone(), reduction="sum"))
         self._uncounted.zero_()
         return self.state.num_input_tokens_seen

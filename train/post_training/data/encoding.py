@@ -38,11 +38,8 @@ def encode_conversations(
 ) -> list[EncodedConversation]:
     """Encode as pre-training does: the ids of one question and answer are those of its training text.
 
-    Differs from TRL's use of the chat template in that the text `<|endoftext|>` in a message stays text.
-
-    Args:
-        tokenizer: GPT-2's, with a chat template that has `{% generation %}` around what the assistant says, the end of
-            text included.
+    Differs from TRL's use of the chat template in that the text `<|endoftext|>` in a message stays text. The template
+    must have `{% generation %}` around what the assistant says, the end of text included.
     """
     if not conversations:
         return []

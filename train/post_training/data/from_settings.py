@@ -16,8 +16,7 @@ def to_preparation(
     """The rows of a recipe, and how they become examples.
 
     Raises:
-        ValueError: the source cannot be found.
-        OSError: the Hub cannot be reached.
+        ValueError, OSError: the source cannot be found, or the Hub cannot be reached.
     """
     rows = recipe.rows
     answer_tokens = {"sft": 0, "dpo": recipe.pairs.pair_tokens, "grpo": recipe.sequence_tokens}

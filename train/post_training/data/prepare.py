@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -81,8 +80,7 @@ def load_data(
 
     Args:
         max_eval_samples: validation examples, at most; all where `None`.
-        writes: whether this process makes what is not there. On each machine of a distributed run one does, and the
-            others wait for it.
+        writes: whether this process makes what is not there; the others of its machine wait for it.
 
     Raises:
         ValueError, OSError: the source cannot be read.
@@ -134,7 +132,7 @@ def _write_examples(preparation: RowPreparation) -> None:
     _check_enough(statistics)
     statistics.sha256["train"] = digest.hexdigest()
     (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
-    os.replace(unfinished, folder)
+    unfinished.rename(folder)
 
 
 def _make_counted(

@@ -28,7 +28,6 @@ def sample_answers(
     """The token ids of `samples` answers to each question; all processes of a distributed run must call this.
 
     Args:
-        questions: each has a `prompt`, and the columns that its answer is verified by.
         samples_name: the setting that they come from.
 
     Raises:

@@ -37,7 +37,6 @@ def find_pairs(
     """Pairs of the model's own answers to the questions of each split; kept in the run folder for a resumed run.
 
     Args:
-        writes: whether this process keeps them.
         sampling: how `sample_answers` draws the answers.
 
     Raises:

@@ -65,11 +65,7 @@ def parse_recipe(argv: list[str]) -> PostTrainingRecipe:
 
 
 def settings_parser(argv: list[str]) -> SettingsParser:
-    """The parser of the method that a command line asks for.
-
-    Raises:
-        ValueError: there is no such method, or no such recipe.
-    """
+    """The parser of the method that a command line asks for; `ValueError` where there is no such method or recipe."""
     method = _find_method(argv)
     # Importing TRL takes seconds.
     from trl.trainer.dpo_config import DPOConfig
