@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.rows.synth import Row, question_to_ids, repair, row_to_question
 from train.post_training.data.conversations import Message, UnusableRowError, row_to_messages
-from train.post_training.data.encoding import EncodedConversation, encode_conversations
+from train.post_training.data.encoding import encode_conversations
 from train.post_training.data.usable_rows import UsableRow
 from train.post_training.rollouts.verifiable_answers import why_not_verifiable
 
@@ -37,22 +37,18 @@ def make_examples(
     for number, one in enumerate(rows):
         try:
             if method == "sft":
-                yield _conversation_example(one, conversations[number], max_tokens)
+                fitted = conversations[number].fitted(max_tokens)
+                if fitted is None:
+                    raise UnusableRowError(TOO_LONG)
+                if fitted != conversations[number]:
+                    one.changes.append("turns beyond --max_length left off")
+                yield {"input_ids": fitted.input_ids, "labels": fitted.labels}
             elif one.messages:
                 yield question_example(one.row, tokenizer, max_tokens - answer_tokens)
             else:
                 yield pair_example(one.row, tokenizer, max_tokens)
         except UnusableRowError as error:
             yield str(error)
-
-
-def _conversation_example(one: UsableRow, conversation: EncodedConversation, max_tokens: int) -> Example:
-    fitted = conversation.fitted(max_tokens)
-    if fitted is None:
-        raise UnusableRowError(TOO_LONG)
-    if fitted != conversation:
-        one.changes.append("turns beyond --max_length left off")
-    return {"input_ids": fitted.input_ids, "labels": fitted.labels}
 
 
 def question_example(row: Row, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Example:

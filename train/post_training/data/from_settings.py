@@ -19,7 +19,6 @@ def to_preparation(
         ValueError, OSError: the source cannot be found, or the Hub cannot be reached.
     """
     rows = recipe.rows
-    answer_tokens = {"sft": 0, "dpo": recipe.pairs.pair_tokens, "grpo": recipe.sequence_tokens}
     return RowPreparation(
         source=find_source(rows.dataset, rows.dataset_revision, rows.dataset_split, rows.dataset_config),
         method=recipe.method,
@@ -31,7 +30,7 @@ def to_preparation(
         ),
         tokenizer=tokenizer,
         max_tokens=context_tokens if recipe.method == "grpo" else recipe.sequence_tokens,
-        answer_tokens=answer_tokens[recipe.method],
+        answer_tokens={"sft": 0, "dpo": recipe.pairs.pair_tokens, "grpo": recipe.sequence_tokens}[recipe.method],
         max_samples=rows.max_samples,
         cache_dir=Path(rows.data_cache_dir) if rows.data_cache_dir else None,
     )

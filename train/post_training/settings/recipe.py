@@ -20,9 +20,9 @@ from train.settings.recipe_file import read_recipe_file
 
 GROUPS = (StartArguments, RowsArguments, PairArguments, LoraArguments, OptimizerArguments, PostTrainingRunArguments)
 
-# Below any recipe. The learning rate is left to the method's config.
+# Below any recipe. The learning rate is that of the method's config.
 POST_TRAINING_DEFAULTS = {
-    **{name: value for name, value in TRAINING_DEFAULTS.items() if name != "learning_rate"},
+    **TRAINING_DEFAULTS,
     "output_dir": "runs/finetuned",
     "num_train_epochs": 1,
     "weight_decay": 0.0,
