@@ -57,11 +57,6 @@ def row_to_messages(
     return messages, sorted(set(found))
 
 
-def first_question(messages: list[Message]) -> str:
-    """The first thing that the user says, which tells conversations apart."""
-    return next(message["content"] for message in messages if message["role"] == "user")
-
-
 def _synth_messages(
     row: Row, languages: list[str] | None, exercises: list[str] | None
 ) -> tuple[list[Message], list[str]]:

@@ -9,7 +9,7 @@ from train.data.files.shard_access import read_source
 from train.data.files.sources import Source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import COLUMNS, Row, Split, article_key, split_of
-from train.post_training.data.conversations import Message, UnusableRowError, first_question, is_synth, row_to_messages
+from train.post_training.data.conversations import Message, UnusableRowError, is_synth, row_to_messages
 from train.post_training.data.statistics import RowStatistics
 
 
@@ -73,7 +73,8 @@ def _judge(row: Row, row_filter: RowFilter) -> UsableRow:
         return UsableRow(row, _split_of_text(_first_message(row), row_filter), [], [])
     messages, changes = row_to_messages(row, row_filter.languages, row_filter.exercises)
     if not is_synth(row):
-        return UsableRow(row, _split_of_text(first_question(messages), row_filter), messages, changes)
+        question = next(message["content"] for message in messages if message["role"] == "user")
+        return UsableRow(row, _split_of_text(question, row_filter), messages, changes)
     split = split_of(row, row_filter.validation_fraction, row_filter.split_seed)
     if split is None:
         raise UnusableRowError("links to articles of both parts")

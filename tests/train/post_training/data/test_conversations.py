@@ -3,7 +3,7 @@
 import pytest
 
 from train.data.rows.synth import row_to_text
-from train.post_training.data.conversations import UNANSWERED, UnusableRowError, first_question, row_to_messages
+from train.post_training.data.conversations import UNANSWERED, UnusableRowError, row_to_messages
 
 
 def user(content):
@@ -110,7 +110,3 @@ def test_texts_are_repaired():
     messages, changes = row_to_messages({"prompt": "Why\r\n\0?", "completion": "So\ud800."})
     assert [message["content"] for message in messages] == ["Why\n?", "So\ufffd."]
     assert changes == ["CR line ends", "NUL characters", "lone surrogates"]
-
-
-def test_the_first_question_is_the_users():
-    assert first_question([{"role": "system", "content": "Be brief."}, *TURNS]) == "Why?"

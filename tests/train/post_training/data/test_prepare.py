@@ -39,8 +39,9 @@ def chat(number, *answers):
     return {"messages": messages}
 
 
-def first_lines(dataset, tokenizer):
-    return {tokenizer.decode(example["input_ids"]).splitlines()[0] for example in dataset}
+def first_questions(dataset, tokenizer):
+    texts = [tokenizer.decode(example["input_ids"]) for example in dataset]
+    return {next(line for line in text.splitlines() if line.startswith("Q: ")) for text in texts}
 
 
 def test_everything_that_is_read_is_counted_once(load, tokenizer):
@@ -70,8 +71,12 @@ def test_everything_that_is_read_is_counted_once(load, tokenizer):
 
 
 def test_conversations_that_begin_alike_fall_on_the_same_side(load, tokenizer):
-    data = load([chat(number % 30, f"So {number}.") for number in range(300)])
-    train, validation = (first_lines(dataset, tokenizer) for dataset in (data.train, data.validation))
+    """Whatever the system message before the first question."""
+    rows = [chat(number % 30, f"So {number}.") for number in range(300)]
+    for number, row in enumerate(rows[::7]):
+        row["messages"].insert(0, {"role": "system", "content": f"Be brief {number}."})
+    data = load(rows)
+    train, validation = (first_questions(dataset, tokenizer) for dataset in (data.train, data.validation))
     assert len(train | validation) == 30
     assert not train & validation
     assert data.is_known([{"query_seed_url": "x", "query": "Why 1?"}]) is None
