@@ -36,8 +36,7 @@ def find_pairs(
 ) -> dict[str, Dataset]:
     """Pairs of the model's own answers to the questions of each split; kept in the run folder for a resumed run.
 
-    Args:
-        sampling: how `sample_answers` draws the answers.
+    `sampling` is handed to `sample_answers`.
 
     Raises:
         RunRefusedError: the answers give no pair, or the pairs of the run that is resumed are gone.

@@ -59,8 +59,7 @@ class PairArguments:
 
 @dataclass
 class LoraArguments:
-    """Low-rank adapters in place of training all weights; names, defaults and meanings are as in TRL's `ModelConfig`.
-    Where no layers are named, all linear layers of the blocks get an adapter."""
+    """Low-rank adapters in place of training all weights; names, defaults and meanings are as in TRL's `ModelConfig`."""
 
     _argument_group_name = "LoRA"
 
