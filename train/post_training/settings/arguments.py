@@ -59,7 +59,7 @@ class PairArguments:
 
 @dataclass
 class LoraArguments:
-    """Low-rank adapters in place of training all weights; names, defaults and meanings are as in TRL's `ModelConfig`."""
+    """Low-rank adapters in place of training all weights; names, defaults and meanings are TRL's (`ModelConfig`)."""
 
     _argument_group_name = "LoRA"
 
