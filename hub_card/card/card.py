@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from hub_card.card import tables
 from hub_card.card.metadata import build_metadata
 from hub_card.card.run_record import RunRecord, is_local_path
-from train.evaluation.result_rows import NOT_RECORDED, Table, evaluation_tables
+from train.evaluation.result_rows import Table, evaluation_tables, exam_table
 
 
 CARD_TEMPLATE = "card_template.md"
@@ -17,12 +17,8 @@ PROJECT_SAMPLE = "sample"  # the rows that come with the project, which are CC0
 
 
 def render_card(record: RunRecord, repo_id: str, with_export: bool = True) -> str:
-    """The card of the branch `main`: metadata, then Markdown.
-
-    Args:
-        with_export: whether a branch `gpt2` holds the model as Hugging Face's GPT-2.
-    """
-    results, data = record.results, record.data
+    """The card of the branch `main`; `with_export`: the branch `gpt2` holds the model as Hugging Face's GPT-2."""
+    results, hardware = record.results, record.results.get("hardware", {})
     return _fill(
         CARD_TEMPLATE,
         card_data=build_metadata(record, repo_id).to_yaml(),
@@ -30,13 +26,11 @@ def render_card(record: RunRecord, repo_id: str, with_export: bool = True) -> st
         record=record,
         with_export=with_export,
         settings=Table(["setting", "value"], _list_settings(record.recipe)),
-        statistics=tables.statistics_table(data),
-        exam=tables.exam_text(record),
+        statistics=tables.statistics_table(record.data),
+        exam=exam_table(results.get("exam") or [], results.get("exam_before") or []),
         evaluation=evaluation_tables(record.evaluation),
-        exam_tokens=record.recipe.get("exam_tokens"),
         samples=tables.samples_text(record.samples),
-        hardware=tables.describe_hardware(results),
-        data_licence=_describe_data_licence(record),
+        hardware=", ".join(f"{name}: {hardware[name]}" for name in ("device", "devices") if name in hardware),
         versions=", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items()),
         reproduce=_reproduce_command(record),
     )
@@ -55,12 +49,6 @@ def _list_settings(recipe: dict) -> list[list[str]]:
         texts = [str(item) for item in (value if isinstance(value, list) else [value])]
         rows.append([name, ", ".join(Path(text).name if is_local_path(text) else text for text in texts)])
     return rows
-
-
-def _describe_data_licence(record: RunRecord) -> str:
-    if record.hub_dataset:
-        return f"as stated at https://huggingface.co/datasets/{record.hub_dataset}"
-    return "CC0" if record.dataset_name == PROJECT_SAMPLE else NOT_RECORDED
 
 
 def _reproduce_command(record: RunRecord) -> str:

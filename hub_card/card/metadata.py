@@ -9,7 +9,6 @@ from hub_card.card.run_record import RunRecord
 from train.evaluation.result_rows import NOT_RECORDED
 
 
-TAGS = ["gpt2", "gpt2scratch"]
 result = partial(EvalResult, task_type="text-generation")
 
 
@@ -28,7 +27,7 @@ def build_metadata(record: RunRecord, repo_id: str, with_results: bool = True) -
         license="mit",
         language=record.languages or None,
         datasets=[record.hub_dataset] if record.hub_dataset else None,
-        tags=[*TAGS, record.method or "pretraining"],
+        tags=["gpt2", "gpt2scratch", record.method or "pretraining"],
         metrics=sorted({result.metric_type for result in results}) or None,
         eval_results=results or None,
         co2_eq_emissions=emissions,
@@ -60,7 +59,6 @@ def _validation_results(record: RunRecord) -> list[EvalResult]:
 
 
 def _exam_results(record: RunRecord) -> list[EvalResult]:
-    """Exact match, by exercise."""
     exam = Path(record.recipe.get("exam") or "exam").name
     evaluated = record.evaluation.get("exam", {}).get("by_exercise")
     return [
@@ -77,7 +75,6 @@ def _exam_results(record: RunRecord) -> list[EvalResult]:
 
 
 def _task_results(record: RunRecord) -> list[EvalResult]:
-    """Tasks of lm-evaluation-harness."""
     return [
         result(
             dataset_type=figure["task"],

@@ -30,30 +30,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunRecord:
-    """
-    Args:
-        name: of the run folder.
-        results, recipe, config: what `results.json`, `recipe.yaml` and `config.json` hold.
-        samples: the texts of the last step that wrote some, each with its question.
-        tokens_per_second: the median of those logged in training; `None` where there are none.
-        training_seconds: over all starts of the run; `None` where they were not logged.
-        energy_kwh, co2_kg: as codecarbon measured them; `None` where it did not track the run.
-        evaluation: what `evaluation.json` holds; empty where there is none, or it is of other weights.
-        has_curve, has_picture: whether there are pictures of the loss and of the evaluation.
-    """
+    """What the files of a run say, each dict by its file; a figure that was not logged is `None`."""
 
-    name: str
+    name: str  # of the run folder
     results: dict
     recipe: dict
     config: dict
-    samples: list[dict]
-    tokens_per_second: float | None
-    training_seconds: float | None
-    energy_kwh: float | None
+    samples: list[dict]  # the texts of the last step that wrote some, each with its question
+    tokens_per_second: float | None  # the median of those logged in training
+    training_seconds: float | None  # over all starts of the run
+    energy_kwh: float | None  # this and the next as codecarbon measured them
     co2_kg: float | None
-    evaluation: dict
-    has_curve: bool
-    has_picture: bool
+    evaluation: dict  # empty where there is none, or it is of other weights
+    has_curve: bool  # there is a picture of the loss
+    has_picture: bool  # and of the evaluation
 
     def figure(self, *keys: str) -> float | None:
         """A number in the results, by the keys that lead to it; `None` where it is missing or not finite."""
@@ -92,12 +82,14 @@ class RunRecord:
 
 
 def read_run(run: Path) -> RunRecord:
-    """Read a finished run's folder.
-
-    Raises:
-        ValueError: a file in it is damaged.
-    """
-    evaluation = _read_fitting_evaluation(run)
+    """Read a finished run's folder; raises a ValueError where a file in it is damaged."""
+    evaluation = read_evaluation(run) or {}
+    if evaluation and not fits_weights(evaluation, run):
+        logger.warning(
+            "%s is of other weights than those in %s, and is left out: python -m train.evaluation %s makes a new one.",
+            *(EVALUATION_FILE, run, run),
+        )
+        evaluation = {}
     try:
         state_file = run / TRAINER_STATE_FILE
         history = json.loads(state_file.read_text(encoding="utf-8"))["log_history"] if state_file.exists() else []
@@ -120,20 +112,6 @@ def read_run(run: Path) -> RunRecord:
         )
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"A file in {run} is damaged ({error}): copy the run again, or let it end again.") from error
-
-
-def _read_fitting_evaluation(run: Path) -> dict:
-    """The evaluation of the weights that lie in the run folder; empty where there is none."""
-    evaluation = read_evaluation(run)
-    if evaluation is None:
-        return {}
-    if not fits_weights(evaluation, run):
-        logger.warning(
-            "%s is of other weights than those in %s, and is left out: python -m train.evaluation %s makes a new one.",
-            *(EVALUATION_FILE, run, run),
-        )
-        return {}
-    return evaluation
 
 
 def is_local_path(text: str) -> bool:

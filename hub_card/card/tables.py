@@ -1,12 +1,12 @@
 """Parts of the card as Markdown: figures, tables of them, and texts that a model wrote."""
 
 import re
+from collections import Counter
 from datetime import timedelta
 
 from tabulate import tabulate
 
-from hub_card.card.run_record import RunRecord
-from train.evaluation.result_rows import NOT_RECORDED, Table, exam_table
+from train.evaluation.result_rows import NOT_RECORDED, Table
 
 
 def show(value: object, form: str = "") -> str:
@@ -48,37 +48,19 @@ def statistics_table(data: dict) -> Table | None:
     if kept is None:
         return None
     rows = [["read", f"{data['rows_read']:,}", ""]]
-    rows += [[f"dropped: {reason}", f"{count:,}", ""] for reason, count in _most_first(data.get("dropped_rows", {}))]
-    rows += [[f"kept: {split}", f"{count:,}", _count(tokens.get(split))] for split, count in kept.items()]
+    dropped = Counter(data.get("dropped_rows")).most_common()
+    rows += [[f"dropped: {reason}", f"{count:,}", ""] for reason, count in dropped]
+    rows += [[f"kept: {split}", f"{count:,}", show(tokens.get(split), ",")] for split, count in kept.items()]
     for kind in ("exercise", "language"):
         kind_tokens = data.get(f"tokens_by_{kind}", {})
         rows += [
-            [f"{kind}: {name}", f"{count:,}", _count(kind_tokens.get(name))]
-            for name, count in _most_first(data.get(f"rows_by_{kind}", {}))
+            [f"{kind}: {name}", f"{count:,}", show(kind_tokens.get(name), ",")]
+            for name, count in Counter(data.get(f"rows_by_{kind}")).most_common()
         ]
     return Table(["", "rows", "tokens"], rows)
-
-
-def exam_text(record: RunRecord) -> str:
-    """Marks by exercise, before and after the training."""
-    return to_markdown(exam_table(record.results.get("exam") or [], record.results.get("exam_before") or []))
-
-
-def describe_hardware(results: dict) -> str:
-    """The kind and number of the devices of the training."""
-    hardware = results.get("hardware", {})
-    return show(", ".join(f"{name}: {hardware[name]}" for name in ("device", "devices") if name in hardware))
 
 
 def samples_text(samples: list[dict]) -> str:
     """Questions, and the texts that the model wrote, letter by letter."""
     blocks = [fence(f"Q: {sample['question']}\n\n{sample['text']}") for sample in samples]
     return "\n\n".join(blocks) or f"Samples: {NOT_RECORDED}."
-
-
-def _most_first(counts: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: -item[1])
-
-
-def _count(value: int | None) -> str:
-    return NOT_RECORDED if value is None else f"{value:,}"
