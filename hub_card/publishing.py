@@ -5,10 +5,11 @@ import logging
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
-from hub_card.upload import UploadError, check_repo_id, list_files, require_login, upload
+from huggingface_hub.utils import build_hf_headers
+
+from hub_card.upload import UploadError, check_repo_id, list_files, upload
 from hub_card.verification.without_project import VerificationError
 
 
@@ -30,9 +31,7 @@ def publish(
     staging_dir: str | None,
     is_space: bool = False,
 ) -> None:
-    """
-    Args:
-        stage_and_verify: fills the given folder, and gives back the folder of each branch.
+    """`stage_and_verify` fills the given folder, and gives back the folder of each branch.
 
     Raises:
         ValueError: what is to be published, or an argument, is not fit for it.
@@ -41,9 +40,9 @@ def publish(
     """
     check_repo_id(repo_id)
     if not dry_run:
-        require_login()
-    with ExitStack() as stack:
-        place = Path(staging_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="hub_card_")))
+        build_hf_headers(token=True)  # an OSError where no token is stored here
+    with tempfile.TemporaryDirectory(prefix="hub_card_") as temporary:
+        place = Path(staging_dir or temporary)
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise ValueError(f"--staging_dir {place} is not an empty folder: name a new one, or empty it.")
         place.mkdir(parents=True, exist_ok=True)

@@ -44,11 +44,7 @@ OPTIONAL = ("chat_template.jinja", "special_tokens_map.json", WEIGHTS_INDEX, CUR
 
 
 def find_run(name: str) -> Path:
-    """The folder of a finished run.
-
-    Raises:
-        ValueError: there is no such folder, or the run has not come to its end.
-    """
+    """The folder of a finished run; raises a ValueError where there is none, or the run has not come to its end."""
     run = Path(name)
     if not run.is_dir():
         raise ValueError(f"{run}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
@@ -65,11 +61,7 @@ def find_run(name: str) -> Path:
 
 @contextmanager
 def hold_run(run: Path) -> Iterator[None]:
-    """Keep a run from writing into its folder meanwhile: its results would not be those of its weights.
-
-    Raises:
-        ValueError: a run is writing.
-    """
+    """Keep a run from writing while its weights and results are read; raises a ValueError where one writes already."""
     lock = run / LOCK_FILE
     # A file that is not there, or not ours, is held by no run of ours.
     is_ours = os.access(lock, os.W_OK)
@@ -81,10 +73,7 @@ def hold_run(run: Path) -> Iterator[None]:
 
 
 def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dict[str, Path]:
-    """Write into `place` what is to be published.
-
-    Returns:
-        The folder of each branch of the repository.
+    """Write into `place` what is to be published; returns the folder of each branch of the repository.
 
     Raises:
         ValueError: the run folder lacks something, or Hugging Face's GPT-2 does not compute its model.
@@ -92,7 +81,9 @@ def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dic
     record = read_run(run)
     main, export = place / MAIN_BRANCH, place / EXPORT_BRANCH
     main.mkdir()
-    for file in list_published(run, with_evaluation=bool(record.evaluation)):
+    names = [*REQUIRED, *OPTIONAL, *([EVALUATION_FILE, EVALUATION_PICTURE_FILE] if record.evaluation else [])]
+    listed = [run / name for name in names if (run / name).is_file()]
+    for file in [*listed, *run.glob(WEIGHTS_PATTERN), *list_code(run)]:
         copyfile(file, main / file.name)
     _write_texts(main, render_card(record, repo_id, with_export))
     if not with_export:
@@ -113,26 +104,14 @@ def _write_texts(folder: Path, card: str) -> None:
 
 
 def open_model(run: Path) -> GPT2ScratchForCausalLM:
-    """The run's model, by this package's code, on the CPU, with dropout off.
-
-    Raises:
-        ValueError: its weights cannot be read.
-    """
+    """The run's model, by this package's code, on the CPU, without dropout; a ValueError if its weights are damaged."""
     try:
         return GPT2ScratchForCausalLM.from_pretrained(run).eval()
     except SafetensorError as error:
         raise ValueError(f"The weights in {run} are damaged ({error}): copy them again from a checkpoint.") from error
 
 
-def list_published(run: Path, with_evaluation: bool) -> list[Path]:
-    """The files of a run that are published; by name."""
-    names = [*REQUIRED, *OPTIONAL, *([EVALUATION_FILE, EVALUATION_PICTURE_FILE] if with_evaluation else [])]
-    return sorted(
-        {run / name for name in names if (run / name).is_file()} | {*run.glob(WEIGHTS_PATTERN), *list_code(run)}
-    )
-
-
-def list_code(run: Path) -> list[Path]:
+def list_code(run: Path) -> set[Path]:
     """The Python files that the classes in `auto_map` are made of: those named there, and those that they import.
 
     Raises:
@@ -143,10 +122,9 @@ def list_code(run: Path) -> list[Path]:
         raise ValueError(f"{run / CONFIG_FILE} has no auto_map, so nobody could open the model: train it again.")
     code = {run / f"{reference.rpartition('.')[0]}.py" for reference in auto_map.values()}
     try:
-        code |= {Path(file) for start in sorted(code) for file in get_relative_import_files(start)}
+        return code | {Path(file) for start in code for file in get_relative_import_files(start)}
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename} is missing, and the model's code needs it: copy the run again.") from error
-    return sorted(code)
 
 
 def list_local_paths(folder: Path) -> list[tuple[str, str]]:

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
-from huggingface_hub.utils import build_hf_headers, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
 
 MAIN_BRANCH = "main"
 CARD_FILE = "README.md"
 KEPT = {".gitattributes"}  # the Hub's own: which files are stored outside git
-COMMIT_MESSAGE = "Publish with hub_card"
 
 
 class UploadError(RuntimeError):
@@ -18,21 +17,10 @@ class UploadError(RuntimeError):
 
 
 def check_repo_id(repo_id: str) -> None:
-    """
-    Raises:
-        ValueError: it is not of the form you/name.
-    """
+    """Raises a ValueError where it is not of the form you/name."""
     validate_repo_id(repo_id)
     if repo_id.count("/") != 1:
         raise ValueError(f"The repository {repo_id!r} names no owner: write you/{repo_id}, with your name on the Hub.")
-
-
-def require_login() -> None:
-    """
-    Raises:
-        OSError: no token is stored here.
-    """
-    build_hf_headers(token=True)
 
 
 def upload(branches: dict[str, Path], repo_id: str, private: bool = False, is_space: bool = False) -> list[str]:
@@ -40,12 +28,8 @@ def upload(branches: dict[str, Path], repo_id: str, private: bool = False, is_sp
 
     Not by `HfApi.upload_folder`: with xet, that uploads large folders in several commits.
 
-    Args:
-        private: whether a new repository is to be private.
-        is_space: whether it is a Space, by Gradio, and not a model.
-
     Returns:
-        For each branch a line that says what happened.
+        For each branch a line that says what happened, and one for each file that was deleted.
 
     Raises:
         UploadError: something failed. Each branch is then as it was, unless it had its commit already; the same command
@@ -70,35 +54,32 @@ def _upload(api: HfApi, branches: dict[str, Path], repo_id: str, private: bool, 
         raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
     for branch in branches.keys() - {MAIN_BRANCH}:
         api.create_branch(repo_id, branch=branch, exist_ok=True, repo_type=kind)
-    heads, operations = {}, {}
+    prepared = []
     # The large files of all branches go first, which takes long and changes nothing that can be seen.
     for branch, folder in branches.items():
         head = api.repo_info(repo_id, revision=branch, repo_type=kind)
-        heads[branch] = head.sha
-        additions = [CommitOperationAdd(path, file) for path, file in list_files(folder).items()]
-        names = {addition.path_in_repo for addition in additions} | KEPT
-        old = sorted({sibling.rfilename for sibling in head.siblings or []} - names)
-        operations[branch] = [*additions, *(CommitOperationDelete(name, is_folder=False) for name in old)]
+        files = list_files(folder)
+        additions = [CommitOperationAdd(path, file) for path, file in files.items()]
+        old = sorted({sibling.rfilename for sibling in head.siblings or []} - files.keys() - KEPT)
+        prepared.append((branch, head.sha, [*additions, *map(CommitOperationDelete, old)], old))
         api.preupload_lfs_files(repo_id, additions, revision=branch, free_memory=False, repo_type=kind)
     lines = []
-    for branch, head in heads.items():
+    for branch, head, operations, old in prepared:
         # The Hub refuses it where somebody else has changed the branch since its files were listed.
         commit = api.create_commit(
             repo_id,
-            operations[branch],
-            commit_message=COMMIT_MESSAGE,
+            operations,
+            commit_message="Publish with hub_card",
             revision=branch,
             parent_commit=head,
             repo_type=kind,
         )
         lines.append(f"{branch}: {commit.commit_url if commit.oid != head else f'nothing has changed since {head}'}")
-        deletions = [one for one in operations[branch] if isinstance(one, CommitOperationDelete)]
-        lines += [f"{branch}: deleted {deletion.path_in_repo}" for deletion in deletions]
+        lines += [f"{branch}: deleted {name}" for name in old]
     return lines
 
 
 def _describe(error: Exception, repo_id: str) -> str:
-    """Explains an error of the Hub, with a remedy."""
     text = str(error)
     if not isinstance(error, HfHubHTTPError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # why a file could not be uploaded, where the error says which
