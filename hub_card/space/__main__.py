@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from hub_card.publishing import add_arguments, publish, report_errors
-from hub_card.upload import MAIN_BRANCH, check_repo_id
+from hub_card.upload import MAIN_BRANCH
 
 
 logger = logging.getLogger("hub_card.space")
@@ -30,8 +30,7 @@ logger = logging.getLogger("hub_card.space")
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    arguments = parse_arguments(argv)
-    return report_errors(partial(run, arguments), "hub_card.space")
+    return report_errors(partial(run, parse_arguments(argv)), "hub_card.space")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -50,7 +49,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def publish_space(arguments: argparse.Namespace) -> None:
-    """Stage, verify and upload."""
     if Path(arguments.model).is_dir():
         raise ValueError(
             f"{arguments.model} is a folder, and a Space shows a model on the Hub: publish it first (python -m "
@@ -72,7 +70,6 @@ def stage_and_verify(model_id: str, space_id: str, place: Path) -> dict[str, Pat
     from hub_card.space.staging import stage_space
     from hub_card.verification.verify import verify_space
 
-    check_repo_id(model_id)
     settings, is_private = choose_published_model(model_id)
     branches = stage_space(settings, place, space_id)
     verify_space(branches[MAIN_BRANCH])

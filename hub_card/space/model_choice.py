@@ -5,13 +5,7 @@ from pathlib import Path
 
 import yaml
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HFValidationError,
-    HTTPError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
 
 from hub_card.space.chat.settings import Settings
 from hub_card.staging import EXPORT_BRANCH, WEIGHTS_PATTERN
@@ -34,30 +28,23 @@ def choose_model(name: str) -> Settings:
     """
     folder = Path(name)
     if folder.is_dir():
-        check_folder(folder)
-        recipe = next((file for file in (folder / RECIPE_FILE, folder.parent / RECIPE_FILE) if file.is_file()), None)
-        return Settings(folder.resolve().name, str(folder), **_read_recipe(recipe))
-    patterns = ["*.json", "*.jinja", "*.txt", RECIPE_FILE, WEIGHTS_PATTERN]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=patterns))
-    except (HFValidationError, RepositoryNotFoundError) as error:
-        raise ValueError(f"{name} is neither a folder here nor a model on the Hub.") from error
-    except (HTTPError, OSError) as error:
-        raise UploadError(f"There is no folder {name} here, and the Hub cannot be asked: {error}") from error
-    check_folder(folder)
-    return Settings(name, str(folder), **_read_recipe(folder / RECIPE_FILE))
-
-
-def check_folder(folder: Path) -> None:
-    """
-    Raises:
-        ValueError: no model can be opened from it.
-    """
+        title, recipes = folder.resolve().name, [folder / RECIPE_FILE, folder.parent / RECIPE_FILE]
+    else:
+        patterns = ["*.json", "*.jinja", "*.txt", RECIPE_FILE, WEIGHTS_PATTERN]
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=patterns))
+        except (HFValidationError, RepositoryNotFoundError) as error:
+            raise ValueError(f"{name} is neither a folder here nor a model on the Hub.") from error
+        except (HTTPError, OSError) as error:
+            raise UploadError(f"There is no folder {name} here, and the Hub cannot be asked: {error}") from error
+        title, recipes = name, [folder / RECIPE_FILE]
     if not (folder / CONFIG_FILE).is_file() or not any(folder.glob(WEIGHTS_PATTERN)):
         raise ValueError(
             f"{folder} holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}): name a finished run, e.g. runs/demo, or a "
             "checkpoint, e.g. runs/demo/checkpoint-950."
         )
+    recipe = next((file for file in recipes if file.is_file()), None)
+    return Settings(title, str(folder), **_read_recipe(recipe))
 
 
 def choose_published_model(model_id: str) -> tuple[Settings, bool]:
@@ -72,15 +59,15 @@ def choose_published_model(model_id: str) -> tuple[Settings, bool]:
     """
     api = HfApi()
     try:
-        try:
-            info = api.model_info(model_id, revision=EXPORT_BRANCH)
-        except RevisionNotFoundError:
-            info = api.model_info(model_id)
+        has_export = api.revision_exists(model_id, EXPORT_BRANCH)
+        info = api.model_info(model_id, revision=EXPORT_BRANCH if has_export else None)
         files = {sibling.rfilename for sibling in info.siblings or []}
         if CONFIG_FILE not in files or not any(Path(file).match(WEIGHTS_PATTERN) for file in files):
             raise ValueError(f"{model_id} on the Hub holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}).")
         config = json.loads(Path(hf_hub_download(model_id, CONFIG_FILE, revision=info.sha)).read_text(encoding="utf-8"))
-        recipe = _download_recipe(model_id)
+        # The recipe is on `main`: the branch `gpt2` has none.
+        has_recipe = api.file_exists(model_id, RECIPE_FILE)
+        recipe = Path(hf_hub_download(model_id, RECIPE_FILE)) if has_recipe else None
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"{model_id} is not on the Hub, or hidden from you. Publish the run first (python -m hub_card.publish "
@@ -98,17 +85,9 @@ def choose_published_model(model_id: str) -> tuple[Settings, bool]:
     return settings, bool(info.private)
 
 
-def _download_recipe(model_id: str) -> Path | None:
-    """The recipe on `main`, since the branch `gpt2` has none."""
-    try:
-        return Path(hf_hub_download(model_id, RECIPE_FILE))
-    except EntryNotFoundError:
-        return None
-
-
 def _read_recipe(recipe_file: Path | None) -> dict:
     """The settings of the page that a run's recipe gives."""
-    recipe = yaml.safe_load(recipe_file.read_text(encoding="utf-8")) if recipe_file and recipe_file.is_file() else {}
+    recipe = yaml.safe_load(recipe_file.read_text(encoding="utf-8")) if recipe_file else {}
     found = {
         "examples": recipe.get("sample_prompts") or GENERAL_EXAMPLES,
         "temperature": recipe.get("sample_temperature"),

@@ -34,13 +34,7 @@ def compute(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[
 
 
 def compare(found: dict[str, Tensor], expected: dict[str, Tensor], is_export: bool) -> None:
-    """
-    Args:
-        is_export: whether it is Hugging Face's GPT-2, whose logits may differ by rounding.
-
-    Raises:
-        ValueError: what was found is not what was expected.
-    """
+    """Raises a ValueError where they differ; the logits of the export, Hugging Face's GPT-2, may do so by rounding."""
     logits, wanted = found["logits"], expected["logits"]
     if logits.shape != wanted.shape:
         raise ValueError(f"Logits are {tuple(logits.shape)}, not {tuple(wanted.shape)}.")

@@ -3,20 +3,12 @@
 import runpy
 import sys
 
-
-QUESTION = "What is this?"
-ANSWER_TOKENS = 16
+from gradio_client import Client
 
 
-def main() -> None:
-    from gradio_client import Client
-
+if __name__ == "__main__":
     sys.path.insert(0, "")  # app.py imports from its own folder
     app = runpy.run_path("app.py")
     app["page"].launch(prevent_thread_lock=True, quiet=True, **app["LAUNCH_OPTIONS"])
     client = Client(app["page"].local_url, verbose=False, analytics_enabled=False)
-    client.predict(QUESTION, max_new_tokens=ANSWER_TOKENS, api_name="/answer")
-
-
-if __name__ == "__main__":
-    main()
+    client.predict("What is this?", max_new_tokens=16, api_name="/answer")

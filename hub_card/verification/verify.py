@@ -13,10 +13,7 @@ from hub_card.verification.without_project import run_without_project
 
 
 def verify_model(run: Path, branches: dict[str, Path]) -> None:
-    """Compare the staged folders, opened in a child process, with the run's model, as this process has it.
-
-    Args:
-        branches: the folder of each branch.
+    """Compare the staged folder of each branch, opened in a child process, with the run's model in this process.
 
     Raises:
         VerificationError: a folder does not open, or computes something else.
@@ -32,9 +29,5 @@ def verify_model(run: Path, branches: dict[str, Path]) -> None:
 
 
 def verify_space(folder: Path) -> None:
-    """Start the staged Space in a child process, and ask it a question.
-
-    Raises:
-        VerificationError: it does not start or does not answer.
-    """
+    """Start the staged Space in a child process and ask it; raises a VerificationError where it does not answer."""
     run_without_project("check_space.py", folder=folder, environment={"GRADIO_ANALYTICS_ENABLED": "False"})

@@ -27,15 +27,10 @@ class RefuseProject(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         if fullname.partition(".")[0] in PROJECT:
             raise ModuleNotFoundError(f"No module named {fullname!r} (this project is not installed elsewhere)")
-        return None
 
 
 def run_without_project(script: str, *arguments: str, folder: Path, environment: dict[str, str]) -> None:
-    """Run a script of this folder in a child process.
-
-    Args:
-        folder: the child's current folder.
-        environment: variables for the child, beside this process's own.
+    """Run a script of this folder in a child process, in `folder`, with `environment` beside this process's own.
 
     Raises:
         VerificationError: the script failed; the message ends with the error's last line.

@@ -29,12 +29,16 @@ LAUNCH_OPTIONS: dict[str, Any] = {
 def build_page(settings: Settings) -> gr.ChatInterface:
     """Open the model and build the page, which `launch` then shows."""
     writer = open_model(settings)
-    chat = Chat(writer)
+    chat, layers = Chat(writer), writer.model.config.num_hidden_layers
+    description = (
+        f"GPT-2, {writer.model.num_parameters() / 1e6:,.1f} million parameters, {layers} layers, "
+        f"context of {writer.context:,} tokens"
+    )
     page = gr.ChatInterface(
         chat.answer,
         validator=chat.check,
         title=html.escape(settings.title),
-        description=describe_model(writer),
+        description=description,
         chatbot=gr.Chatbot(label="Conversation", buttons=["copy"], scale=1),
         textbox=gr.Textbox(label="Question", placeholder="Ask a question", submit_btn=True, stop_btn=True, scale=7),
         examples=[[question] for question in settings.examples],
@@ -58,14 +62,6 @@ def build_inputs(context: int, temperature: float, remember: bool) -> list[str |
         gr.Number(-1, precision=0, minimum=-1, maximum=HIGHEST_SEED, label="Seed", info="-1: another each time"),
         gr.Checkbox(remember, label="Remember earlier questions", info="For a model trained on conversations"),
     ]
-
-
-def describe_model(writer: Writer) -> str:
-    config, parameters = writer.model.config, writer.model.num_parameters()
-    return (
-        f"GPT-2, {parameters / 1e6:,.1f} million parameters, {config.num_hidden_layers} layers, "
-        f"context of {writer.context:,} tokens"
-    )
 
 
 class Chat:

@@ -19,11 +19,7 @@ from .settings import Settings
 
 
 def open_model(settings: Settings) -> "Writer":
-    """The model, on the accelerator where there is one.
-
-    Raises:
-        OSError, ValueError: there is no such model, its weights are damaged, or it does not open otherwise.
-    """
+    """The model, on the accelerator where there is one; an OSError or a ValueError where it does not open."""
     options: dict[str, object] = {"trust_remote_code": settings.trust_remote_code}
     if settings.revision is not None:
         options |= {"revision": settings.revision, "code_revision": settings.revision}
@@ -38,11 +34,7 @@ def open_model(settings: Settings) -> "Writer":
 
 
 class Writer:
-    """
-    Args:
-        model: in evaluation mode, on its device.
-        context: tokens that prompt and text may take together.
-    """
+    """Takes a model in evaluation mode, on its device; `context`: tokens that prompt and text may take together."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int):
         self.model = model
@@ -54,11 +46,7 @@ class Writer:
         """The text so far after each word, and whether the model has ended it.
 
         `generate` runs in a thread. Closing this iterator, or the end of the program, stops it at the next token;
-        an error in it is raised here.
-
-        Args:
-            seed: of the sampling; a negative one samples anew each time.
-            options: for `generate`.
+        an error in it is raised here. A negative seed samples anew each time; the options are for `generate`.
         """
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stopped, written = threading.Event(), Future[list[int]]()
