@@ -39,8 +39,8 @@ class RunRecord:
     samples: list[dict]  # the texts of the last step that wrote some, each with its question
     tokens_per_second: float | None  # the median of those logged in training
     training_seconds: float | None  # over all starts of the run
-    energy_kwh: float | None  # this and the next as codecarbon measured them
-    co2_kg: float | None
+    energy_kwh: float | None  # by codecarbon
+    co2_kg: float | None  # equivalent, by codecarbon
     evaluation: dict  # empty where there is none, or it is of other weights
     has_curve: bool  # there is a picture of the loss
     has_picture: bool  # and of the evaluation
