@@ -24,7 +24,7 @@ def choose_model(name: str) -> Settings:
 
     Raises:
         ValueError: there is no such model, or the folder holds none.
-        OSError: the Hub cannot be asked, and no copy of the model is kept here.
+        UploadError: the Hub cannot be asked, and no copy of the model is kept here.
     """
     folder = Path(name)
     if folder.is_dir():
