@@ -11,11 +11,7 @@ DROPOUTS = ("embd_pdrop", "attn_pdrop", "resid_pdrop")  # a matter of the traini
 
 
 def build_config(model: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> GPT2ScratchConfig:
-    """The configuration of a fresh model.
-
-    Raises:
-        ValueError: sizes that no model can have.
-    """
+    """The configuration of a fresh model; a `ValueError` for sizes that no model can have."""
     fields = {name: value for name, value in vars(model).items() if name not in ("init_from", "attn_implementation")}
     return GPT2ScratchConfig(
         vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **fields
@@ -42,11 +38,7 @@ def build_model(
 
 
 def load_model(source: str, attn_implementation: str, dropout: dict[str, float]) -> GPT2ScratchForCausalLM:
-    """Earlier weights: those of a run, a checkpoint, a Hub id, or Hugging Face's GPT-2.
-
-    Args:
-        dropout: the rates to train with, by their names in `DROPOUTS`.
-    """
+    """Earlier weights: those of a run, a checkpoint, a Hub id, or Hugging Face's GPT-2; dropout rates by name."""
     if isinstance(AutoConfig.from_pretrained(source), GPT2Config):
         model = from_hf_gpt2(source, **dropout)
         model.set_attn_implementation(attn_implementation)
@@ -55,11 +47,7 @@ def load_model(source: str, attn_implementation: str, dropout: dict[str, float])
 
 
 def check_length(model: GPT2ScratchForCausalLM, name: str, tokens: int, source: str) -> None:
-    """Refuse sequences that a loaded model has no positions for.
-
-    Raises:
-        ValueError: with both lengths.
-    """
+    """Refuse sequences that a loaded model has no positions for, by a `ValueError`."""
     if tokens > model.config.n_positions:
         raise ValueError(
             f"{name} {tokens} is longer than the context of {source}, {model.config.n_positions}: lower it."

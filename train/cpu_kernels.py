@@ -17,10 +17,8 @@ from transformers.masking_utils import sdpa_mask
 from modeling_gpt2scratch.feed_forward import FeedForward
 
 
-# Queries that attend together: their weights, 4 x 12 x 128 x 512 at GPT-2's size, stay in the caches.
-BLOCK = 128
-# A value's fate in dropout is decided by 16 random bits.
-LEVELS = 2**16
+BLOCK = 128  # queries that attend together: their weights, 4 x 12 x 128 x 512 at GPT-2's size, stay in the caches
+LEVELS = 2**16  # a value's fate in dropout is decided by 16 random bits
 BLOCKED_SDPA = "blocked_sdpa"  # a value of attn_implementation; no config file stores it
 
 
@@ -96,19 +94,10 @@ def blocked_sdpa(
 
 def attend_by_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float, p: float) -> Tensor:
     """Causal attention in training: a block of queries at a time, without the keys after it, and computed again for the
-    backward pass with the same random numbers.
-
-    Args:
-        query, key, value: (B, H, T, D).
-        p: the dropout probability.
-
-    Returns:
-        (B, T, H, D).
-    """
-    T = query.shape[2]
+    backward pass with the same random numbers. (B, H, T, D) in, (B, T, H, D) out; `p` is the dropout probability."""
     blocks = []
-    for start in range(0, T, BLOCK):
-        end = min(start + BLOCK, T)
+    for start in range(0, query.shape[2], BLOCK):
+        end = start + BLOCK
         block = query[:, :, start:end] * scaling
         blocks.append(checkpoint(attend, block, key[:, :, :end], value[:, :, :end], p, use_reentrant=False))
     return torch.cat(blocks, dim=1)

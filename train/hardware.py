@@ -22,11 +22,7 @@ COMPILED_SDPA = "compiled_sdpa"  # a value of attn_implementation; no config fil
 
 
 def set_up_hardware(device: torch.device, processes: int, cpu_threads: int | None, tokens_per_step: int) -> None:
-    """Use all cores when training on CPUs, and say what the run trains on.
-
-    Args:
-        cpu_threads: of this process; by default its share of the machine's cores.
-    """
+    """Use all cores when training on CPUs (by default a process takes its share), and say what the run trains on."""
     where = f"{processes} process(es) on {device.type}"
     if device.type == "cpu":
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -47,17 +43,14 @@ def set_up_model(model: PreTrainedModel, device: torch.device, compiled: bool) -
         use_cpu_kernels(model)
 
 
-def mask_unless_causal(*, q_length: int, kv_length: int, mask_function, attention_mask: Tensor | None, **kwargs):
+def mask_unless_causal(**inputs) -> Tensor | None:
     """transformers' mask for SDPA, and none where it would be the causal one: SDPA is causal by itself.
 
     With torch before 2.14, transformers makes that mask for a compiled model all the same, which then misses the flash
     kernel, as that takes none.
     """
-    if attention_mask is None and q_length == kv_length and mask_function is causal_mask_function:
-        return None
-    return sdpa_mask(
-        q_length=q_length, kv_length=kv_length, mask_function=mask_function, attention_mask=attention_mask, **kwargs
-    )
+    is_causal = inputs["q_length"] == inputs["kv_length"] and inputs["mask_function"] is causal_mask_function
+    return None if is_causal and inputs["attention_mask"] is None else sdpa_mask(**inputs)
 
 
 def return_freed_memory(model: PreTrainedModel) -> None:
@@ -67,8 +60,7 @@ def return_freed_memory(model: PreTrainedModel) -> None:
     head is most of it, memory and gains it no time; a larger model would be slower by up to 30%, so it is left alone
     (see train/experiments/cpu_speed.md).
     """
-    head = model.get_output_embeddings()
-    mostly_head = 2 * head.weight.numel() > model.num_parameters()
+    mostly_head = 2 * model.get_output_embeddings().weight.numel() > model.num_parameters()
     if sys.platform == "linux" and mostly_head:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries of Linux have none
         if mallopt is not None:

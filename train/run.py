@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 from tabulate import tabulate
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -26,30 +25,22 @@ from train.run_report.callback import RunReport
 from train.run_report.results import draw_loss_curve, write_results
 from train.settings.arguments import RunArguments
 from train.settings.parser import SettingsParser
-from train.settings.recipe import RunRecipe
+from train.settings.recipe import AnyRecipe, RunRecipe
 from train.trainer.trainer import RunTrainer
 
 
 logger = logging.getLogger(__name__)
 
-AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
-
 
 def run_entry(
-    script: str,
+    script: str,  # its name, for messages
     argv: list[str],
     parse: Callable[[list[str]], AnyRecipe],
-    find_parser: Callable[[list[str]], SettingsParser],
+    find_parser: Callable[[list[str]], SettingsParser],  # for the settings of a checkpoint
     describe_plan: Callable[[AnyRecipe, PreTrainedTokenizerBase], dict[str, str]],
-    train: Callable[[AnyRecipe, PreTrainedTokenizerBase], int],
+    train: Callable[[AnyRecipe, PreTrainedTokenizerBase], int],  # prepares, trains and saves; returns the exit status
 ) -> int:
     """Run an entry script; a mistake ends it with one line.
-
-    Args:
-        script: its name, for messages.
-        find_parser: the parser of a command line, for the settings of a checkpoint.
-        describe_plan: what a dry run tells of a recipe, by name.
-        train: prepares, trains and saves; returns the exit status.
 
     Returns:
         The exit status: 2 for settings that cannot be, 1 for a run that is refused or fails.
@@ -124,16 +115,11 @@ def train_and_save(
     recipe: RunRecipe,
     trainer: RunTrainer,
     stop: GracefulStop,
-    facts: dict,
-    measure: Callable[[], dict],
-    describe_change: Callable[[dict, dict], dict],
+    facts: dict,  # what is known before the first step, by the names of `results.json`
+    measure: Callable[[], dict],  # the figures of the model as it is, with its marks as `exam`; by all processes
+    describe_change: Callable[[dict, dict], dict],  # what `results.json` says of the figures before and after
 ) -> int:
     """Measure the model, train it, measure it again, and write model, results and curve.
-
-    Args:
-        facts: what is known before the first step, by the names of `results.json`.
-        measure: makes the figures of the model as it is, with its marks as `exam`; called by all processes.
-        describe_change: what `results.json` says of the figures before and after.
 
     Returns:
         The exit status: 0, or 128 + the signal that stopped the training.
@@ -141,7 +127,7 @@ def train_and_save(
     folder, writes = recipe.run_folder, recipe.training.should_save
     if writes:
         trainer.check_room()
-        recipe.save()
+        write_whole(folder / RECIPE_FILE, recipe.to_yaml())
     before = figures_before(folder, recipe.resume_from is not None, writes, measure)
     report = RunReport(folder, facts, recipe.run.html_report)
     trainer.add_callback(report)

@@ -54,11 +54,7 @@ def write_manifest(folder: Path, facts: dict) -> None:
 
 
 def read_manifest(checkpoint: Path) -> dict:
-    """The manifest, by itself.
-
-    Raises:
-        DamagedCheckpointError: there is none, or it is not whole.
-    """
+    """The manifest; a `DamagedCheckpointError` where there is none, or it is not whole."""
     try:
         return json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -70,10 +66,7 @@ def read_manifest(checkpoint: Path) -> dict:
 
 
 def verify(checkpoint: Path, content: bool = True) -> dict:
-    """Check that a checkpoint is what was written; returns its manifest.
-
-    Args:
-        content: also compare every byte, by SHA-256; else only which files there are, and their sizes.
+    """Check that a checkpoint is what was written; returns its manifest. Without `content`, its bytes are not read.
 
     Raises:
         DamagedCheckpointError: what is wrong with it.
@@ -141,9 +134,7 @@ def move_files(source: Path, target: Path) -> None:
 def put_aside_damaged(run_folder: Path, resumed_step: int) -> None:
     """Clear the way for a run: what was never finished goes, and damaged checkpoints get another name.
 
-    Args:
-        resumed_step: of the checkpoint that the run goes on from, 0 for none. Those after it were passed over as
-            damaged, and the run will write its own in their place.
+    Those after `resumed_step` (0 for a fresh start) were passed over as damaged; the run writes its own in their place.
     """
     shutil.rmtree(run_folder / UNFINISHED_FOLDER, ignore_errors=True)
     complete = complete_checkpoints(run_folder)

@@ -76,16 +76,14 @@ def learning_rates(settings: dict, total_steps: int, steps: int) -> list[float]:
 
 
 def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processes: int) -> int:
-    """Batches to accumulate so that a step sees as many sequences as before.
-
-    Args:
-        sequences_per_batch: of one process.
+    """Batches of each process to accumulate so that a step sees as many sequences as before.
 
     Raises:
         ValueError: no whole number of batches does; the message has the numbers of processes that would work.
     """
-    if sequences_per_step % (sequences_per_batch * processes) == 0:
-        return sequences_per_step // (sequences_per_batch * processes)
+    accumulated, missing = divmod(sequences_per_step, sequences_per_batch * processes)
+    if not missing:
+        return accumulated
     batches, rest = divmod(sequences_per_step, sequences_per_batch)
     possible = [str(number) for number in range(1, batches + 1) if not rest and batches % number == 0]
     remedy = f"{sequences_per_batch} x {' or '.join(possible)} processes" if possible else "a smaller batch"
@@ -97,7 +95,6 @@ def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processe
 
 
 def render_changes(changes: Changes, checkpoint: Path) -> str:
-    """The message of a refusal."""
     lines = [f"  {name}: {before!r} in {checkpoint.name}, {now!r} now" for name, (before, now) in changes.items()]
     return (
         f"{checkpoint} was made with another recipe, and going on would train something else:\n"

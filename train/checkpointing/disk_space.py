@@ -13,30 +13,21 @@ OTHER_BYTES = 8_000_000
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def checkpoint_bytes(model: nn.Module, optimizer_values: int = 2) -> int:
-    """About what a checkpoint of this model takes: its weights, and the optimizer's values for each of them.
-
-    Args:
-        optimizer_values: numbers that the optimizer keeps a parameter (Adam: two, in the weights' own dtype).
-    """
+    """About what a checkpoint of this model takes: its weights, and the optimizer's values for each of them (Adam: two,
+    in the weights' own dtype)."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return weights * (1 + optimizer_values) + OTHER_BYTES
 
 
 def check_room(folder: Path, needed_bytes: int, held_bytes: int, what: str) -> None:
-    """Refuse to start what will not fit.
-
-    Args:
-        needed_bytes: of all that will lie in the folder at the same time.
-        held_bytes: how many of them lie there already.
-        what: for the message.
+    """Refuse to start what will not fit: the bytes that will lie in the folder at the same time, less those held there.
 
     Raises:
-        RunRefusedError: what is needed and what is free.
+        RunRefusedError: `what` is needed and what is free.
     """
     free = shutil.disk_usage(folder).free
     missing = needed_bytes - held_bytes
@@ -49,8 +40,8 @@ def check_room(folder: Path, needed_bytes: int, held_bytes: int, what: str) -> N
 
 def describe_failure(folder: Path, needed_bytes: int) -> str:
     """The space that a failed write of a checkpoint needed, and the space that is free."""
-    free = shutil.disk_usage(folder).free
-    return f"a checkpoint takes about {_gigabytes(needed_bytes)}, {_gigabytes(free)} are free on its disk"
+    free = _gigabytes(shutil.disk_usage(folder).free)
+    return f"a checkpoint takes about {_gigabytes(needed_bytes)}, {free} are free on its disk"
 
 
 def _gigabytes(number: int) -> str:

@@ -24,9 +24,8 @@ logger = logging.getLogger(__name__)
 def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
     """The checkpoint that `--resume_from_checkpoint WORD` asks for, verified; `None` for a fresh start.
 
-    Args:
-        word: "true" for the newest complete checkpoint, "auto" for the same or else a fresh start, "false" or `None`
-            for a fresh start, or a checkpoint's path.
+    The word is "true" for the newest complete checkpoint, "auto" for the same or else a fresh start, "false" or `None`
+    for a fresh start, or a checkpoint's path.
 
     Raises:
         ValueError: there is none, it is damaged, or a fresh start would write over a run.
@@ -71,11 +70,7 @@ def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
 
 
 def check_method(checkpoint: Path, method: str | None) -> None:
-    """Refuse a checkpoint of another method of training; the method of pre-training is `None`.
-
-    Raises:
-        ValueError: with both methods.
-    """
+    """Refuse a checkpoint of another method of training, by a `ValueError`; the method of pre-training is `None`."""
     before = read_recipe_file(str(checkpoint / RECIPE_FILE)).get("method")
     if before != method:
         raise ValueError(
@@ -85,12 +80,7 @@ def check_method(checkpoint: Path, method: str | None) -> None:
 
 
 def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per_batch: int, processes: int) -> int:
-    """Check that the settings train what the checkpoint's did; returns the batches to accumulate a step.
-
-    Args:
-        before: the settings that the checkpoint was made with, all of them.
-        now: those of this start.
-        sequences_per_batch: of one process.
+    """Check that all settings `now` train what those `before` did; returns the batches to accumulate a step.
 
     Raises:
         ValueError: settings differ that are not in `resume_with_changes`, or no number of accumulated batches makes
@@ -108,11 +98,12 @@ def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per
         raise ValueError(render_changes(refused, checkpoint))
     manifest = read_manifest(checkpoint)
     accumulated = accumulation_for(manifest["sequences_per_step"], sequences_per_batch, processes)
-    if (processes, accumulated) != (manifest["processes"], before["gradient_accumulation_steps"]):
+    made_by = (manifest["processes"], before["gradient_accumulation_steps"])
+    if (processes, accumulated) != made_by:
         logger.warning(
             "The checkpoint was made by %d processes x %d accumulated batches; going on with %d x %d, the same "
             "sequences a step in the same order. Dropout draws differ from here on.",
-            *(manifest["processes"], before["gradient_accumulation_steps"], processes, accumulated),
+            *(*made_by, processes, accumulated),
         )
     return accumulated
 

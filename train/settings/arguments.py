@@ -32,12 +32,12 @@ def parse_weights(name: str, words: list[str] | None) -> dict[str, float]:
     """
     weights = {}
     for word in words or []:
-        kind, equals, number = word.rpartition("=")
+        kind, _, number = word.rpartition("=")
         try:
             weight = float(number)
         except ValueError:
             weight = -1.0
-        if not kind or not equals or not 0 <= weight <= 100:
+        if not kind or not 0 <= weight <= 100:
             raise ValueError(f"--{name} {word}: NAME=WEIGHT is wanted, with a weight from 0 to 100, as in rag=2.")
         weights[kind] = weight
     return weights

@@ -11,7 +11,6 @@ from train.settings.arguments import DataArguments, ModelArguments, OptimizerArg
 
 Refused = dict[str, tuple[Any, str]]  # by setting: the one value that does no harm, and what to do
 
-# Settings of the Trainer that do harm.
 REFUSED: Refused = {
     "dataloader_drop_last": (False, "it would drop evaluation batches, too. Leave it out: training uses whole batches"),
     "auto_find_batch_size": (False, "a resumed run would see other batches. Set --per_device_train_batch_size"),
@@ -40,7 +39,6 @@ def refuse_others(settings: dict, refused: Refused) -> None:
 
 
 def check_pretraining(model: ModelArguments, data: DataArguments, training: TrainingArguments) -> None:
-    """Refuse what does not fit together in a pre-training."""
     # With --init_from the model brings its own context, checked when it is loaded.
     if model.init_from is None and data.sequence_length > model.n_positions:
         raise ValueError(
@@ -61,7 +59,11 @@ def check_trainer(settings: dict, training: TrainingArguments, optimizer: Optimi
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
         if settings[name] < 1:
             raise ValueError(f"--{name} {settings[name]} must be at least 1.")
-    check_trackers(training.report_to)
+    if not set(training.report_to) <= {"tensorboard"}:
+        get_reporting_integration_callbacks(training.report_to)  # raises with the names that there are
+        missing = sorted(set(training.report_to) - set(get_available_reporting_integrations()))
+        if missing:
+            raise ValueError(f"--report_to {missing[0]}: its library is not installed here: pip install {missing[0]}.")
     if training.load_best_model_at_end and training.save_total_limit == 1:
         raise ValueError(
             "--save_total_limit 1 with --load_best_model_at_end keeps only the best checkpoint, and the run could not "
@@ -73,12 +75,3 @@ def check_trainer(settings: dict, training: TrainingArguments, optimizer: Optimi
             f"--optim {training.optim.value} does not go with --optim_name muon, --hidden_lr_scale or "
             "--embedding_lr_scale, which are for AdamW: leave out the one or the others."
         )
-
-
-def check_trackers(trackers: list[str]) -> None:
-    """Refuse a tracker that transformers does not know, or whose library is not here."""
-    if not set(trackers) <= {"tensorboard"}:
-        get_reporting_integration_callbacks(trackers)  # raises with the names that there are
-        missing = sorted(set(trackers) - set(get_available_reporting_integrations()))
-        if missing:
-            raise ValueError(f"--report_to {missing[0]}: its library is not installed here: pip install {missing[0]}.")

@@ -1,8 +1,4 @@
-"""Reads the settings of a run: defaults, overridden by a YAML recipe, overridden by the command line.
-
-A recipe is a flat YAML file of settings. The resolved one is written into the run folder and can be given to `--config`
-again.
-"""
+"""Reads the settings of a run: defaults, overridden by a YAML recipe, overridden by the command line."""
 
 import argparse
 import dataclasses
@@ -10,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from train.settings.recipe_file import RENAMED, read_recipe_words, unknown_setting
@@ -24,26 +19,17 @@ RESUME_HELP = "true: the newest complete checkpoint of --output_dir; auto: that,
 
 
 class SettingsParser(HfArgumentParser):
-    """Every mistake is a `ValueError` that says what to write instead.
-
-    Args:
-        groups: the dataclasses of a run's own settings.
-        trainer: the dataclass of the Trainer's.
-        shown: the Trainer's settings that `--help` shows, in its order; `--help_all` shows all.
-        defaults: of the Trainer's settings, below any recipe.
-        script, description: for `--help`.
-        recipes: the folder of the shipped ones.
-    """
+    """Every mistake is a `ValueError` that says what to write instead."""
 
     def __init__(
         self,
-        groups: Iterable[type],
+        groups: Iterable[type],  # the dataclasses of a run's own settings
         trainer: type[TrainingArguments],
-        shown: Iterable[str],
-        defaults: dict,
+        shown: Iterable[str],  # the Trainer's settings that `--help` shows, in its order
+        defaults: dict,  # of the Trainer's settings, below any recipe
         script: str,
         description: str,
-        recipes: Path,
+        recipes: Path,  # the folder of the shipped ones
         show_all: bool,
     ) -> None:
         every = [name for name in field_names(trainer) if name not in RENAMED]
@@ -105,14 +91,7 @@ def pick(settings: dict, kind: type[Arguments]) -> Arguments:
     return kind(**{name: settings[name] for name in field_names(kind) if name in settings})
 
 
-def pick_training(settings: dict, trainer: type[TrainingArguments]) -> TrainingArguments:
-    """The Trainer's settings out of all of them."""
-    # Without this the processes of a distributed run on CPUs never meet: each would train alone, in the same folder.
-    return pick({**settings, "use_cpu": settings["use_cpu"] or not torch.accelerator.is_available()}, trainer)
-
-
 def field_names(kind: type) -> list[str]:
-    """The settings of a group."""
     return [field.name for field in dataclasses.fields(kind) if field.init]
 
 
@@ -127,8 +106,6 @@ def _group(title: str, kind: type, names: Iterable[str], hidden: bool = False) -
             metadata["help"] = RESUME_HELP
         if hidden:
             metadata["help"] = argparse.SUPPRESS
-        default = (
-            {"default_factory": old.default_factory} if old.default is dataclasses.MISSING else {"default": old.default}
-        )
-        fields.append((name, types[name], dataclasses.field(**default, metadata=metadata)))
+        options: dict[str, Any] = {"default": old.default, "default_factory": old.default_factory}
+        fields.append((name, types[name], dataclasses.field(**options, metadata=metadata)))
     return dataclasses.make_dataclass(title.replace(" ", "_"), fields, namespace={"_argument_group_name": title})

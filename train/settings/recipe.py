@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import torch
 import yaml
 from transformers import TrainingArguments
 
-from train.run_files import RECIPE_FILE, write_whole
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
 from train.settings.checks import check_pretraining, check_trainer
-from train.settings.parser import SettingsParser, pick, pick_training
+from train.settings.parser import SettingsParser, pick
 
 
 OWN_GROUPS = (ModelArguments, DataArguments, OptimizerArguments, RunArguments)
@@ -53,22 +53,15 @@ SHOWN = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecipe:
-    """The settings that every run has; a child adds groups by declaring them.
-
-    Attributes:
-        settings: the flat form that `--config` reads.
-        all_settings: those that `settings` leaves out as well.
-        sequence_tokens: length of a training sequence, at most.
-        resume_from: the checkpoint to go on from, verified; `None` for a fresh start.
-    """
+    """The settings that every run has; a child adds groups by declaring them."""
 
     optimizer: OptimizerArguments
     run: RunArguments
     training: TrainingArguments
-    settings: dict
-    all_settings: dict
-    sequence_tokens: int
-    resume_from: Path | None = None
+    settings: dict  # the flat form that `--config` reads
+    all_settings: dict  # those that `settings` leaves out as well
+    sequence_tokens: int  # length of a training sequence, at most
+    resume_from: Path | None = None  # the checkpoint to go on from, verified; `None` for a fresh start
 
     @property
     def run_folder(self) -> Path:
@@ -104,10 +97,6 @@ class RunRecipe:
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True)
-
-    def save(self) -> None:
-        """Write the resolved recipe into the run folder."""
-        write_whole(self.run_folder / RECIPE_FILE, self.to_yaml())
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
@@ -148,18 +137,16 @@ def settings_parser(argv: list[str]) -> SettingsParser:
 
 
 def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str], length_name: str) -> AnyRecipe:
-    """A recipe of some kind, with the checks that all kinds share.
-
-    Args:
-        length_name: the setting that bounds a sequence.
-    """
+    """A recipe of some kind, with the checks that all kinds share; `length_name` names the bound of a sequence."""
     settings = parser.resolve(argv)
     groups: dict[str, Any] = {
         field.name: pick(settings, cast(type, field.type))
         for field in dataclasses.fields(kind)
         if dataclasses.is_dataclass(field.type) and field.name != "training"
     }
-    training = pick_training(settings, parser.trainer)
+    # Without this the processes of a distributed run on CPUs never meet: each would train alone, in the same folder.
+    use_cpu = settings["use_cpu"] or not torch.accelerator.is_available()
+    training = pick({**settings, "use_cpu": use_cpu}, parser.trainer)
     check_trainer(settings, training, groups["optimizer"])
     return kind(
         **groups,

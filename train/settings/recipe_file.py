@@ -1,4 +1,4 @@
-"""A recipe file, read as command-line words."""
+"""A recipe, a flat YAML file of settings, read as command-line words."""
 
 import difflib
 import json
@@ -30,10 +30,9 @@ def read_recipe_words(path: str, names: list[str]) -> list[str]:
     for name, value in read_recipe_file(path).items():
         if name not in names:
             raise ValueError(f"{path}: {unknown_setting(str(name), names)}")
-        if value is None:
-            continue
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(_to_word(item) for item in values)]
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *(_to_word(item) for item in values)]
     return words
 
 
@@ -46,8 +45,7 @@ def read_recipe_file(path: str) -> dict:
     file = Path(path)
     if not file.is_file():
         shipped = sorted([*RECIPES_FOLDER.glob("*.yaml"), *RECIPES_FOLDER.glob("post_training/*.yaml")])
-        known = ", ".join(map(str, shipped))
-        raise ValueError(f"--config {path}: no such file. The shipped recipes are {known}.")
+        raise ValueError(f"--config {path}: no such file. The shipped recipes are {', '.join(map(str, shipped))}.")
     try:
         settings = yaml.load(file.read_text(encoding="utf-8"), Loader=_RecipeLoader)
     except yaml.YAMLError as error:
