@@ -51,15 +51,10 @@ class LeanFeedForward(FeedForward):
     backward pass: 300 MB less for GPT-2 124M at 4 x 512 tokens, for less than 1% of a step."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.up_proj(x)
-        if self.training and torch.is_grad_enabled():
-            x = checkpoint(self._activate_and_narrow, x, use_reentrant=False)
-        else:
-            x = self._activate_and_narrow(x)
+        if not (self.training and torch.is_grad_enabled()):
+            return super().forward(x)
+        x = checkpoint(lambda x: self.down_proj(self.activation(x)), self.up_proj(x), use_reentrant=False)
         return self.residual_dropout(x)
-
-    def _activate_and_narrow(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.activation(x))
 
 
 def fast_dropout(x: Tensor, p: float) -> Tensor:

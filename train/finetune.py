@@ -35,7 +35,6 @@ logger = logging.getLogger("train.finetune")
 
 
 def main(argv: list[str]) -> int:
-    """Run the script on a command line; returns the exit status."""
     return run_entry("finetune.py", argv, parse_recipe, settings_parser, describe_plan, finetune)
 
 

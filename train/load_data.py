@@ -4,7 +4,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.checkpointing.checkpoints import step_of
 from train.data.from_settings import to_preparation
-from train.data.sequences.streamed_sequences import Place, StreamedSequences
+from train.data.sequences.streamed_sequences import StreamedSequences
 from train.data.sequences.training_data import TrainingData, load_prepared_data, load_streamed_data
 from train.settings.recipe import Recipe
 from train.trainer.streaming import read_places
@@ -28,11 +28,7 @@ def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Tr
             writes=writes,
         )
     streams = training.world_size * max(1, training.dataloader_num_workers)
-    places: dict[int, Place] = {}
-    batches_before = 0
-    if recipe.resume_from is not None:
-        places = read_places(recipe.resume_from, streams)
-        batches_before = step_of(recipe.resume_from) * training.gradient_accumulation_steps
+    resumed = recipe.resume_from
     stream = StreamedSequences(
         preparation,
         shuffle_buffer=data.shuffle_buffer,
@@ -40,8 +36,8 @@ def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Tr
         streams=streams,
         process=training.process_index,
         processes=training.world_size,
-        batches_before=batches_before,
-        places=places,
+        batches_before=step_of(resumed) * training.gradient_accumulation_steps if resumed else 0,
+        places=read_places(resumed, streams) if resumed else {},
     )
     assert data.max_eval_sequences is not None
     return load_streamed_data(stream, data.max_eval_sequences, data.dataset_num_proc, writes)

@@ -35,7 +35,6 @@ logger = logging.getLogger("train.pretrain")
 
 
 def main(argv: list[str]) -> int:
-    """Run the script on a command line; returns the exit status."""
     return run_entry("pretrain.py", argv, parse_recipe, settings_parser, describe_plan, pretrain)
 
 
@@ -76,7 +75,6 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
 def build_trainer(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, data: TrainingData, stop: GracefulStop
 ) -> PretrainingTrainer:
-    """The Trainer for a recipe."""
     model = build_model(recipe.model, tokenizer, recipe.sequence_tokens, recipe.training.seed)
     tokenizer.model_max_length = model.config.n_positions
     set_up_model(model, recipe.training.device, recipe.training.torch_compile)

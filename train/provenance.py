@@ -14,9 +14,8 @@ from train.hardware import available_cores
 
 def git_commit() -> str | None:
     """The commit of this code, where it is a git checkout with nothing changed; else `None`."""
-    repository = Path(__file__).parent
     try:
-        run = partial(subprocess.run, cwd=repository, capture_output=True, text=True, check=True)
+        run = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
         run(["git", "ls-files", "--error-unmatch", Path(__file__).name])  # else the checkout around us is another's
         changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
         return None if changed else run(["git", "rev-parse", "HEAD"]).stdout.strip()

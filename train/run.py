@@ -98,7 +98,6 @@ def find_start(
 
 
 def build_samples(run: RunArguments, tokenizer: PreTrainedTokenizerBase) -> TextSamples:
-    """The callback that writes texts after each evaluation."""
     return TextSamples(tokenizer, run.sample_prompts or [], run.sample_tokens, run.sample_temperature)
 
 

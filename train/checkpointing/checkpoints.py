@@ -157,8 +157,7 @@ def rotate(run_folder: Path, limit: int | None, best: Path | None) -> None:
     for checkpoint in complete:
         if len(kept & set(complete)) < limit:
             kept.add(checkpoint)
-    for checkpoint in complete:
-        if checkpoint not in kept:
+        elif checkpoint not in kept:
             # Out of the way first, so that a deletion that is cut off leaves nothing that looks like a checkpoint.
             old = run_folder / UNFINISHED_FOLDER / f"old-{checkpoint.name}"
             old.parent.mkdir(exist_ok=True)

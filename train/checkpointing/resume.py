@@ -4,14 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from train.checkpointing.checkpoints import (
-    DamagedCheckpointError,
-    checkpoints_in,
-    newest_complete,
-    read_manifest,
-    step_of,
-    verify,
-)
+from train.checkpointing import checkpoints
 from train.checkpointing.compatible_settings import accumulation_for, changed_schedule, changed_settings, render_changes
 from train.errors import RunRefusedError
 from train.run_files import RECIPE_FILE, TRAINER_STATE_FILE, WEIGHTS_FILE
@@ -32,7 +25,7 @@ def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
     """
     kind = str(word).lower() if word is not None else "false"
     if kind in ("true", "auto"):
-        checkpoint, passed_over = newest_complete(run_folder)
+        checkpoint, passed_over = checkpoints.newest_complete(run_folder)
         for reason in passed_over:
             logger.warning("Passed over: %s", reason)
         if checkpoint is not None:
@@ -45,7 +38,7 @@ def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
             )
     elif kind != "false":
         return _named_checkpoint(Path(str(word)), run_folder)
-    if (checkpoints_in(run_folder) and kind == "false") or (run_folder / WEIGHTS_FILE).exists():
+    if (checkpoints.checkpoints_in(run_folder) and kind == "false") or (run_folder / WEIGHTS_FILE).exists():
         raise ValueError(
             f"{run_folder} already holds a run. Continue it with --resume_from_checkpoint true, choose another "
             "--output_dir, or move it away; nothing was changed."
@@ -57,10 +50,11 @@ def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
     if not (checkpoint / TRAINER_STATE_FILE).is_file():
         raise ValueError(f"--resume_from_checkpoint {checkpoint}: no checkpoint there (no {TRAINER_STATE_FILE}).")
     try:
-        verify(checkpoint)
-    except DamagedCheckpointError as error:
+        checkpoints.verify(checkpoint)
+    except checkpoints.DamagedCheckpointError as error:
         raise ValueError(f"--resume_from_checkpoint {checkpoint}: {error}") from error
-    newer = [other.name for other in checkpoints_in(run_folder) if step_of(other) > step_of(checkpoint)]
+    step = checkpoints.step_of(checkpoint)
+    newer = [other.name for other in checkpoints.checkpoints_in(run_folder) if checkpoints.step_of(other) > step]
     if newer:
         raise ValueError(
             f"--resume_from_checkpoint {checkpoint}: {run_folder} also holds {', '.join(newer)}, which would then be "
@@ -96,7 +90,7 @@ def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per
     refused = {name: values for name, values in changes.items() if name not in meant}
     if refused:
         raise ValueError(render_changes(refused, checkpoint))
-    manifest = read_manifest(checkpoint)
+    manifest = checkpoints.read_manifest(checkpoint)
     accumulated = accumulation_for(manifest["sequences_per_step"], sequences_per_batch, processes)
     made_by = (manifest["processes"], before["gradient_accumulation_steps"])
     if (processes, accumulated) != made_by:
@@ -114,7 +108,7 @@ def check_data(checkpoint: Path, data_name: str, meant: list[str] | None) -> Non
     Raises:
         RunRefusedError: the rows, filters, tokenizer or sequences have changed, and "dataset" is not in `meant`.
     """
-    before = read_manifest(checkpoint)["data"]
+    before = checkpoints.read_manifest(checkpoint)["data"]
     if before != data_name and "dataset" not in (meant or []):
         raise RunRefusedError(
             f"{checkpoint} was trained on other tokens (SHA-256 {before[:12]}, now {data_name[:12]}): the rows behind "

@@ -6,7 +6,7 @@ from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
 from transformers.training_args import OptimizerNames
 
-from train.settings.arguments import DataArguments, ModelArguments, OptimizerArguments
+from train.settings.arguments import DataArguments, ModelArguments, OptimizerArguments, check_least
 
 
 Refused = dict[str, tuple[Any, str]]  # by setting: the one value that does no harm, and what to do
@@ -56,9 +56,7 @@ def check_trainer(settings: dict, training: TrainingArguments, optimizer: Optimi
     refuse_others(settings, REFUSED)
     if training.learning_rate <= 0:
         raise ValueError(f"--learning_rate {training.learning_rate} must be above 0.")
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        if settings[name] < 1:
-            raise ValueError(f"--{name} {settings[name]} must be at least 1.")
+    check_least(training, per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)
     if not set(training.report_to) <= {"tensorboard"}:
         get_reporting_integration_callbacks(training.report_to)  # raises with the names that there are
         missing = sorted(set(training.report_to) - set(get_available_reporting_integrations()))

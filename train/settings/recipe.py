@@ -123,7 +123,6 @@ def parse_recipe(argv: list[str]) -> Recipe:
 
 
 def settings_parser(argv: list[str]) -> SettingsParser:
-    """The parser of pre-training."""
     return SettingsParser(
         groups=OWN_GROUPS,
         trainer=TrainingArguments,

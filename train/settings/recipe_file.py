@@ -21,11 +21,7 @@ RENAMED = {
 
 
 def read_recipe_words(path: str, names: list[str]) -> list[str]:
-    """A YAML recipe as command-line words.
-
-    Raises:
-        ValueError: no such file, not a flat mapping, or a key that is no setting.
-    """
+    """A YAML recipe as command-line words; a `ValueError` as of `read_recipe_file`, or for a key that is no setting."""
     words = []
     for name, value in read_recipe_file(path).items():
         if name not in names:
