@@ -21,16 +21,12 @@ def build_config(model: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> G
 def build_model(
     model: ModelArguments, tokenizer: PreTrainedTokenizerBase, sequence_length: int, seed: int
 ) -> PreTrainedModel:
-    """A model with initial weights drawn from the seed, or with those of `init_from`.
-
-    Raises:
-        ValueError: sizes that no model can have, or a sequence longer than the context of `init_from`.
-    """
+    """A model with initial weights drawn from the seed, or with those of `init_from`; a `ValueError` for sizes that no
+    model can have, or a sequence longer than the context of `init_from`."""
     set_seed(seed)  # every process draws the same weights
     if model.init_from is None:
-        built = GPT2ScratchForCausalLM._from_config(
-            build_config(model, tokenizer), attn_implementation=model.attn_implementation
-        )
+        config = build_config(model, tokenizer)
+        built = GPT2ScratchForCausalLM._from_config(config, attn_implementation=model.attn_implementation)
     else:
         built = load_model(model.init_from, model.attn_implementation, {name: vars(model)[name] for name in DROPOUTS})
         check_length(built, "--sequence_length", sequence_length, model.init_from)

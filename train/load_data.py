@@ -11,11 +11,8 @@ from train.trainer.streaming import read_places
 
 
 def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
-    """Prepare or find the data; a stream goes on where the checkpoint left it.
-
-    Raises:
-        ValueError: the source cannot be read, too few rows are left, or a checkpoint has another number of streams.
-    """
+    """Prepare or find the data; a stream goes on where the checkpoint left it. A `ValueError` if the source cannot be
+    read, too few rows are left, or the checkpoint has another number of streams."""
     data, training = recipe.data, recipe.training
     preparation = to_preparation(data, tokenizer)
     writes = training.local_process_index == 0

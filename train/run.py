@@ -40,11 +40,8 @@ def run_entry(
     describe_plan: Callable[[AnyRecipe, PreTrainedTokenizerBase], dict[str, str]],
     train: Callable[[AnyRecipe, PreTrainedTokenizerBase], int],  # prepares, trains and saves; returns the exit status
 ) -> int:
-    """Run an entry script; a mistake ends it with one line.
-
-    Returns:
-        The exit status: 2 for settings that cannot be, 1 for a run that is refused or fails.
-    """
+    """Run an entry script; a mistake ends it with one line. Returns the exit status: that of `train`, 2 for settings
+    that cannot be, or 1 for a run that is refused or fails."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("train").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
@@ -78,21 +75,16 @@ def find_start(
     parse: Callable[[list[str]], AnyRecipe],
     find_parser: Callable[[list[str]], SettingsParser],
 ) -> AnyRecipe:
-    """The recipe with the checkpoint that it goes on from, if any, and the accumulation that keeps its steps.
-
-    Raises:
-        ValueError: there is none to go on from, or the settings do not train what it trained.
-    """
-    training = recipe.training
+    """The recipe with the checkpoint that it goes on from, if any, and the accumulation that keeps its steps; a
+    `ValueError` if there is none to go on from, or the settings do not train what it trained."""
+    training, now = recipe.training, recipe.all_settings
     checkpoint = find_checkpoint(Path(training.output_dir), training.resume_from_checkpoint)
     if checkpoint is None:
         return recipe
-    check_method(checkpoint, recipe.all_settings.get("method"))
+    check_method(checkpoint, now.get("method"))
     words = ["--config", str(checkpoint / RECIPE_FILE)]
     before = find_parser(words).resolve(words)
-    accumulated = adapt_to_checkpoint(
-        checkpoint, before, recipe.all_settings, training.train_batch_size, training.world_size
-    )
+    accumulated = adapt_to_checkpoint(checkpoint, before, now, training.train_batch_size, training.world_size)
     recipe = parse([*argv, "--gradient_accumulation_steps", str(accumulated)])
     return dataclasses.replace(recipe, resume_from=checkpoint)
 
@@ -118,11 +110,8 @@ def train_and_save(
     measure: Callable[[], dict],  # the figures of the model as it is, with its marks as `exam`; by all processes
     describe_change: Callable[[dict, dict], dict],  # what `results.json` says of the figures before and after
 ) -> int:
-    """Measure the model, train it, measure it again, and write model, results and curve.
-
-    Returns:
-        The exit status: 0, or 128 + the signal that stopped the training.
-    """
+    """Measure the model, train it, measure it again, and write model, results and curve. Returns the exit status: 0, or
+    128 + the signal that stopped the training."""
     folder, writes = recipe.run_folder, recipe.training.should_save
     if writes:
         trainer.check_room()

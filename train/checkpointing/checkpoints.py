@@ -66,10 +66,9 @@ def read_manifest(checkpoint: Path) -> dict:
 
 
 def verify(checkpoint: Path, content: bool = True) -> dict:
-    """Check that a checkpoint is what was written; returns its manifest. Without `content`, its bytes are not read.
+    """Check that a checkpoint is what was written; returns its manifest, or raises a `DamagedCheckpointError`.
 
-    Raises:
-        DamagedCheckpointError: what is wrong with it.
+    Without `content`, only files and their sizes are compared, and not their SHA-256.
     """
     manifest = read_manifest(checkpoint)
     for name, written in manifest["files"].items():

@@ -17,9 +17,8 @@ FREE = {
     *("config", "dry_run", "output_dir", "resume_from_checkpoint", "resume_with_changes", "run_name"),
     *("cpu_threads", "use_cpu", "data_cache_dir", "dataset_num_proc"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
-    *("disable_tqdm", "html_report", "report_to", "push_to_hub"),
+    *("disable_tqdm", "html_report", "report_to", "push_to_hub", "load_best_model_at_end"),
     *("max_eval_sequences", "max_eval_samples", "forgetting_sequences", "per_device_eval_batch_size"),
-    "load_best_model_at_end",
 }
 # These shape the learning rate, and are judged by it.
 SCHEDULE = {
@@ -44,9 +43,7 @@ def changed_schedule(before: dict, now: dict, total_steps_before: int, resumed_s
     not begun; a cosine cannot, since every step of it depends on the last.
     """
     changes = {name: (before[name], now[name]) for name in sorted(SCHEDULE) if before[name] != now[name]}
-    if not changes:
-        return {}
-    if {before["lr_scheduler_type"], now["lr_scheduler_type"]} & NOT_A_FUNCTION_OF_THE_STEP:
+    if not changes or {before["lr_scheduler_type"], now["lr_scheduler_type"]} & NOT_A_FUNCTION_OF_THE_STEP:
         return changes
     if now["max_steps"] > 0:
         total_steps = now["max_steps"]
@@ -76,11 +73,8 @@ def learning_rates(settings: dict, total_steps: int, steps: int) -> list[float]:
 
 
 def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processes: int) -> int:
-    """Batches of each process to accumulate so that a step sees as many sequences as before.
-
-    Raises:
-        ValueError: no whole number of batches does; the message has the numbers of processes that would work.
-    """
+    """Batches of each process to accumulate so that a step sees as many sequences as before; a `ValueError` with the
+    numbers of processes that would work, where no whole number of batches does."""
     accumulated, missing = divmod(sequences_per_step, sequences_per_batch * processes)
     if not missing:
         return accumulated

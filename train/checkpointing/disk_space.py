@@ -24,11 +24,7 @@ def checkpoint_bytes(model: nn.Module, optimizer_values: int = 2) -> int:
 
 
 def check_room(folder: Path, needed_bytes: int, held_bytes: int, what: str) -> None:
-    """Refuse to start what will not fit: the bytes that will lie in the folder at the same time, less those held there.
-
-    Raises:
-        RunRefusedError: `what` is needed and what is free.
-    """
+    """Refuse to start what will not fit: the bytes that will lie in the folder at once, less those held there."""
     free = shutil.disk_usage(folder).free
     missing = needed_bytes - held_bytes
     if missing > free:

@@ -77,16 +77,14 @@ def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per
     """Check that all settings `now` train what those `before` did; returns the batches to accumulate a step.
 
     Raises:
-        ValueError: settings differ that are not in `resume_with_changes`, or no number of accumulated batches makes
-            the step of before.
+        ValueError: settings differ that are not in `resume_with_changes`, or no accumulation makes the step of before.
     """
     meant = set(now["resume_with_changes"] or [])
     unknown = sorted(meant - now.keys())
     if unknown:
         raise ValueError(f"--resume_with_changes {' '.join(unknown)}: there are no such settings.")
     state = json.loads((checkpoint / TRAINER_STATE_FILE).read_text(encoding="utf-8"))
-    changes = changed_settings(before, now)
-    changes |= changed_schedule(before, now, state["max_steps"], state["global_step"])
+    changes = changed_settings(before, now) | changed_schedule(before, now, state["max_steps"], state["global_step"])
     refused = {name: values for name, values in changes.items() if name not in meant}
     if refused:
         raise ValueError(render_changes(refused, checkpoint))
@@ -103,11 +101,7 @@ def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per
 
 
 def check_data(checkpoint: Path, data_name: str, meant: list[str] | None) -> None:
-    """Refuse to go on with other data than the checkpoint's.
-
-    Raises:
-        RunRefusedError: the rows, filters, tokenizer or sequences have changed, and "dataset" is not in `meant`.
-    """
+    """Refuse other data (rows, filters, tokenizer, sequences) than the checkpoint's, unless "dataset" is `meant`."""
     before = checkpoints.read_manifest(checkpoint)["data"]
     if before != data_name and "dataset" not in (meant or []):
         raise RunRefusedError(

@@ -16,11 +16,7 @@ SECONDS_TO_WAIT = 10.0
 
 @contextmanager
 def lock_run(folder: Path, seconds: float = SECONDS_TO_WAIT) -> Iterator[None]:
-    """Hold the folder for this process; the system lets go of it however the process ends.
-
-    Raises:
-        RunRefusedError: another process holds it.
-    """
+    """Hold the folder for this process, or refuse the run; the system lets go of it however the process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK_FILE, timeout=seconds):

@@ -25,11 +25,7 @@ def check_least(group: object, **least: float) -> None:
 
 
 def parse_weights(name: str, words: list[str] | None) -> dict[str, float]:
-    """`["rag=2", "mcq=0.5"]` as a dictionary.
-
-    Raises:
-        ValueError: a word is not NAME=WEIGHT, or a weight is not in [0, 100].
-    """
+    """`["rag=2", "mcq=0.5"]` as a dictionary; a `ValueError` for another form, or a weight that is not in [0, 100]."""
     weights = {}
     for word in words or []:
         kind, _, number = word.rpartition("=")

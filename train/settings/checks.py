@@ -4,7 +4,6 @@ from typing import Any
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
-from transformers.training_args import OptimizerNames
 
 from train.settings.arguments import DataArguments, ModelArguments, OptimizerArguments, check_least
 
@@ -67,8 +66,7 @@ def check_trainer(settings: dict, training: TrainingArguments, optimizer: Optimi
             "--save_total_limit 1 with --load_best_model_at_end keeps only the best checkpoint, and the run could not "
             "be resumed from its last one: keep at least 2."
         )
-    adamw = (OptimizerNames.ADAMW_TORCH_FUSED, OptimizerNames.ADAMW_TORCH)
-    if optimizer.differs_from_stock and training.optim not in adamw:
+    if optimizer.differs_from_stock and training.optim not in ("adamw_torch_fused", "adamw_torch"):
         raise ValueError(
             f"--optim {training.optim.value} does not go with --optim_name muon, --hidden_lr_scale or "
             "--embedding_lr_scale, which are for AdamW: leave out the one or the others."

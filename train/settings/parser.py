@@ -57,11 +57,7 @@ class SettingsParser(HfArgumentParser):
         raise ValueError(message)
 
     def resolve(self, argv: list[str]) -> dict:
-        """All settings: defaults, under those of the recipe that `argv` names, under those of `argv`.
-
-        Raises:
-            ValueError: an unknown setting (the nearest valid name is given), or a value of the wrong type.
-        """
+        """All settings: defaults, under those of the recipe that `argv` names, under those of `argv`."""
         given = self._parse(argv)
         # The recipe's settings become words before the user's: one parser types both, and the later word wins.
         return self._parse(read_recipe_words(given["config"], self.names) + argv)

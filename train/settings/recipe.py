@@ -111,12 +111,7 @@ class Recipe(RunRecipe):
 
 
 def parse_recipe(argv: list[str]) -> Recipe:
-    """Resolve the settings on a command line.
-
-    Raises:
-        ValueError: an unknown setting (the nearest valid name is given), a value of the wrong type, or settings that do
-            not fit together.
-    """
+    """Resolve the settings on a command line; a `ValueError` names what is unknown, mistyped or does not fit."""
     recipe = build_recipe(Recipe, settings_parser(argv), argv, "sequence_length")
     check_pretraining(recipe.model, recipe.data, recipe.training)
     return recipe

@@ -28,16 +28,13 @@ def read_recipe_words(path: str, names: list[str]) -> list[str]:
             raise ValueError(f"{path}: {unknown_setting(str(name), names)}")
         if value is not None:
             values = value if isinstance(value, list) else [value]
-            words += [f"--{name}", *(_to_word(item) for item in values)]
+            words.append(f"--{name}")
+            words += [json.dumps(item) if isinstance(item, dict | bool) else str(item) for item in values]
     return words
 
 
 def read_recipe_file(path: str) -> dict:
-    """A YAML recipe's settings under their present names, which are not checked yet.
-
-    Raises:
-        ValueError: no such file, or not a flat mapping.
-    """
+    """A YAML recipe's settings under their present names, unchecked; a `ValueError` if there are none in the file."""
     file = Path(path)
     if not file.is_file():
         shipped = sorted([*RECIPES_FOLDER.glob("*.yaml"), *RECIPES_FOLDER.glob("post_training/*.yaml")])
@@ -62,16 +59,8 @@ _RecipeLoader.yaml_implicit_resolvers = {
 }
 _RecipeLoader.add_implicit_resolver(_BOOL, re.compile(r"true|false", re.IGNORECASE), list("tTfF"))
 _RecipeLoader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)|[-+]?(\d+\.\d*|\.\d+)"),
-    list("-+0123456789."),
+    _FLOAT, re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)|[-+]?(\d+\.\d*|\.\d+)"), list("-+0123456789.")
 )
-
-
-def _to_word(value: object) -> str:
-    if isinstance(value, dict):
-        return json.dumps(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def unknown_setting(name: str, names: list[str]) -> str:
