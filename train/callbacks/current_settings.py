@@ -1,8 +1,8 @@
 """After a resume, the optimizer has the settings of this start, not those in the checkpoint."""
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback
 
 
 class CurrentSettings(TrainerCallback):
@@ -18,15 +18,7 @@ class CurrentSettings(TrainerCallback):
             {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
         ]
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        optimizer: Optimizer,
-        lr_scheduler: LRScheduler,
-        **kwargs,
-    ) -> None:
+    def on_train_begin(self, args, state, control, optimizer, lr_scheduler, **kwargs) -> None:
         # Other schedules than LambdaLR find their rates as they go.
         if state.global_step == 0 or not isinstance(lr_scheduler, LambdaLR):
             return

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
 
 from train.errors import RunFailedError
 
@@ -21,11 +21,8 @@ class LossGuard(TrainerCallback):
     """Judges each optimizer step before it is taken, on the CPU; on an accelerator one step later, so that the host
     never waits for the device, unless spikes are to be skipped.
 
-    Args:
-        spike_score: a loss so many standard deviations above the mean of the last `WINDOW_STEPS` is a spike; 0 means
-            that none is looked for.
-        skip_spikes: leave the weights as they are at a spike.
-        describe_step: called with a step's number when the run ends there: the rows and the learning rate, in words.
+    A spike is a loss `spike_score` standard deviations above the mean of the last `WINDOW_STEPS`; with 0, none is
+    looked for. `describe_step` names the rows and the learning rate of the step at which the run ends.
     """
 
     def __init__(self, spike_score: float, skip_spikes: bool, describe_step: Callable[[int], str]):
@@ -34,40 +31,30 @@ class LossGuard(TrainerCallback):
         self.describe_step = describe_step
         self.recent_losses: deque[float] = deque(maxlen=WINDOW_STEPS)
         self._noted: tuple[Tensor, Tensor] | None = None
-        self._pending: tuple[int, Tensor, torch.Event | None] | None = None
+        self._pending: tuple[int, Tensor, torch.Event] | None = None
 
     def note(self, loss: Tensor, gradient_norm: Tensor) -> None:
         """Receive the figures of the step that comes next, from the Trainer."""
         self._noted = loss, gradient_norm
 
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs
-    ) -> None:
+    def on_pre_optimizer_step(self, args, state, control, model: nn.Module, **kwargs) -> None:
         assert self._noted is not None
         if not self.allows(state.global_step + 1, *self._noted):
             for parameter in model.parameters():
                 parameter.grad = None  # the optimizer passes over it: weight, momentum and decay stay
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         if control.should_save:  # nothing is saved before its step is judged
             self.settle()
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_epoch_end(self, args, state, control, **kwargs) -> None:
         self.settle()
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self.settle()  # with --save_strategy best, it decides about saving
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self.settle()
+    on_evaluate = on_epoch_end  # with --save_strategy best, it decides about saving
+    on_train_end = on_epoch_end
 
     def allows(self, step: int, loss: Tensor, gradient_norm: Tensor) -> bool:
-        """Whether a step that is about to be taken shall be.
-
-        Args:
-            step: its number, from 1.
-            loss: a scalar, the mean over the step's tokens.
-            gradient_norm: a scalar, before clipping.
+        """Whether a step, numbered from 1, shall be taken: by its mean loss and its gradient norm before clipping.
 
         Raises:
             RunFailedError: one of the two is NaN or infinite (on an accelerator: was, at the step before).
@@ -87,8 +74,7 @@ class LossGuard(TrainerCallback):
         if self._pending is not None:
             step, values, arrived = self._pending
             self._pending = None
-            if arrived is not None:
-                arrived.synchronize()
+            arrived.synchronize()
             self._judge(step, *values.tolist())
 
     def _judge(self, step: int, loss: float, gradient_norm: float) -> bool:

@@ -4,13 +4,8 @@ COLUMNS = ("step", "question", "text")
 
 
 def send_to_trackers(trackers: list[str], samples: list[dict], step: int) -> None:
-    """Send the table to those trackers that know tables; the Trainer's callbacks have opened their runs.
-
-    Args:
-        trackers: `TrainingArguments.report_to`.
-        samples: all samples so far, each with `step`, `question` and `text`.
-        step: the step that it is logged at.
-    """
+    """Send the table of all samples so far to those trackers that know tables; the Trainer's callbacks have opened
+    their runs."""
     rows = [[sample[column] for column in COLUMNS] for sample in samples]
     if "wandb" in trackers:
         import wandb

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
-from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from train.run_files import read_samples
@@ -20,14 +19,14 @@ class RunTensorBoard(TensorBoardCallback):
         super().__init__()
         self.logging_dir = str(folder)
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
         if state.is_world_process_zero:
             # At a fresh start 0, which removes what a start drew that was killed before its first checkpoint.
             first_step = state.global_step + 1 if state.global_step else 0
             self.tb_writer = SummaryWriter(self.logging_dir, purge_step=first_step)
         super().on_train_begin(args, state, control, **kwargs)
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
         if self.tb_writer is not None and (samples := read_samples(Path(args.output_dir))):
             self.tb_writer.add_text("samples", render_samples(samples), state.global_step)
             self.tb_writer.flush()
@@ -45,5 +44,4 @@ def render_samples(samples: list[dict]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text for a cell of a Markdown table, with its line ends."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")

@@ -4,14 +4,7 @@ import json
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from train.callbacks.sample_tables import send_to_trackers
 from train.data.rows.synth import question_to_ids
@@ -25,24 +18,18 @@ def _to_line(sample: dict) -> str:
 
 class TextSamples(TrainerCallback):
     """After each evaluation, lets the model answer a few questions; the texts go to the console, to `samples.jsonl` in
-    the run folder and, as one table over the steps, to the trackers that `--report_to` names.
-
-    Args:
-        questions: asked in the form that the model is trained on.
-        max_new_tokens: length of a text, at most.
-        temperature: of sampling; 0 takes the likeliest token.
-    """
+    the run folder and, as one table over the steps, to the trackers that `--report_to` names."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, questions: list[str], max_new_tokens: int, temperature: float
     ):
         self.tokenizer = tokenizer
-        self.questions = questions
+        self.questions = questions  # asked in the form that the model is trained on
         self.max_new_tokens = max_new_tokens
-        self.temperature = temperature
+        self.temperature = temperature  # 0 takes the likeliest token
         self._in_training = False
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Forget what a stopped run has written after the step that this one resumes from."""
         self._in_training = True
         file = Path(args.output_dir) / SAMPLES_FILE
@@ -50,29 +37,21 @@ class TextSamples(TrainerCallback):
             kept = [sample for sample in read_samples(file.parent) if sample["step"] <= state.global_step]
             write_whole(file, "".join(map(_to_line, kept)))
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PreTrainedModel,
-        **kwargs,
-    ) -> None:
+    def on_evaluate(self, args, state, control, model: PreTrainedModel, **kwargs) -> None:
         texts = self._write(model, args.seed)
         if not state.is_world_process_zero:
             return
         samples_file = Path(args.output_dir) / SAMPLES_FILE
         with open(samples_file, "a", encoding="utf-8") as file:
             for question, text in zip(self.questions, texts, strict=True):
-                sample = {"step": state.global_step, "question": question, "text": text}
-                file.write(_to_line(sample))
+                file.write(_to_line({"step": state.global_step, "question": question, "text": text}))
                 tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
 
         samples = read_samples(samples_file.parent)
         if self._in_training and samples:  # the Trainer's callbacks close their trackers' runs after it
             send_to_trackers(args.report_to, samples, state.global_step)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_train_end(self, args, state, control, **kwargs) -> None:
         self._in_training = False
 
     def _write(self, model: PreTrainedModel, seed: int) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
 from train.callbacks.peak_memory import peak_memory_bytes
@@ -16,15 +16,11 @@ class Throughput(TrainerCallback):
 
     The Trainer tells it when it fetches data, and asks for the figures as it logs, so that every tracker gets them;
     evaluating, saving and reporting take place between the two and count as pauses.
-
-    Args:
-        args: device, number format and processes of the run.
-        flops_per_token: arithmetic of training on a token; `None` where it is not known.
     """
 
     def __init__(self, args: TrainingArguments, flops_per_token: int | None):
         self.args = args
-        self.flops_per_token = flops_per_token
+        self.flops_per_token = flops_per_token  # arithmetic of training on a token, where it is known
         self._peak_flops = 0.0
         self._began = time.perf_counter()
         self._earlier_seconds = 0.0  # of the starts that this run resumes
@@ -33,15 +29,15 @@ class Throughput(TrainerCallback):
         self._waited = self._paused = 0.0  # seconds since the last log line
         self._pause_began: float | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
         self._began = time.perf_counter()
         logged = [entry["elapsed_seconds"] for entry in state.log_history if "elapsed_seconds" in entry]
         self._earlier_seconds = logged[-1] if logged else 0.0
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         self._pause_began = time.perf_counter()
 
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self._end_pause()
 
     @contextmanager
@@ -60,14 +56,12 @@ class Throughput(TrainerCallback):
     def describe(self, state: TrainerState, tokens_seen: int) -> dict[str, float]:
         """The figures at a step; speed and what follows from it only where steps were timed since the last call.
 
-        Args:
-            tokens_seen: over all processes and starts.
-
         Returns:
-            `tokens_seen`; `tokens_per_second` (without pauses); `mfu`, the share of the device's matrix products that
-            the model's own arithmetic makes up; `data_wait`, the share of time spent waiting for data; `memory_gib`,
-            the peak of this process (of its GPU); `eta_seconds` to the last step, pauses included; `elapsed_seconds` of
-            training over all starts, without what was lost between a start's last log line and its end.
+            `tokens_seen` over all processes and starts; `tokens_per_second` (without pauses); `mfu`, the share of the
+            device's matrix products that the model's own arithmetic makes up; `data_wait`, the share of time spent
+            waiting for data; `memory_gib`, the peak of this process (of its GPU); `eta_seconds` to the last step,
+            pauses included; `elapsed_seconds` of training over all starts, without what was lost between a start's last
+            log line and its end.
         """
         now = time.perf_counter()
         figures: dict[str, float] = {"tokens_seen": tokens_seen}

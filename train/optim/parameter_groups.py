@@ -33,43 +33,31 @@ def _without_momentum(groups: list[dict]) -> list[dict]:
     return [group for group in groups if "momentum" not in group]
 
 
-def group_parameters(
-    model: PreTrainedModel, decayed: Iterable[str], weight_decay: float, rates: dict[str, float]
-) -> dict[str, dict[str, Any]]:
-    """The model's weights by kind, each with its learning rate and weight decay.
+def build_optimizer(
+    model: PreTrainedModel, decayed: Iterable[str], training: TrainingArguments, settings: OptimizerArguments
+) -> Optimizer:
+    """The optimizer that `--optim_name` asks for, with a learning rate for each kind of weight: "vectors" (norms and
+    biases), "embeddings" (the tied head among them) and "hidden", the matrices of the blocks.
 
     Args:
         decayed: names of the parameters that weight decay applies to.
-        rates: the learning rates of "vectors" (norms and biases), "embeddings" (the tied head among them) and "hidden",
-            the matrices of the blocks.
     """
+    rate, decay = training.learning_rate, training.weight_decay
+    groups: dict[str, dict[str, Any]] = {
+        "vectors": {"params": [], "lr": rate, "weight_decay": 0.0},  # the log shows the first group's rate
+        "embeddings": {"params": [], "lr": rate * settings.embedding_lr_scale, "weight_decay": decay},
+        "hidden": {"params": [], "lr": rate * settings.hidden_lr_scale, "weight_decay": decay},
+    }
+    if settings.optim_name == "muon":
+        groups["hidden"]["momentum"] = settings.muon_momentum
     head = model.get_output_embeddings()
     hidden_names = {
         f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear) and module != head
     }
     decayed = set(decayed)
-    groups: dict[str, dict[str, Any]] = {
-        kind: {"params": [], "lr": rate, "weight_decay": 0.0 if kind == "vectors" else weight_decay}
-        for kind, rate in rates.items()
-    }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             kind = "vectors" if name not in decayed else "hidden" if name in hidden_names else "embeddings"
             groups[kind]["params"].append(parameter)
-    return groups
-
-
-def build_optimizer(
-    model: PreTrainedModel, decayed: Iterable[str], training: TrainingArguments, settings: OptimizerArguments
-) -> Optimizer:
-    """The optimizer that `--optim_name` asks for, with a learning rate for each kind of weight."""
-    rates = {
-        "vectors": training.learning_rate,  # the first is what the log shows
-        "embeddings": training.learning_rate * settings.embedding_lr_scale,
-        "hidden": training.learning_rate * settings.hidden_lr_scale,
-    }
-    groups = group_parameters(model, decayed, weight_decay=training.weight_decay, rates=rates)
-    if settings.optim_name == "muon":
-        groups["hidden"]["momentum"] = settings.muon_momentum
     betas = (training.adam_beta1, training.adam_beta2)
     return MuonWithAdamW(list(groups.values()), betas=betas, epsilon=training.adam_epsilon)

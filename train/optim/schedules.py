@@ -6,12 +6,9 @@ from typing import Any
 
 
 def schedule_options(schedule: str, options: dict | str | None, decay_steps: float, total_steps: int) -> dict[str, Any]:
-    """The options of transformers' `get_scheduler` beside warmup and length.
+    """The options of transformers' `get_scheduler` beside warmup and length; those given, also as JSON, win.
 
-    Args:
-        schedule: `--lr_scheduler_type`.
-        options: `--lr_scheduler_kwargs`, also as JSON; they win.
-        decay_steps: steps over which `warmup_stable_decay` falls at its end; below 1, a share of the run.
+    `decay_steps` are those over which `warmup_stable_decay` falls at its end; below 1, a share of the run.
     """
     given = json.loads(options) if isinstance(options, str) else dict(options or {})
     if schedule == "warmup_stable_decay":

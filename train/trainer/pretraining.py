@@ -8,11 +8,8 @@ from train.trainer.trainer import RunTrainer
 
 
 class PretrainingTrainer(RunTrainer, EvaluationTrainer):
-    """Identical to its parents, except that it counts tokens and their arithmetic for the log.
-
-    Args:
-        sequence_tokens: length of a training sequence.
-    """
+    """Identical to its parents, except that it counts tokens and their arithmetic for the log, from the length of a
+    training sequence."""
 
     def __init__(self, *args, model: PreTrainedModel, sequence_tokens: int, **kwargs):
         flops = flops_per_token(model.config, sequence_tokens)

@@ -27,16 +27,12 @@ class SavingTrainer(Trainer):
 
     Two private methods are overridden, `_save_checkpoint` and `_get_output_dir`: the stock Trainer writes a checkpoint
     under its final name and calls callbacks (`on_save`) only afterwards, when a kill has already left a torn one.
-
-    Args:
-        recipe_text: the resolved recipe, as YAML.
-        data_name: the SHA-256 of the training tokens; a run goes on only with the same.
     """
 
     def __init__(self, *args, recipe_text: str, data_name: str, **kwargs):
         super().__init__(*args, **kwargs)
-        self.recipe_text = recipe_text
-        self.data_name = data_name
+        self.recipe_text = recipe_text  # the resolved recipe, as YAML
+        self.data_name = data_name  # the SHA-256 of the training tokens; a run goes on only with the same
         self.run_folder = Path(self.args.output_dir)
         self._saving_in = self.run_folder
 
@@ -78,7 +74,7 @@ class SavingTrainer(Trainer):
         """Add files to a checkpoint; called by all processes."""
 
     def manifest_facts(self) -> dict[str, Any]:
-        """The facts about a checkpoint that its manifest holds, beside its files."""
+        """The facts of a checkpoint's manifest, beside its files."""
         return {
             "step": self.state.global_step,
             "processes": self.args.world_size,
@@ -120,16 +116,12 @@ class SavingTrainer(Trainer):
                 checkpoints.move_files(self.run_folder / UNFINISHED_FOLDER, self.run_folder)
 
     def check_room(self) -> None:
-        """Refuse a run whose checkpoints will not fit on the disk.
-
-        Raises:
-            RunRefusedError: the space that is needed and the space that is free.
-        """
+        """Refuse a run whose checkpoints will not fit on the disk, with a `RunRefusedError`."""
         total_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
         planned = math.ceil(total_steps / max(self.args.save_steps, 1)) if self.args.save_strategy == "steps" else 1
         # One more than are kept: the oldest goes after the newest is in place.
         kept = min(planned, (self.args.save_total_limit or planned) + 1)
         model_bytes = disk_space.checkpoint_bytes(self.model, optimizer_values=0)
         needed = kept * disk_space.checkpoint_bytes(self.model) + model_bytes
-        what = f"{kept} checkpoints and the model"
-        disk_space.check_room(self.run_folder, needed, disk_space.folder_bytes(self.run_folder), what)
+        held = disk_space.folder_bytes(self.run_folder)
+        disk_space.check_room(self.run_folder, needed, held, what=f"{kept} checkpoints and the model")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,15 +24,11 @@ NOTES = "stream_notes"  # a batch's stream, the place after it, and the statisti
 
 class NumberedStream(Dataset):
     """A stream as a dataset of numbered sequences. Each request gets the next sequences of the stream, whatever their
-    numbers: at a resume the Trainer passes over the numbers that are used, and the stream is at its place already.
-
-    Args:
-        sequences: how many a run takes of this process's streams, from its first step to its last.
-    """
+    numbers: at a resume the Trainer passes over the numbers that are used, and the stream is at its place already."""
 
     def __init__(self, stream: StreamedSequences, sequences: int):
         self.stream = stream
-        self.sequences = sequences
+        self.sequences = sequences  # that a run takes of this process's streams, from its first step to its last
         self._reading: Iterator[dict] | None = None  # in each dataloader worker its own
 
     def __len__(self) -> int:
@@ -43,34 +40,21 @@ class NumberedStream(Dataset):
         return list(islice(self._reading, len(numbers)))
 
 
-class CollateStream:
-    """A batch of streamed sequences, with its notes.
-
-    Args:
-        collate: makes the model's batch of the sequences.
-    """
-
-    def __init__(self, collate: Callable[[list[dict]], dict]):
-        self.collate = collate
-
-    def __call__(self, examples: list[dict]) -> dict:
-        statistics_parts = [example["statistics"] for example in examples if example["statistics"] is not None]
-        return {**self.collate(examples), NOTES: (examples[-1]["stream"], examples[-1]["place"], statistics_parts)}
+def collate_stream(collate: Callable[[list[dict]], dict], examples: list[dict]) -> dict:
+    """The batch that `collate` makes of streamed sequences, with its notes."""
+    statistics_parts = [example["statistics"] for example in examples if example["statistics"] is not None]
+    return {**collate(examples), NOTES: (examples[-1]["stream"], examples[-1]["place"], statistics_parts)}
 
 
 class StreamingTrainer(PretrainingTrainer):
     """Identical to its parent, except that it trains on `StreamedSequences`: each process reads its own streams, a
-    checkpoint has their places, and a resumed run goes on there without reading again the rows that were used.
-
-    Attributes:
-        stream_statistics: of the rows read, over all processes and starts, as of the last checkpoint.
-    """
+    checkpoint has their places, and a resumed run goes on there without reading again the rows that were used."""
 
     train_dataset: StreamedSequences
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.stream_statistics = DatasetStatistics()
+        self.stream_statistics = DatasetStatistics()  # over all processes and starts, as of the last checkpoint
         self._places: dict[int, Place] = dict(self.train_dataset.places)
         self._counted = DatasetStatistics()  # by this process since the last checkpoint
 
@@ -86,17 +70,17 @@ class StreamingTrainer(PretrainingTrainer):
         args = self.args
         sequences = args.max_steps * args.gradient_accumulation_steps * args.train_batch_size
         # Not prepared by accelerate, which would share out the batches: each process has its own streams.
-        dataloader = DataLoader(
-            NumberedStream(self.train_dataset, sequences),
-            batch_size=args.train_batch_size,
-            collate_fn=CollateStream(self.data_collator),
-            num_workers=args.dataloader_num_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-            pin_memory=args.dataloader_pin_memory,
-            generator=torch.Generator(),  # of its own: a start draws a number, which must not change dropout's
+        return shield_workers(
+            DataLoader(
+                NumberedStream(self.train_dataset, sequences),
+                batch_size=args.train_batch_size,
+                collate_fn=partial(collate_stream, self.data_collator),
+                num_workers=args.dataloader_num_workers,
+                prefetch_factor=args.dataloader_prefetch_factor,
+                pin_memory=args.dataloader_pin_memory,
+                generator=torch.Generator(),  # of its own: a start draws a number, which must not change dropout's
+            )
         )
-        shield_workers(dataloader)
-        return dataloader
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -128,7 +112,6 @@ class StreamingTrainer(PretrainingTrainer):
         return places
 
     def describe_rows(self, step: int) -> str:
-        """The places of this process's streams, in words."""
         return "; ".join(
             f"stream {stream}: pass {place.passes + 1}, chunk {place.chunk + 1} in its order, "
             f"sequence {place.sequence} of window {place.windows + 1}"

@@ -36,11 +36,6 @@ class RunTrainer(SavingTrainer):
 
     One private method is overridden, `_get_grad_norm`: no callback sees the loss, or the gradient norm before clipping,
     ahead of the optimizer step.
-
-    Args:
-        optimizer_settings: which optimizer, and its learning rates.
-        spike_score, skip_spikes: of the `LossGuard`.
-        flops_per_token: arithmetic of training on a token, for the log's MFU; no MFU is logged where it is `None`.
     """
 
     optimizer: Any  # as the parents make them, once training starts
@@ -52,7 +47,7 @@ class RunTrainer(SavingTrainer):
         optimizer_settings: OptimizerArguments,
         spike_score: float,
         skip_spikes: bool,
-        flops_per_token: int | None = None,
+        flops_per_token: int | None = None,  # arithmetic of training on a token; no MFU is logged without it
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
@@ -102,9 +97,7 @@ class RunTrainer(SavingTrainer):
         return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader:
-        dataloader = super().get_train_dataloader()
-        shield_workers(dataloader)
-        return dataloader
+        return shield_workers(super().get_train_dataloader())
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         if self.state.global_step >= self.state.max_steps:  # resumed at the end: the stock loop would take a step more

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_no_spike_is_seen_before_the_window_is_full_or_when_switched_off():
 def test_a_step_that_is_still_on_its_way_is_judged_before_anything_is_saved():
     """On an accelerator, values arrive later; here they lie ready."""
     guard = filled()
-    guard._pending = (129, torch.tensor([math.nan, 1.0]), None)
+    guard._pending = (129, torch.tensor([math.nan, 1.0]), Mock())
     with pytest.raises(RunFailedError, match="Step 129"):
         guard.settle()
     guard.settle()

@@ -1,6 +1,7 @@
 """Streams read every row once a pass, each its own, and go on from any place as if nothing had happened."""
 
 import json
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -16,7 +17,7 @@ from train.data.sequences import streamed_sequences
 from train.data.sequences.packing import collate_sequences
 from train.data.sequences.preparation import Preparation, SequenceSettings
 from train.data.sequences.streamed_sequences import StreamedSequences
-from train.trainer.streaming import NOTES, CollateStream
+from train.trainer.streaming import NOTES, collate_stream
 
 
 END_OF_TEXT = 50256
@@ -175,7 +176,7 @@ def test_workers_and_processes_give_the_same_batches(stream, before):
         loader = DataLoader(
             sequences,
             batch_size=2,
-            collate_fn=CollateStream(collate_sequences),
+            collate_fn=partial(collate_stream, collate_sequences),
             num_workers=workers if workers > 1 else 0,
         )
         return list(islice(loader, count))
