@@ -85,17 +85,16 @@ class LossGuard(TrainerCallback):
                 "last checkpoint with a lower learning rate."
             )
         score = self._score(loss)
-        is_spike = bool(self.spike_score) and score > self.spike_score
-        if is_spike:
+        if self.spike_score and score > self.spike_score:
             action = "left out" if self.skip_spikes else "taken all the same (--skip_loss_spikes leaves such steps out)"
             logger.warning(
                 "Step %d: the loss of %.3f is %.1f standard deviations above the last %d; the step is %s.",
                 *(step, loss, score, WINDOW_STEPS, action),
             )
-        skipped = is_spike and self.skip_spikes
-        if not skipped:
-            self.recent_losses.append(loss)
-        return not skipped
+            if self.skip_spikes:
+                return False
+        self.recent_losses.append(loss)
+        return True
 
     def _score(self, loss: float) -> float:
         """Standard deviations above the window's mean; 0 while the window is not full."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from train.callbacks.sample_tables import send_to_trackers
 from train.data.rows.synth import question_to_ids
 from train.evaluation.generation import write_texts
 from train.run_files import SAMPLES_FILE, read_samples, write_whole
@@ -38,27 +37,8 @@ class TextSamples(TrainerCallback):
             write_whole(file, "".join(map(_to_line, kept)))
 
     def on_evaluate(self, args, state, control, model: PreTrainedModel, **kwargs) -> None:
-        texts = self._write(model, args.seed)
-        if not state.is_world_process_zero:
-            return
-        samples_file = Path(args.output_dir) / SAMPLES_FILE
-        with open(samples_file, "a", encoding="utf-8") as file:
-            for question, text in zip(self.questions, texts, strict=True):
-                file.write(_to_line({"step": state.global_step, "question": question, "text": text}))
-                tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
-
-        samples = read_samples(samples_file.parent)
-        if self._in_training and samples:  # the Trainer's callbacks close their trackers' runs after it
-            send_to_trackers(args.report_to, samples, state.global_step)
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        self._in_training = False
-
-    def _write(self, model: PreTrainedModel, seed: int) -> list[str]:
-        if not self.questions:
-            return []
         prompts = [question_to_ids(f"Q: {question}", self.tokenizer) for question in self.questions]
-        room = model.config.max_position_embeddings - max(map(len, prompts))
+        room = model.config.max_position_embeddings - max(map(len, prompts), default=0)
         texts = write_texts(
             model,
             prompts,
@@ -66,7 +46,41 @@ class TextSamples(TrainerCallback):
             end_of_text=self.tokenizer.eos_token_id,
             title="Samples",
             temperature=self.temperature,
-            seed=seed,
+            seed=args.seed,
             shared=False,
         )
-        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for (ids,) in texts]
+        if not state.is_world_process_zero:
+            return
+        samples_file = Path(args.output_dir) / SAMPLES_FILE
+        with open(samples_file, "a", encoding="utf-8") as file:
+            for question, (ids,) in zip(self.questions, texts, strict=True):
+                text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+                file.write(_to_line({"step": state.global_step, "question": question, "text": text}))
+                tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
+
+        samples = read_samples(samples_file.parent)
+        if self._in_training and samples:  # the Trainer's callbacks close their trackers' runs after it
+            _send_to_trackers(args.report_to, samples, state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self._in_training = False
+
+
+def _send_to_trackers(trackers: list[str], samples: list[dict], step: int) -> None:
+    """Send all samples so far, as one table, to those trackers that know tables."""
+    columns = ["step", "question", "text"]
+    rows = [[sample[column] for column in columns] for sample in samples]
+    if "wandb" in trackers:
+        import wandb
+
+        wandb.log({"samples": wandb.Table(columns=columns, data=rows), "train/global_step": step})
+    if "trackio" in trackers:
+        import pandas
+        import trackio
+
+        trackio.log({"samples": trackio.Table(dataframe=pandas.DataFrame(rows, columns=columns))}, step=step)
+    if "mlflow" in trackers:
+        import mlflow
+
+        # The form of mlflow.log_table, which would add to the rows that are there already.
+        mlflow.log_dict({"columns": columns, "data": rows}, "samples.json")

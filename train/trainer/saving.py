@@ -47,15 +47,13 @@ class SavingTrainer(Trainer):
             return
         unfinished = self.run_folder / UNFINISHED_FOLDER / place.name
         self._saving_in = unfinished.parent
-        try:
-            with self.removing_unfinished(place):
-                super()._save_checkpoint(model, trial)
-                self.save_more(unfinished)
-                self.accelerator.wait_for_everyone()
-                if self.args.should_save:
-                    self._complete_checkpoint(unfinished)
-        finally:
-            self._saving_in = self.run_folder
+        with self.removing_unfinished(place):
+            super()._save_checkpoint(model, trial)
+            self.save_more(unfinished)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                self._complete_checkpoint(unfinished)
+        self._saving_in = self.run_folder
         self.accelerator.wait_for_everyone()
 
     @contextmanager

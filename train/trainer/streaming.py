@@ -70,17 +70,16 @@ class StreamingTrainer(PretrainingTrainer):
         args = self.args
         sequences = args.max_steps * args.gradient_accumulation_steps * args.train_batch_size
         # Not prepared by accelerate, which would share out the batches: each process has its own streams.
-        return shield_workers(
-            DataLoader(
-                NumberedStream(self.train_dataset, sequences),
-                batch_size=args.train_batch_size,
-                collate_fn=partial(collate_stream, self.data_collator),
-                num_workers=args.dataloader_num_workers,
-                prefetch_factor=args.dataloader_prefetch_factor,
-                pin_memory=args.dataloader_pin_memory,
-                generator=torch.Generator(),  # of its own: a start draws a number, which must not change dropout's
-            )
+        dataloader = DataLoader(
+            NumberedStream(self.train_dataset, sequences),
+            batch_size=args.train_batch_size,
+            collate_fn=partial(collate_stream, self.data_collator),
+            num_workers=args.dataloader_num_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            pin_memory=args.dataloader_pin_memory,
+            generator=torch.Generator(),  # of its own: a start draws a number, which must not change dropout's
         )
+        return shield_workers(dataloader)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -92,7 +91,6 @@ class StreamingTrainer(PretrainingTrainer):
         return batches, items
 
     def save_more(self, unfinished: Path) -> None:
-        super().save_more(unfinished)
         places = self._add_up()
         if self.args.should_save:
             state = {
