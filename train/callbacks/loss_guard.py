@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import TrainerCallback
 
 from train.errors import RunFailedError
@@ -18,7 +18,7 @@ WINDOW_STEPS = 128  # as llm.c's outlier detector
 
 
 class LossGuard(TrainerCallback):
-    """Judges each optimizer step before it is taken, on the CPU; on an accelerator one step later, so that the host
+    """Judges each optimizer step before the Trainer takes it, on the CPU; on an accelerator one step later, so that the host
     never waits for the device, unless spikes are to be skipped.
 
     A spike is a loss `spike_score` standard deviations above the mean of the last `WINDOW_STEPS`; with 0, none is
@@ -30,18 +30,7 @@ class LossGuard(TrainerCallback):
         self.skip_spikes = skip_spikes
         self.describe_step = describe_step
         self.recent_losses: deque[float] = deque(maxlen=WINDOW_STEPS)
-        self._noted: tuple[Tensor, Tensor] | None = None
         self._pending: tuple[int, Tensor, torch.Event] | None = None
-
-    def note(self, loss: Tensor, gradient_norm: Tensor) -> None:
-        """Receive the figures of the step that comes next, from the Trainer."""
-        self._noted = loss, gradient_norm
-
-    def on_pre_optimizer_step(self, args, state, control, model: nn.Module, **kwargs) -> None:
-        assert self._noted is not None
-        if not self.allows(state.global_step + 1, *self._noted):
-            for parameter in model.parameters():
-                parameter.grad = None  # the optimizer passes over it: weight, momentum and decay stay
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if control.should_save:  # nothing is saved before its step is judged

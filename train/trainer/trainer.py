@@ -111,7 +111,7 @@ class RunTrainer(SavingTrainer):
         return loss
 
     def _get_grad_norm(self, model, grad_norm=None):
-        """The stock norm; it and the step's loss are handed to the guard, which judges the step."""
+        """The stock norm; by it and the step's loss, the guard judges the step."""
         grad_norm = super()._get_grad_norm(model, grad_norm)
         loss, self._step_loss = self._step_loss, None
         assert loss is not None
@@ -121,7 +121,8 @@ class RunTrainer(SavingTrainer):
         norm = torch.zeros_like(loss) if self.args.fp16 else torch.as_tensor(grad_norm, device=loss.device)
         if isinstance(norm, DTensor):  # under FSDP
             norm = norm.full_tensor()
-        self.guard.note(loss, norm)
+        if not self.guard.allows(self.state.global_step + 1, loss, norm):
+            model.zero_grad()  # the optimizer passes over weights without a gradient: momentum and decay stay, too
         return grad_norm
 
     def describe_step(self, step: int) -> str:
