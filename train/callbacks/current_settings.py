@@ -23,8 +23,7 @@ class CurrentSettings(TrainerCallback):
         if state.global_step == 0 or not isinstance(lr_scheduler, LambdaLR):
             return
         lr_scheduler.base_lrs = [settings["initial_lr"] for settings in self._settings]
-        for group, settings, rate_at in zip(
-            optimizer.param_groups, self._settings, lr_scheduler.lr_lambdas, strict=True
-        ):
+        lambdas = lr_scheduler.lr_lambdas
+        for group, settings, rate_at in zip(optimizer.param_groups, self._settings, lambdas, strict=True):
             group |= {**settings, "lr": settings["initial_lr"] * rate_at(lr_scheduler.last_epoch)}
         lr_scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # the rate that the log shows

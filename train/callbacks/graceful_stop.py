@@ -66,10 +66,8 @@ class GracefulStop(TrainerCallback):
 
 
 def shield_workers(dataloader: DataLoader) -> DataLoader:
-    """Have a dataloader's worker processes outlive the signals that stop a run; returns the dataloader.
-
-    A launcher and a terminal send them to all processes; without its workers the run could not finish its step.
-    """
+    """Have a dataloader's worker processes outlive the signals that stop a run; returns the dataloader. A launcher and
+    a terminal send them to all processes; without its workers the run could not finish its step."""
     base = getattr(dataloader, "base_dataloader", dataloader)  # accelerate wraps the one that starts workers
     base.worker_init_fn = partial(_start_shielded, base.worker_init_fn)
     return dataloader
@@ -83,10 +81,7 @@ def _start_shielded(start: Callable[[int], None] | None, worker: int) -> None:
 
 
 def end_with_launcher() -> None:
-    """Have the kernel send SIGTERM when the launcher, this process's parent, ends (Linux only).
-
-    `accelerate launch` starts one process without passing signals on: a scheduler that stops the launcher would leave
-    this one working, unseen.
-    """
+    """Have the kernel send SIGTERM when the launcher, this process's parent, ends (Linux only). `accelerate launch`
+    passes no signals on to a single process: a scheduler that stops the launcher would leave it working, unseen."""
     if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:  # set by the launcher
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -18,7 +18,7 @@ WINDOW_STEPS = 128  # as llm.c's outlier detector
 
 
 class LossGuard(TrainerCallback):
-    """Judges each optimizer step before the Trainer takes it, on the CPU; on an accelerator one step later, so that the host
+    """Judges each optimizer step before it is taken, on the CPU; on an accelerator one step later, so that the host
     never waits for the device, unless spikes are to be skipped.
 
     A spike is a loss `spike_score` standard deviations above the mean of the last `WINDOW_STEPS`; with 0, none is

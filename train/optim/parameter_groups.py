@@ -37,11 +37,8 @@ def build_optimizer(
     model: PreTrainedModel, decayed: Iterable[str], training: TrainingArguments, settings: OptimizerArguments
 ) -> Optimizer:
     """The optimizer that `--optim_name` asks for, with a learning rate for each kind of weight: "vectors" (norms and
-    biases), "embeddings" (the tied head among them) and "hidden", the matrices of the blocks.
-
-    Args:
-        decayed: names of the parameters that weight decay applies to.
-    """
+    biases), "embeddings" (the tied head among them) and "hidden", the matrices of the blocks. `decayed` names the
+    parameters that weight decay applies to."""
     rate, decay = training.learning_rate, training.weight_decay
     groups: dict[str, dict[str, Any]] = {
         "vectors": {"params": [], "lr": rate, "weight_decay": 0.0},  # the log shows the first group's rate
