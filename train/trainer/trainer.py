@@ -38,6 +38,9 @@ class RunTrainer(SavingTrainer):
     ahead of the optimizer step.
     """
 
+    optimizer: Any  # as the parents make them, once training starts
+    lr_scheduler: Any
+
     def __init__(
         self,
         *args,
