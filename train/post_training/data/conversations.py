@@ -115,7 +115,7 @@ def _text(content: Any) -> str:
     if content is None:
         return ""
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        parts: list[Any] = [part.get("text") if isinstance(part, dict) else part for part in content]
         if all(isinstance(part, str) for part in parts):
             return "".join(parts)
     if not isinstance(content, str):
