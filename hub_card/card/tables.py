@@ -48,14 +48,14 @@ def statistics_table(data: dict) -> Table | None:
     if kept is None:
         return None
     rows = [["read", f"{data['rows_read']:,}", ""]]
-    dropped = Counter(data.get("dropped_rows")).most_common()
+    dropped = Counter[str](data.get("dropped_rows")).most_common()
     rows += [[f"dropped: {reason}", f"{count:,}", ""] for reason, count in dropped]
     rows += [[f"kept: {split}", f"{count:,}", show(tokens.get(split), ",")] for split, count in kept.items()]
     for kind in ("exercise", "language"):
         kind_tokens = data.get(f"tokens_by_{kind}", {})
         rows += [
             [f"{kind}: {name}", f"{count:,}", show(kind_tokens.get(name), ",")]
-            for name, count in Counter(data.get(f"rows_by_{kind}")).most_common()
+            for name, count in Counter[str](data.get(f"rows_by_{kind}")).most_common()
         ]
     return Table(["", "rows", "tokens"], rows)
 
