@@ -17,13 +17,9 @@ class BadShardError(ValueError):
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a file: the `part`-th of `parts`, by rows (parquet) or bytes (JSON lines).
+    """A part of a file: the `part`-th of `parts`, by rows (parquet) or bytes (JSON lines)."""
 
-    Args:
-        shard: the file's number in the source.
-    """
-
-    shard: int
+    shard: int  # the file's number in the source
     part: int
     parts: int
 
@@ -44,34 +40,21 @@ def chunks_of(shard: int, shard_bytes: int) -> tuple[Chunk, ...]:
 
 @dataclass
 class RowBatch:
-    """Rows in order.
+    """Rows in order."""
 
-    Args:
-        rows: the readable ones.
-        unreadable: counts of the others, by reason.
-        next_place: where to go on: the number of the next row (parquet), or of the next byte (JSON lines).
-        skipped: what could not be read after them and is left out.
-    """
-
-    rows: list[dict[str, Any]]
-    unreadable: Counter[str]
-    next_place: int
-    skipped: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]]  # the readable ones
+    unreadable: Counter[str]  # counts of the others, by reason
+    next_place: int  # where to go on: the number of the next row (parquet), or of the next byte (JSON lines)
+    skipped: list[str] = field(default_factory=list)  # what could not be read after them and is left out
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are read; a file has others, too.
+    """The columns that are read; a file has others, too."""
 
-    Args:
-        text: they hold strings or null; one that is not in a row is null.
-        other: they hold anything; one that is not in a row is left out. `None` stands for all other columns.
-        forms: a file has all columns of one of these.
-    """
-
-    text: tuple[str, ...] = ()
-    other: tuple[str, ...] | None = ()
-    forms: tuple[tuple[str, ...], ...] = ()
+    text: tuple[str, ...] = ()  # they hold strings or null; one that is not in a row is null
+    other: tuple[str, ...] | None = ()  # they hold anything, and may be absent; `None` stands for all other columns
+    forms: tuple[tuple[str, ...], ...] = ()  # a file has all columns of one of these
 
     def of(self, names: Iterable[str]) -> list[str]:
         """Those of these columns that are read."""

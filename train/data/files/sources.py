@@ -21,19 +21,12 @@ CHECKSUMS_FILE = "SHA256SUMS"
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of rows.
+    """One file of rows, with the size and SHA-256 that its source states."""
 
-    Args:
-        name: a local path, or a file's path in the Hub dataset.
-        bytes: its size, as the source states it.
-        sha256: of its content, where the source states it.
-        repository, revision: where on the Hub it lies; `None` for a local file.
-    """
-
-    name: str
+    name: str  # a local path, or a file's path in the Hub dataset
     bytes: int
     sha256: str | None = None
-    repository: str | None = None
+    repository: str | None = None  # where on the Hub it lies; `None` for a local file
     revision: str | None = None
 
     def __str__(self) -> str:
@@ -42,19 +35,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Source:
-    """A place to read rows from, resolved: files that exist, or those of a Hub dataset at a fixed commit.
+    """A place to read rows from, resolved: files that exist, or those of a Hub dataset at a fixed commit."""
 
-    Args:
-        name: what the user asked for.
-        shards: the files in reading order.
-        revision: the Hub commit, so that the same rows can be read again; `None` for files.
-        split: the Hub dataset's split.
-    """
-
-    name: str
-    shards: tuple[Shard, ...]
-    revision: str | None = None
-    split: str = "train"
+    name: str  # what the user asked for
+    shards: tuple[Shard, ...]  # in reading order
+    revision: str | None = None  # the Hub commit, so that the same rows can be read again; `None` for files
+    split: str = "train"  # the Hub dataset's
 
     @property
     def bytes(self) -> int:

@@ -19,50 +19,32 @@ class DatasetStatistics:
     """Counts of rows and tokens.
 
     A row is read, and then dropped for one reason or kept. The tokens of dropped rows are not known, as most are not
-    tokenised; their characters are.
-
-    Args:
-        rows_read, characters_read: taken from the source, unreadable rows (which have no characters) included.
-        dropped_rows, dropped_characters: of rows that are not used, by reason.
-        repaired_rows: kept rows whose text was changed, by what was found.
-        repeated_rows: further uses of training rows whose weight is above 1.
-        kept_rows, kept_characters: by split ("train", "validation").
-        tokens: by split, end-of-text tokens and repeated rows included.
-        rows_read_by_exercise, rows_read_by_language: all that can be read.
-        rows_by_exercise, rows_by_language: kept rows of both splits; and their tokens.
-        articles: seed articles and linked ones, by split, each row's counted.
-        shared_articles: those that rows of both splits touch; `None` where only one part was read.
-        skipped_shards: files that could not be read, as the run's settings allow.
-        sequences: full sequences, by split.
-        left_over_tokens: by split, those that did not fill a last sequence, and are not used.
-        cut_documents: by split, those that run over a sequence's end.
-        padding_tokens: by split, those that fill sequences up.
-        sha256: of the sequences' tokens, by split; names what a run is trained on.
+    tokenised; their characters are. From `articles` on, counters are by split, too.
     """
 
-    rows_read: int = 0
+    rows_read: int = 0  # unreadable ones, which have no characters, included
     characters_read: int = 0
-    dropped_rows: Counter = field(default_factory=Counter)
+    dropped_rows: Counter = field(default_factory=Counter)  # by reason
     dropped_characters: Counter = field(default_factory=Counter)
-    repaired_rows: Counter = field(default_factory=Counter)
-    repeated_rows: int = 0
-    kept_rows: Counter = field(default_factory=Counter)
-    kept_characters: Counter = field(default_factory=Counter)
-    tokens: Counter = field(default_factory=Counter)
-    rows_read_by_exercise: Counter = field(default_factory=Counter)
+    repaired_rows: Counter = field(default_factory=Counter)  # kept rows whose text was changed, by what was found
+    repeated_rows: int = 0  # further uses of training rows whose weight is above 1
+    kept_rows: Counter = field(default_factory=Counter)  # by split ("train", "validation")
+    kept_characters: Counter = field(default_factory=Counter)  # by split
+    tokens: Counter = field(default_factory=Counter)  # by split, end-of-text tokens and repeated rows included
+    rows_read_by_exercise: Counter = field(default_factory=Counter)  # all that can be read
     rows_read_by_language: Counter = field(default_factory=Counter)
-    rows_by_exercise: Counter = field(default_factory=Counter)
+    rows_by_exercise: Counter = field(default_factory=Counter)  # kept rows of both splits; and their tokens
     rows_by_language: Counter = field(default_factory=Counter)
     tokens_by_exercise: Counter = field(default_factory=Counter)
     tokens_by_language: Counter = field(default_factory=Counter)
-    articles: Counter = field(default_factory=Counter)
-    shared_articles: int | None = None
-    skipped_shards: list[str] = field(default_factory=list)
-    sequences: Counter = field(default_factory=Counter)
-    left_over_tokens: Counter = field(default_factory=Counter)
-    cut_documents: Counter = field(default_factory=Counter)
-    padding_tokens: Counter = field(default_factory=Counter)
-    sha256: dict[str, str] = field(default_factory=dict)
+    articles: Counter = field(default_factory=Counter)  # seed articles and linked ones, each row's counted
+    shared_articles: int | None = None  # those that rows of both splits touch; `None` where only one part was read
+    skipped_shards: list[str] = field(default_factory=list)  # what could not be read, as the run's settings allow
+    sequences: Counter = field(default_factory=Counter)  # full ones
+    left_over_tokens: Counter = field(default_factory=Counter)  # which did not fill a last sequence, and are not used
+    cut_documents: Counter = field(default_factory=Counter)  # which run over a sequence's end
+    padding_tokens: Counter = field(default_factory=Counter)  # which fill sequences up
+    sha256: dict[str, str] = field(default_factory=dict)  # of the sequences' tokens; names what a run is trained on
 
     def add(self, other: "DatasetStatistics") -> None:
         """Add another's counts to these; hashes and shared articles are no sums, and stay."""

@@ -22,18 +22,12 @@ OF_THE_OTHER_PART: dict[Split, str] = {"validation": "validation row", "train": 
 
 @dataclass
 class Document:
-    """One usable row.
+    """One usable row."""
 
-    Args:
-        token_ids: (n,), the end-of-text token at the end.
-        times: how often it is used.
-        article_keys: eight bytes for each article that it touches, its seed first.
-    """
-
-    token_ids: np.ndarray
+    token_ids: np.ndarray  # (n,), the end-of-text token at the end
     split: Split
-    times: int
-    article_keys: bytes
+    times: int  # how often it is used
+    article_keys: bytes  # eight for each article that it touches, its seed first
 
 
 @dataclass

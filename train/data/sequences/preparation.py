@@ -22,27 +22,18 @@ STATISTICS_FILE = "statistics.json"
 
 @dataclass(frozen=True)
 class SequenceSettings:
-    """How rows become sequences.
+    """How rows become sequences."""
 
-    Args:
-        sequence_length: in tokens.
-        skip_broken: leave out what cannot be read, and count it, in place of stopping.
-    """
-
-    sequence_length: int
+    sequence_length: int  # in tokens
     packing: Packing = "concat"
-    skip_broken: bool = False
+    skip_broken: bool = False  # leave out what cannot be read, and count it, in place of stopping
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How much is still to be prepared. Reading ends with the batch of rows that reaches one of these numbers.
+    """How much is still to be prepared. Reading ends with the batch of rows that reaches one of these numbers."""
 
-    Args:
-        rows: usable rows of both parts.
-    """
-
-    rows: float = math.inf
+    rows: float = math.inf  # usable ones of both parts
     train_tokens: float = math.inf
     validation_tokens: float = math.inf
 
@@ -62,20 +53,15 @@ class Limit:
 
 @dataclass(frozen=True)
 class Preparation:
-    """Everything that decides the sequences.
-
-    Args:
-        cache_dir: holds the folders of all preparations; beside the datasets library's cache where `None`.
-        splits: the parts that are prepared.
-    """
+    """Everything that decides the sequences."""
 
     source: Source
     row_filter: RowFilter
     settings: SequenceSettings
     tokenizer: PreTrainedTokenizerBase
-    cache_dir: Path | None = None
+    cache_dir: Path | None = None  # see `cache_folder`
     limit: Limit = Limit()
-    splits: tuple[Split, ...] = SPLITS
+    splits: tuple[Split, ...] = SPLITS  # the parts that are prepared
 
     def only_validation(self, sequences: int) -> "Preparation":
         """The same for the first so many validation sequences, and no training rows."""

@@ -26,23 +26,14 @@ from train.data.sequences.preparation import Preparation
 
 @dataclass(frozen=True)
 class Place:
-    """Where a stream is: the beginning of a window, and a sequence in it.
+    """Where a stream is: the beginning of a window, and a sequence in it."""
 
-    Args:
-        passes: over all rows that are complete.
-        chunk: the number of the chunk in the order of this pass.
-        row: where in the chunk the window begins (a `RowBatch.next_place`); `None` for the chunk's beginning.
-        rest: tokens of the window before that did not fill a sequence.
-        sequence: sequences of this window that are used.
-        windows: windows before this one; the seed of its shuffling.
-    """
-
-    passes: int = 0
-    chunk: int = 0
-    row: int | None = None
-    rest: tuple[int, ...] = ()
-    sequence: int = 0
-    windows: int = 0
+    passes: int = 0  # over all rows that are complete
+    chunk: int = 0  # the number of the chunk in the order of this pass
+    row: int | None = None  # where in the chunk the window begins (a `RowBatch.next_place`); `None`: at its beginning
+    rest: tuple[int, ...] = ()  # tokens of the window before that did not fill a sequence
+    sequence: int = 0  # sequences of this window that are used
+    windows: int = 0  # windows before this one; the seed of its shuffling
 
 
 class StreamedSequences(IterableDataset):

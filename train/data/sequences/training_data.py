@@ -1,13 +1,12 @@
 """The data that a run trains and evaluates on: sequences prepared on disk, or made from a stream of rows."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from train.data.cache_folder import fingerprint
 from train.data.files.shard_reading import check_file
 from train.data.files.sources import Source
 from train.data.rows.statistics import DatasetStatistics
@@ -21,30 +20,22 @@ from train.data.sequences.streamed_sequences import StreamedSequences
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Args:
-    train, validation: sequences.
-    collate: makes batches of them.
-    name: the SHA-256 of the training tokens; of a stream, of what decides them.
-    statistics: what became of the rows; of a stream, of the validation ones.
-    is_known: for each row, whether its seed article is one that is trained on; `None` where a stream will show.
-    """
+    """Sequences of both parts, and where they come from."""
 
     train: Dataset
     validation: PreparedSequences
-    collate: Callable[[list[dict]], dict]
-    name: str
-    statistics: DatasetStatistics
+    collate: Callable[[list[dict]], dict]  # makes batches of them
+    name: str  # the SHA-256 of the training tokens; of a stream, of what decides them
+    statistics: DatasetStatistics  # of the rows; of a stream, of the validation ones
     source: Source
+    # For each row, whether its seed article is one that is trained on; `None` where a stream will show.
     is_known: Callable[[list[Row]], list[bool] | None]
 
 
 def load_prepared_data(
     preparation: Preparation, sequences_per_step: int, max_eval_sequences: int | None, processes: int, writes: bool
 ) -> TrainingData:
-    """Prepare the data, or find it.
-
-    Args:
-        processes, writes: see `prepare_data`.
+    """Prepare the data, or find it, as `prepare_data` does.
 
     Raises:
         ValueError: the source cannot be read, too few rows are left, or they do not fill one batch.
@@ -71,10 +62,7 @@ def load_prepared_data(
 def load_streamed_data(
     stream: StreamedSequences, max_eval_sequences: int, processes: int, writes: bool
 ) -> TrainingData:
-    """Prepare the validation rows of a stream, or find them.
-
-    Args:
-        processes, writes: see `prepare_data`.
+    """Prepare the validation rows of a stream, or find them, as `prepare_data` does.
 
     Raises:
         ValueError: the source cannot be read, or too few validation rows are left.
@@ -101,4 +89,4 @@ def _stream_name(preparation: Preparation) -> str:
     source = preparation.source
     shards = [[Path(shard.name).name, shard.bytes, shard.sha256] for shard in source.shards]
     made_from = [shards, source.revision, preparation.row_filter.fingerprint(), asdict(preparation.settings)]
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    return fingerprint(made_from)
