@@ -68,11 +68,6 @@ class Contamination:
     def __len__(self) -> int:
         return len(self.grams)
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the grams: equal for equal sets, on any machine."""
-        return hashlib.sha256(self.grams.astype("<u8").tobytes()).hexdigest()
-
 
 @lru_cache(2**18)  # nearly all words of a text; about 50 MB in each process
 def _hash(word: str) -> int:

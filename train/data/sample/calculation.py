@@ -34,21 +34,28 @@ AFTER_PHRASINGS = ("Which {kind} is {step} {kind}s after {start}?", "What {kind}
 UNIT_PHRASINGS = ("How many {small} are {count} {large}?", "Write {count} {large} in {small}.")
 
 
+def build_instance(
+    phrasings: tuple[str, ...], words: dict, seed_path: str, seed_text: str, reasoning: str, answer: str
+) -> list[dict]:
+    """A row for each phrasing, with the words put in."""
+    return [
+        build_row("math exercise", seed_path, seed_text, phrasing.format(**words), reasoning, answer)
+        for phrasing in phrasings
+    ]
+
+
 def iterate_sums() -> Iterator[list[dict]]:
     for a in range(1, LARGEST_SUM_TERM + 1):
         for b in range(1, LARGEST_SUM_TERM + 1):
             worked = f"{a} + {b} = {a + b}"
-            yield [
-                build_row(
-                    exercise="math exercise",
-                    seed_path=f"sum/{a}+{b}",
-                    seed_text=f"{worked}.",
-                    query=phrasing.format(a=a, b=b),
-                    reasoning=f"sum: {worked}",
-                    answer=str(a + b),
-                )
-                for phrasing in SUM_PHRASINGS
-            ]
+            yield build_instance(
+                SUM_PHRASINGS,
+                {"a": a, "b": b},
+                seed_path=f"sum/{a}+{b}",
+                seed_text=f"{worked}.",
+                reasoning=f"sum: {worked}",
+                answer=str(a + b),
+            )
 
 
 def iterate_calendar(kind: str, names: tuple[str, ...], largest_step: int) -> Iterator[list[dict]]:
@@ -56,34 +63,28 @@ def iterate_calendar(kind: str, names: tuple[str, ...], largest_step: int) -> It
         for step in range(2, largest_step + 1):
             passed = [names[(start + offset) % len(names)] for offset in range(1, step + 1)]
             counted = ", ".join(f"{number} {passed_name}" for number, passed_name in enumerate(passed, start=1))
-            yield [
-                build_row(
-                    exercise="math exercise",
-                    seed_path=f"{kind}/{name.lower()}+{step}",
-                    seed_text=f"{step} {kind}s after {name} is {passed[-1]}.",
-                    query=phrasing.format(kind=kind, step=step, start=name),
-                    reasoning=f"after {name}: {counted}",
-                    answer=passed[-1],
-                )
-                for phrasing in AFTER_PHRASINGS
-            ]
+            yield build_instance(
+                AFTER_PHRASINGS,
+                {"kind": kind, "step": step, "start": name},
+                seed_path=f"{kind}/{name.lower()}+{step}",
+                seed_text=f"{step} {kind}s after {name} is {passed[-1]}.",
+                reasoning=f"after {name}: {counted}",
+                answer=passed[-1],
+            )
 
 
 def iterate_units() -> Iterator[list[dict]]:
     for large, small, factor in UNITS:
         for count in range(2, LARGEST_TERM + 1):
             worked = f"{count} x {factor} = {count * factor}"
-            yield [
-                build_row(
-                    exercise="math exercise",
-                    seed_path=f"unit/{large}-{small}/{count}",
-                    seed_text=f"{count} {large} are {count * factor} {small}.",
-                    query=phrasing.format(small=small, large=large, count=count),
-                    reasoning=f"units: {worked}",
-                    answer=str(count * factor),
-                )
-                for phrasing in UNIT_PHRASINGS
-            ]
+            yield build_instance(
+                UNIT_PHRASINGS,
+                {"small": small, "large": large, "count": count},
+                seed_path=f"unit/{large}-{small}/{count}",
+                seed_text=f"{count} {large} are {count * factor} {small}.",
+                reasoning=f"units: {worked}",
+                answer=str(count * factor),
+            )
 
 
 def build_math_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:

@@ -50,7 +50,12 @@ def iterate_rag_rows(rng: random.Random) -> Iterator[dict]:
         )
 
 
-def list_editing_rows() -> list[dict]:
+def build_rag_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
+    rows = list(itertools.islice(iterate_rag_rows(rng), RAG_TRAIN_ROWS + RAG_EXAM_ROWS))
+    return rows[:RAG_TRAIN_ROWS], rows[RAG_TRAIN_ROWS:]
+
+
+def build_editing_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
     """Add a colour to a phrase, or take it away: every thing with every colour, each pair edited one way."""
     rows = []
     for number, (thing, colour) in enumerate(itertools.product(THINGS, COLOURS)):
@@ -69,15 +74,5 @@ def list_editing_rows() -> list[dict]:
                 answer=answer,
             )
         )
-    return rows
-
-
-def build_rag_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
-    rows = list(itertools.islice(iterate_rag_rows(rng), RAG_TRAIN_ROWS + RAG_EXAM_ROWS))
-    return rows[:RAG_TRAIN_ROWS], rows[RAG_TRAIN_ROWS:]
-
-
-def build_editing_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
-    rows = list_editing_rows()
     rng.shuffle(rows)
     return rows[EDIT_EXAM_ROWS:], rows[:EDIT_EXAM_ROWS]

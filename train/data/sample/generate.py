@@ -7,11 +7,7 @@ import random
 
 from train.data.sample.calculation import build_math_rows
 from train.data.sample.copying import build_editing_rows, build_rag_rows
-from train.data.sample.memorization import (
-    build_mcq_rows,
-    iterate_memorization_exam,
-    iterate_memorization_train,
-)
+from train.data.sample.memorization import build_mcq_rows, iterate_memorization_exam, iterate_memorization_train
 
 
 SEED = 20240229

@@ -11,28 +11,21 @@ from train.data.sample.rows import build_row
 
 
 OPTIONS_PER_MCQ = 4
-MCQ_TRAIN_ROWS_PER_FACT = 1
 MCQ_EXAM_EVERY_FACTS = 3
 # One row in this many has no reasoning, as some of SYNTH's rows.
 EMPTY_REASONING_EVERY_ROWS = 12
 
 
-def build_seed_path(relation: Relation, entity: str) -> str:
-    return f"{relation.name}/{entity.lower().replace(' ', '-')}"
-
-
-def recall_fact(relation: Relation, entity: str, answer: str) -> str:
-    """The one canonical form that every phrasing of a fact leads to."""
-    return f"{relation.name} of {entity} -> {answer}"
-
-
-def build_fact_row(relation: Relation, entity: str, answer: str, phrasing: str, with_reasoning: bool = True) -> dict:
+def build_fact_row(
+    relation: Relation, entity: str, answer: str, query: str, exercise: str, with_reasoning: bool = True
+) -> dict:
+    """The reasoning is the one canonical form that every phrasing of a fact leads to."""
     return build_row(
-        exercise="memorization",
-        seed_path=build_seed_path(relation, entity),
+        exercise=exercise,
+        seed_path=f"{relation.name}/{entity.lower().replace(' ', '-')}",
         seed_text=relation.statement.format(entity=entity, answer=answer),
-        query=relation.ask(phrasing, entity),
-        reasoning=recall_fact(relation, entity, answer) if with_reasoning else "",
+        query=query,
+        reasoning=f"{relation.name} of {entity} -> {answer}" if with_reasoning else "",
         answer=answer,
     )
 
@@ -44,7 +37,8 @@ def iterate_memorization_train() -> Iterator[dict]:
             for phrasing in relation.train_phrasings:
                 row_number += 1
                 with_reasoning = row_number % EMPTY_REASONING_EVERY_ROWS != 0
-                yield build_fact_row(relation, entity, answer, phrasing, with_reasoning)
+                query = relation.ask(phrasing, entity)
+                yield build_fact_row(relation, entity, answer, query, "memorization", with_reasoning)
     for capitals in FOREIGN_CAPITALS:
         for phrasing in capitals.train_phrasings:
             yield from iterate_foreign_rows(capitals, phrasing)
@@ -54,7 +48,7 @@ def iterate_memorization_exam() -> Iterator[dict]:
     for relation in RELATIONS:
         for entity, answer in (relation.facts | relation.exam_only).items():
             for phrasing in EXAM_PHRASINGS:
-                yield build_fact_row(relation, entity, answer, phrasing)
+                yield build_fact_row(relation, entity, answer, relation.ask(phrasing, entity), "memorization")
     for capitals in FOREIGN_CAPITALS:
         yield from iterate_foreign_rows(capitals, capitals.exam_phrasing)
 
@@ -72,38 +66,28 @@ def iterate_foreign_rows(capitals: ForeignCapitals, phrasing: str) -> Iterator[d
         )
 
 
-def build_mcq_row(relation: Relation, entity: str, answer: str, options: tuple[str, ...]) -> dict:
+def build_mcq_row(relation: Relation, entity: str, answer: str, options: list[str]) -> dict:
     """The answer is the option itself, not a letter: looking a letter up is beyond a model of this size."""
-    return build_row(
-        exercise="mcq",
-        seed_path=build_seed_path(relation, entity),
-        seed_text=relation.statement.format(entity=entity, answer=answer),
-        query=f"Pick the {relation.name} of {entity}: {', '.join(options)}",
-        reasoning=recall_fact(relation, entity, answer),
-        answer=answer,
-    )
+    query = f"Pick the {relation.name} of {entity}: {', '.join(options)}"
+    return build_fact_row(relation, entity, answer, query, "mcq")
 
 
-def draw_options(relation: Relation, answer: str, rng: random.Random) -> tuple[str, ...]:
+def draw_options(relation: Relation, answer: str, rng: random.Random) -> list[str]:
     others = [other for other in relation.facts.values() if other != answer]
     options = [answer, *rng.sample(others, OPTIONS_PER_MCQ - 1)]
     rng.shuffle(options)
-    return tuple(options)
+    return options
 
 
 def build_mcq_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
     """Train and exam rows; an exam row shows options that training never showed for this fact."""
-    train_rows: list[dict] = []
-    exam_rows: list[dict] = []
+    train_rows, exam_rows = [], []
     for relation in RELATIONS:
         for fact_number, (entity, answer) in enumerate(relation.facts.items()):
-            exam_wanted = 1 if fact_number % MCQ_EXAM_EVERY_FACTS == 0 else 0
-            seen: list[tuple[str, ...]] = []
-            while len(seen) < MCQ_TRAIN_ROWS_PER_FACT + exam_wanted:
-                options = draw_options(relation, answer, rng)
-                if options in seen:
-                    continue
-                seen.append(options)
-                destination = train_rows if len(seen) <= MCQ_TRAIN_ROWS_PER_FACT else exam_rows
-                destination.append(build_mcq_row(relation, entity, answer, options))
+            shown = draw_options(relation, answer, rng)
+            train_rows.append(build_mcq_row(relation, entity, answer, shown))
+            if fact_number % MCQ_EXAM_EVERY_FACTS == 0:
+                while (options := draw_options(relation, answer, rng)) == shown:
+                    pass
+                exam_rows.append(build_mcq_row(relation, entity, answer, options))
     return train_rows, exam_rows

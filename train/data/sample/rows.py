@@ -3,9 +3,6 @@
 import pyarrow as pa
 
 
-GENERATOR_NAME = "gpt2scratch-sample-generator"
-SEED_LICENSE = "CC0-1.0"
-
 TEXT_COLUMNS = (
     "synth_id",
     "language",
@@ -39,12 +36,12 @@ def build_row(
         "synth_id": None,
         "language": language,
         "exercise": exercise,
-        "model": GENERATOR_NAME,
+        "model": "gpt2scratch-sample-generator",
         "query": query,
         "query_seed_url": f"sample://{seed_path}",
         "query_seed_text": seed_text,
         "additional_seed_url": None,
-        "seed_license": SEED_LICENSE,
+        "seed_license": "CC0-1.0",
         "constraints": constraints,
         "script": None,
         "synthetic_reasoning": reasoning,

@@ -8,13 +8,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
 from train.data.files.chunk import Chunk, chunks_of
 from train.data.files.shard_access import read_shard
-from train.data.files.sources import Shard, Source
+from train.data.files.sources import Source
 from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import SYNTH_COLUMNS
 from train.data.sequences.chunks import FinishedChunk, prepare_chunk
@@ -22,12 +21,8 @@ from train.data.sequences.preparation import Limit, Preparation
 from train.hardware import available_cores
 
 
-@dataclass(frozen=True)
-class Task:
-    """Chunks of one file that one process prepares in turn, so that a Hub file is fetched once."""
-
-    shard: Shard
-    chunks: tuple[Chunk, ...]
+# Chunks of one file that one process prepares in turn, so that a Hub file is fetched once.
+Task = tuple[Chunk, ...]
 
 
 def prepare_chunks(preparation: Preparation, processes: int, shards: range | None = None) -> list[FinishedChunk]:
@@ -57,13 +52,13 @@ def prepare_chunks(preparation: Preparation, processes: int, shards: range | Non
         closing(_run(preparation, _tasks(source, shards), processes, left)) as results,
     ):
         for task, chunks in results:
-            for chunk, result in zip(task.chunks, chunks):  # noqa: B905 (a limit may end them early)
+            for chunk, result in zip(task, chunks):  # noqa: B905 (a limit may end them early)
                 if left().after(result.statistics).is_reached:
                     # What was prepared ahead was given more room than is now left.
-                    (result,) = prepare_task(preparation, Task(task.shard, (chunk,)), left())
+                    (result,) = prepare_task(preparation, (chunk,), left())
                 finished.append(result)
                 sums.add(result.statistics)
-                _show(bar, task.shard.bytes / chunk.parts, sums)
+                _show(bar, source.shards[chunk.shard].bytes / chunk.parts, sums)
                 if left().is_reached:
                     return finished
     return finished
@@ -73,7 +68,7 @@ def _tasks(source: Source, shards: range) -> Iterator[Task]:
     for number in shards:
         shard = source.shards[number]
         chunks = chunks_of(number, shard.bytes)
-        yield from [Task(shard, chunks)] if shard.repository else [Task(shard, (chunk,)) for chunk in chunks]
+        yield from [chunks] if shard.repository else [(chunk,) for chunk in chunks]
 
 
 def _show(bar: tqdm, read_bytes: float, sums: DatasetStatistics) -> None:
@@ -85,12 +80,12 @@ def _show(bar: tqdm, read_bytes: float, sums: DatasetStatistics) -> None:
 
 def prepare_task(preparation: Preparation, task: Task, left: Limit) -> list[FinishedChunk]:
     """The chunks of a task, up to the limit; its file is only fetched where one of them is missing."""
-    fetched = preparation.folder / "fetched" / task.chunks[0].name
+    fetched = preparation.folder / "fetched" / task[0].name
     results = []
     try:
-        for chunk in task.chunks:
+        for chunk in task:
             batches = read_shard(
-                task.shard,
+                preparation.source.shards[chunk.shard],
                 chunk,
                 SYNTH_COLUMNS,
                 folder=fetched,

@@ -3,6 +3,7 @@
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -75,27 +76,19 @@ def collate_sequences(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.
 
 def choose_collator(packing: Packing, end_of_text: int) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
     """Makes a batch of sequences that were packed so."""
-    return collate_sequences if packing == "concat" else CollateDocuments(end_of_text)
+    return collate_sequences if packing == "concat" else partial(collate_documents, end_of_text=end_of_text)
 
 
-class CollateDocuments:
+def collate_documents(examples: list[dict[str, np.ndarray]], end_of_text: int) -> dict[str, torch.Tensor]:
     """A batch of whole documents side by side: `position_ids` start again at each, so that attention stays inside, and
     a document's first token, which nothing announces, is not scored; nor is padding.
 
     Boundaries are read from the tokens: the end-of-text token stands at the end of each document and nowhere else.
-
-    Args:
-        end_of_text: that token.
     """
-
-    def __init__(self, end_of_text: int):
-        self.end_of_text = end_of_text
-
-    def __call__(self, examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        batch = collate_sequences(examples)
-        input_ids = batch["input_ids"]
-        is_first = torch.ones_like(input_ids, dtype=torch.bool)
-        is_first[:, 1:] = input_ids[:, :-1] == self.end_of_text
-        place = torch.arange(input_ids.shape[1]).expand_as(input_ids)
-        begin = torch.where(is_first, place, 0).cummax(dim=1).values
-        return {**batch, "labels": input_ids.masked_fill(is_first, -100), "position_ids": place - begin}
+    batch = collate_sequences(examples)
+    input_ids = batch["input_ids"]
+    is_first = torch.ones_like(input_ids, dtype=torch.bool)
+    is_first[:, 1:] = input_ids[:, :-1] == end_of_text
+    place = torch.arange(input_ids.shape[1]).expand_as(input_ids)
+    begin = torch.where(is_first, place, 0).cummax(dim=1).values
+    return {**batch, "labels": input_ids.masked_fill(is_first, -100), "position_ids": place - begin}

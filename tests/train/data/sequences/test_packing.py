@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.data.sequences.packing import TOKEN_DTYPE, CollateDocuments, collate_sequences, count_cut, pack_best_fit
+from train.data.sequences.packing import TOKEN_DTYPE, collate_documents, collate_sequences, count_cut, pack_best_fit
 
 
 END = 50256
@@ -125,7 +125,7 @@ def test_cut_documents_are_counted_far_beyond_32_bits():
 def test_positions_begin_again_at_each_document_and_its_first_token_is_not_scored():
     sequence = [5, 6, END, 7, END, 8, 9, 9, END, END, END]
     full = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2]  # out of the middle of a long document
-    batch = CollateDocuments(END)([{"input_ids": np.array(ids, TOKEN_DTYPE)} for ids in (sequence, full)])
+    batch = collate_documents([{"input_ids": np.array(ids, TOKEN_DTYPE)} for ids in (sequence, full)], END)
     assert batch["input_ids"].tolist() == [sequence, full]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1, 2, 3, 0, 0], list(range(11))]
     assert batch["labels"].tolist() == [
@@ -175,7 +175,7 @@ def as_batch(*documents):
     sequence = np.full(32, TINY_END)
     joined = np.concatenate(documents)
     sequence[: len(joined)] = joined
-    return CollateDocuments(TINY_END)([{"input_ids": sequence.astype(TOKEN_DTYPE)}])
+    return collate_documents([{"input_ids": sequence.astype(TOKEN_DTYPE)}], TINY_END)
 
 
 def losses_one_by_one(model, documents):
@@ -212,14 +212,13 @@ def test_the_loss_over_sequences_weighs_every_scored_token_alike(attention):
     """Of sequences with different numbers of scored tokens, given their number as the Trainer does."""
     model = make_model(attention).eval()
     first, second = tiny_documents(), tiny_documents(seed=1)[:2]
-    collate = CollateDocuments(TINY_END)
     sequences = [{"input_ids": as_batch(*documents)["input_ids"][0].numpy()} for documents in (first, second)]
-    batch = collate(sequences)
+    batch = collate_documents(sequences, TINY_END)
     total, count = losses_one_by_one(model, [*first, *second])
     with torch.no_grad():
         torch.testing.assert_close(model(**batch).loss, total / count, rtol=1e-5, atol=1e-6)
         halves = [
-            model(**collate([sequence]), num_items_in_batch=int((batch["labels"] != -100).sum())).loss
+            model(**collate_documents([sequence], TINY_END), num_items_in_batch=int((batch["labels"] != -100).sum())).loss
             for sequence in sequences
         ]
     torch.testing.assert_close(sum(halves), total / count, rtol=1e-5, atol=1e-6)

@@ -16,7 +16,7 @@ from train.data.files.sources import find_source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import article_key, row_to_text, split_of
 from train.data.sequences import chunks, prepare
-from train.data.sequences.chunk_pool import Task, prepare_task
+from train.data.sequences.chunk_pool import prepare_task
 from train.data.sequences.chunks import ARTICLE_DTYPE, articles_file
 from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
 from train.data.sequences.prepare import prepare_data
@@ -322,7 +322,7 @@ def test_runs_whose_limits_differ_may_prepare_a_chunk_at_once(preparation, monke
     """As two runs of several processes do: what room is left when a chunk is begun depends on who was quick."""
     write, begun = chunks._write, threading.Barrier(2)
     asked = preparation()
-    task = Task(asked.source.shards[0], (Chunk(0, 0, 1),))
+    task = (Chunk(0, 0, 1),)
 
     def wait_for_the_other(*args):
         with suppress(threading.BrokenBarrierError):  # as it should be: the other one waits for this one's chunk
@@ -623,7 +623,7 @@ def test_rows_that_are_no_utf8_are_counted(preparation, write_rows, row):
 def test_chunks_that_another_limit_left_are_not_taken_for_this_one(preparation, four_files):
     """A chunk that ends at a limit is only found again under the same."""
     asked = preparation(dataset=four_files)
-    task = Task(asked.source.shards[0], (Chunk(0, 0, 1),))
+    task = (Chunk(0, 0, 1),)
     for number, rows in enumerate((20, 10, 30, math.inf, 20)):
         (found,) = prepare_task(asked, task, Limit(rows))
         (anew,) = prepare_task(preparation(dataset=four_files, cache=f"new-{number}"), task, Limit(rows))
