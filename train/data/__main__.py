@@ -46,11 +46,7 @@ def main(argv: list[str]) -> int:
 
 
 def prepare(recipe_argv: list[str], part: str | None) -> None:
-    """Prepare all data of a recipe, or a part of the files.
-
-    Raises:
-        ValueError: a mistake in the settings, or in the data.
-    """
+    """Prepare all data of a recipe, or a part of the files."""
     recipe = parse_recipe(recipe_argv)
     arguments = recipe.data
     if part is not None and (arguments.max_samples is not None or arguments.max_tokens is not None):

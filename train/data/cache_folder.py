@@ -14,11 +14,7 @@ def fingerprint(made_from: list) -> str:
 
 
 def cache_folder(made_from: list, tokenizer: PreTrainedTokenizerBase, cache_dir: Path | None, prefix: str = "") -> Path:
-    """The folder of data that is made from these values by a tokenizer.
-
-    Args:
-        cache_dir: holds the folders; beside the datasets library's cache where `None`.
-    """
+    """The folder of what a tokenizer makes from these values, beside the datasets library's cache by default."""
     vocabulary = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
     root = cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch"
     return root.expanduser() / f"{prefix}{fingerprint([*made_from, vocabulary])[:16]}"

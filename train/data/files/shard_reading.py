@@ -14,12 +14,7 @@ ROWS_PER_BATCH = 1000
 
 
 def read_chunk(
-    file: BinaryIO,
-    name: str,
-    chunk: Chunk,
-    columns: Columns,
-    place: int | None = None,
-    most_rows: float = math.inf,
+    file: BinaryIO, name: str, chunk: Chunk, columns: Columns, place: int | None = None, most_rows: float = math.inf
 ) -> Iterator[RowBatch]:
     """The rows of a chunk in order.
 

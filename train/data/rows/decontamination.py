@@ -25,14 +25,10 @@ FILES = (".txt", ".jsonl", ".parquet", ".yaml")
 
 
 class Contamination:
-    """Hashed 13-grams of evaluation sets, to be looked for in training texts.
-
-    Args:
-        grams: sorted unique hashes (uint64), as `from_sources` makes them.
-    """
+    """Hashed 13-grams of evaluation sets, to be looked for in training texts."""
 
     def __init__(self, grams: np.ndarray):
-        self.grams = grams
+        self.grams = grams  # sorted unique hashes (uint64), as `from_sources` makes them
         self._lengths: list[int] = np.unique(grams & (2**LENGTH_BITS - 1)).tolist()
         # Which first bits occur: at most an eighth is marked, so most grams are spared the slow search.
         self._prefix_shift = 64 - 3 - len(grams).bit_length()

@@ -21,23 +21,19 @@ from train.data.rows.synth import (
 
 @dataclass(frozen=True)
 class RowFilter:
-    """Which rows are used.
-
-    Args:
-        exercise_weights, language_weights: how often a row of that kind is used, on average; 1 where not named.
-        evaluation_sets: files and lm-eval tasks; training rows that share words with them are dropped.
-    """
+    """Which rows are used."""
 
     languages: list[str] | None = None
     exercises: list[str] | None = None
     require_reasoning: bool = False
     min_row_tokens: int | None = None
     max_row_tokens: int | None = None
+    # How often a row of that kind is used, on average; 1 where not named.
     exercise_weights: Mapping[str, float] = field(default_factory=dict)
     language_weights: Mapping[str, float] = field(default_factory=dict)
     validation_fraction: float = 0.02
     split_seed: int = 0
-    evaluation_sets: tuple[str, ...] = ()
+    evaluation_sets: tuple[str, ...] = ()  # files and lm-eval tasks, whose words no training row may share
 
     @cached_property
     def contamination(self) -> Contamination | None:

@@ -75,12 +75,7 @@ class DatasetStatistics:
     def keep(
         self, row: Row, split: Split, changes: list[str], tokens: int, times: int = 1, characters: int = 0
     ) -> None:
-        """Count a row that is used, by exercise and language where rows have such columns.
-
-        Args:
-            changes: in the row's text, in words.
-            times: how often it is used.
-        """
+        """Count a row that is used so many times, by exercise and language where rows have such columns."""
         self.kept_rows[split] += 1
         self.kept_characters[split] += characters
         self.repeated_rows += times - 1

@@ -73,13 +73,7 @@ def repair_text(text: str, found: list[str]) -> str:
 
 
 def reason_to_drop(row: Row, languages: list[str] | None = None, exercises: list[str] | None = None) -> str | None:
-    """Why a row is not trained on, in a few words, or `None` if it is.
-
-    Args:
-        row: one row with SYNTH's columns; any text may be `None`.
-        languages: keep only these codes ("en", "fr", ...); `None` keeps all.
-        exercises: keep only these; `None` keeps all.
-    """
+    """Why a row is not trained on, in a few words, or `None` if it is. Keeps only these languages and exercises."""
     if languages is not None and row["language"] not in languages:
         return "other language"
     if exercises is not None and row["exercise"] not in exercises:

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from train.data.sample.generate import build_sample
 from train.data.sample.practice import build_practice
-from train.data.sample.rows import SYNTH_SCHEMA
 
 
 def write_files(output_dir: Path) -> None:
@@ -19,7 +18,8 @@ def write_files(output_dir: Path) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     for names, parts in ((("train", "exam"), build_sample()), (("practice", "practice_exam"), build_practice())):
         for name, rows in zip(names, parts, strict=True):
-            table = pa.Table.from_pylist(rows, schema=SYNTH_SCHEMA)
+            schema = pa.schema([(column, pa.int64() if column == "words" else pa.string()) for column in rows[0]])
+            table = pa.Table.from_pylist(rows, schema=schema)
             pq.write_table(table, output_dir / f"{name}.parquet", compression="zstd")
 
 

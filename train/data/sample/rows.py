@@ -1,24 +1,4 @@
-"""One sample row in SYNTH's columns, and the parquet schema of the two sample files."""
-
-import pyarrow as pa
-
-
-TEXT_COLUMNS = (
-    "synth_id",
-    "language",
-    "exercise",
-    "model",
-    "query",
-    "query_seed_url",
-    "query_seed_text",
-    "additional_seed_url",
-    "seed_license",
-    "constraints",
-    "script",
-    "synthetic_reasoning",
-    "synthetic_answer",
-)
-SYNTH_SCHEMA = pa.schema([(name, pa.string()) for name in TEXT_COLUMNS] + [("words", pa.int64())])
+"""One sample row in SYNTH's columns."""
 
 
 def build_row(

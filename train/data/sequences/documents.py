@@ -16,10 +16,6 @@ from train.data.rows.synth import TEXT_COLUMNS, Row, Split, article_key, article
 from train.data.sequences.packing import TOKEN_DTYPE
 
 
-# Why a row is left out where only one part is read.
-OF_THE_OTHER_PART: dict[Split, str] = {"validation": "validation row", "train": "training row"}
-
-
 @dataclass
 class Document:
     """One usable row."""
@@ -91,7 +87,7 @@ def _use(
         counts.rows_read_by_language[row["language"] or NOT_NAMED] += 1
         reason, split, times = row_filter.judge(row)
         if reason is None and split not in splits:
-            reason = OF_THE_OTHER_PART[split]
+            reason = "training row" if split == "train" else "validation row"
         if reason is None:
             yield _UsedRow(row, split, times, characters, repairs)
         else:

@@ -16,13 +16,7 @@ from filelock import Timeout
 from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Row, article_key, seed_article
 from train.data.sequences.chunk_pool import prepare_chunks
-from train.data.sequences.chunks import (
-    ARTICLE_DTYPE,
-    FinishedChunk,
-    articles_file,
-    chunk_lock,
-    tokens_file,
-)
+from train.data.sequences.chunks import ARTICLE_DTYPE, FinishedChunk, articles_file, chunk_lock, tokens_file
 from train.data.sequences.packing import TOKEN_DTYPE, count_cut
 from train.data.sequences.preparation import STATISTICS_FILE, Preparation
 from train.data.sequences.prepared_sequences import PreparedSequences
@@ -105,7 +99,13 @@ def seal(preparation: Preparation, finished: list[FinishedChunk]) -> None:
     """
     folder = preparation.folder
     statistics = add_up(preparation, finished)
-    check_enough(preparation, statistics)
+    for split in preparation.splits:
+        if not statistics.sequences[split]:
+            raise ValueError(
+                f"The {split} split holds {statistics.tokens[split]:,} tokens, less than one sequence of "
+                f"{preparation.settings.sequence_length}: give more rows, a smaller --sequence_length, or another "
+                f"--validation_fraction (now {preparation.row_filter.validation_fraction}).\n{statistics.render()}"
+            )
     with chunk_lock(folder, "whole"):  # another run may have come as far at the same time
         if not preparation.is_whole:
             (folder / CHUNKS_FILE).write_text(json.dumps([chunk.folder.name for chunk in finished]))
@@ -149,13 +149,3 @@ def _count_shared_articles(folders: list[Path]) -> int:
 
 def _keys(file: Path) -> np.ndarray:
     return np.fromfile(file, ARTICLE_DTYPE).astype(np.uint64)  # np.isin fails at some of another byte order
-
-
-def check_enough(preparation: Preparation, statistics: DatasetStatistics) -> None:
-    for split in preparation.splits:
-        if not statistics.sequences[split]:
-            raise ValueError(
-                f"The {split} split holds {statistics.tokens[split]:,} tokens, less than one sequence of "
-                f"{preparation.settings.sequence_length}: give more rows, a smaller --sequence_length, or another "
-                f"--validation_fraction (now {preparation.row_filter.validation_fraction}).\n{statistics.render()}"
-            )

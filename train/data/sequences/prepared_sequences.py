@@ -20,7 +20,7 @@ class PreparedSequences(Dataset):
     """
 
     def __init__(self, files: Sequence[Path], sequence_length: int, limit: int | None = None):
-        self.files = list(files)
+        self.files = [file for file in files if file.stat().st_size]  # an empty one cannot be mapped
         self.sequence_length = sequence_length
         sizes = [file.stat().st_size // TOKEN_DTYPE.itemsize for file in self.files]
         self.ends = np.cumsum(sizes, dtype=np.int64)
@@ -35,7 +35,15 @@ class PreparedSequences(Dataset):
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
         if not 0 <= number < self.sequences:
             raise IndexError(f"sequence {number} of {self.sequences}")
-        return {"input_ids": self._read(number * self.sequence_length, self.sequence_length)}
+        start, length = number * self.sequence_length, self.sequence_length
+        file = int(np.searchsorted(self.ends, start, side="right"))
+        parts = []
+        while length:
+            begin = start - (int(self.ends[file - 1]) if file else 0)
+            part = self._map(file)[begin : begin + length]
+            parts.append(part)
+            start, length, file = start + len(part), length - len(part), file + 1
+        return {"input_ids": np.concatenate(parts)}
 
     def first(self, sequences: int) -> "PreparedSequences":
         """Only the first so many."""
@@ -44,19 +52,7 @@ class PreparedSequences(Dataset):
     def __getstate__(self) -> dict:
         return {**vars(self), "_maps": {}}  # a worker process maps the files for itself: pickled, a map is its content
 
-    def _read(self, start: int, length: int) -> np.ndarray:
-        parts = []
-        file = int(np.searchsorted(self.ends, start, side="right"))
-        while length:
-            begin = start - (int(self.ends[file - 1]) if file else 0)
-            part = self._map(file)[begin : begin + length]
-            parts.append(part)
-            start, length, file = start + len(part), length - len(part), file + 1
-        return np.concatenate(parts)
-
     def _map(self, file: int) -> np.ndarray:
         if file not in self._maps:
-            path = self.files[file]
-            empty = path.stat().st_size == 0  # which cannot be mapped
-            self._maps[file] = np.empty(0, TOKEN_DTYPE) if empty else np.memmap(path, TOKEN_DTYPE, mode="r")
+            self._maps[file] = np.memmap(self.files[file], TOKEN_DTYPE, mode="r")
         return self._maps[file]

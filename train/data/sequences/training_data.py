@@ -67,26 +67,20 @@ def load_streamed_data(
     Raises:
         ValueError: the source cannot be read, or too few validation rows are left.
     """
-    preparation = stream.preparation
+    preparation, source = stream.preparation, stream.preparation.source
     validation = prepare_data(preparation.only_validation(max_eval_sequences), processes, writes)
     load_evaluation_sets(preparation)
-    if preparation.source.revision is None and not preparation.settings.skip_broken:
-        for shard in preparation.source.shards:  # now, and not in the step that comes to it
+    if source.revision is None and not preparation.settings.skip_broken:
+        for shard in source.shards:  # now, and not in the step that comes to it
             check_file(Path(shard.name), str(shard), SYNTH_COLUMNS)
+    shards = [[Path(shard.name).name, shard.bytes, shard.sha256] for shard in source.shards]
     return TrainingData(
         train=stream,
         validation=validation.validation.first(max_eval_sequences),
         collate=choose_collator(preparation.settings.packing, preparation.tokenizer.eos_token_id),
-        name=_stream_name(preparation),
+        # The rows and how they are chosen; the order is the seed's and the recipe's.
+        name=fingerprint([shards, source.revision, preparation.row_filter.fingerprint(), asdict(preparation.settings)]),
         statistics=validation.statistics,
-        source=preparation.source,
+        source=source,
         is_known=lambda rows: None,
     )
-
-
-def _stream_name(preparation: Preparation) -> str:
-    """Names the rows and how they are chosen; the order is the seed's and the recipe's."""
-    source = preparation.source
-    shards = [[Path(shard.name).name, shard.bytes, shard.sha256] for shard in source.shards]
-    made_from = [shards, source.revision, preparation.row_filter.fingerprint(), asdict(preparation.settings)]
-    return fingerprint(made_from)

@@ -217,9 +217,9 @@ def test_the_loss_over_sequences_weighs_every_scored_token_alike(attention):
     total, count = losses_one_by_one(model, [*first, *second])
     with torch.no_grad():
         torch.testing.assert_close(model(**batch).loss, total / count, rtol=1e-5, atol=1e-6)
+        scored = int((batch["labels"] != -100).sum())
         halves = [
-            model(**collate_documents([sequence], TINY_END), num_items_in_batch=int((batch["labels"] != -100).sum())).loss
-            for sequence in sequences
+            model(**collate_documents([sequence], TINY_END), num_items_in_batch=scored).loss for sequence in sequences
         ]
     torch.testing.assert_close(sum(halves), total / count, rtol=1e-5, atol=1e-6)
 
