@@ -71,11 +71,7 @@ def prepare(recipe_argv: list[str], part: str | None) -> None:
 
 
 def shards_of_part(part: str, shards: int) -> range:
-    """The files of PART/PARTS, without gap or overlap.
-
-    Raises:
-        ValueError: it is not written so, or there is no such part.
-    """
+    """The files of PART/PARTS, without gap or overlap."""
     match = re.fullmatch(r"(\d+)/(\d+)", part)
     if match is None or int(match[1]) >= int(match[2]):
         raise ValueError(f"--shards {part}: PART/PARTS is wanted, with PART from 0 to PARTS - 1, as in 3/10.")

@@ -61,11 +61,7 @@ class Columns:
         return [name for name in names if name in self.text or self.other is None or name in self.other]
 
     def check_names(self, names: list[str], file_name: str) -> None:
-        """Refuse a file of no form.
-
-        Raises:
-            BadShardError: what it has, and what it lacks.
-        """
+        """Refuse a file of no form, by what it has and what it lacks."""
         missing = [", ".join(column for column in form if column not in names) for form in self.forms]
         if missing and all(missing):
             raise BadShardError(

@@ -38,11 +38,7 @@ def read_json_lines(
 
 
 def check_first_line(file: BinaryIO, name: str, columns: Columns) -> None:
-    """Columns that the first row lacks are not in the file.
-
-    Raises:
-        BadShardError: the first row is none, or lacks columns.
-    """
+    """Refuse a file whose first row is none, or lacks columns."""
     file.seek(0)
     at = 0
     while line := file.readline():

@@ -65,9 +65,8 @@ def read_shard(
     Args:
         folder: where a Hub file is kept, until the caller removes it; what an interrupted download left there is used.
             No other process may use it at the same time.
-        place: a `next_place` to go on from; the chunk's beginning where `None`.
+        place, most_rows: as in `read_chunk`.
         skip_broken: end with a batch that says what cannot be read, in place of an error.
-        most_rows: in a batch.
 
     Raises:
         BadShardError: the file is not what its source states, or cannot be fetched or read.
@@ -83,11 +82,7 @@ def read_shard(
 
 
 def fetch(shard: Shard, folder: Path) -> Path:
-    """Where a file lies; a Hub file that is in no cache is downloaded into the folder.
-
-    Raises:
-        BadShardError: it is not what its source states, or cannot be fetched.
-    """
+    """Where a checked file lies; a Hub file that is in no cache is downloaded into the folder."""
     if shard.repository is None:
         path = Path(shard.name)
     else:
@@ -124,11 +119,7 @@ def _download(shard: Shard, folder: Path) -> Path:
 
 
 def check_content(path: Path, shard: Shard) -> None:
-    """Compare size and SHA-256 with what the source states.
-
-    Raises:
-        BadShardError: they differ, or there is no such file any more.
-    """
+    """Refuse a file that is gone, or whose size or SHA-256 differs from what the source states."""
     if not path.exists():
         raise BadShardError(f"{shard} is gone.")
     status = path.stat()

@@ -33,11 +33,7 @@ def read_chunk(
 
 
 def check_file(path: Path, name: str, columns: Columns) -> None:
-    """Refuse what shows without reading all of a file: its kind, its footer, its columns and their types.
-
-    Raises:
-        BadShardError: what is wrong.
-    """
+    """Refuse what shows without reading all of a file: its kind, its footer, its columns and their types."""
     with open(path, "rb") as file:
         check_kind(file, name)
         check = open_parquet if is_parquet(name) else check_first_line

@@ -57,11 +57,7 @@ class Source:
         return [[shard.name, shard.bytes, Path(shard.name).stat().st_mtime_ns] for shard in self.shards]
 
     def count_rows(self) -> int | None:
-        """The number of rows where that is cheap to know (local parquet files write it down), else `None`.
-
-        Raises:
-            BadShardError: such a file cannot be read.
-        """
+        """The number of rows where that is cheap to know (local parquet files write it down), else `None`."""
         if self.revision is not None or not all(shard.name.endswith(".parquet") for shard in self.shards):
             return None
         rows = 0
@@ -72,13 +68,10 @@ class Source:
 
 
 def find_source(dataset: str, revision: str | None = None, split: str = "train", config: str | None = None) -> Source:
-    """Resolve what `--dataset` names.
+    """Resolve "sample", a path to a .parquet or .jsonl file or to a folder of them, or a Hub id ("PleIAs/SYNTH").
 
     Args:
-        dataset: "sample", a path to a .parquet or .jsonl file or to a folder of them, or a Hub id ("PleIAs/SYNTH").
-        revision: branch, tag or commit of a Hub dataset; resolved to the commit.
-        split: the split of a Hub dataset.
-        config: its configuration, where it has several.
+        revision, split, config: of a Hub dataset; a branch or tag is resolved to its commit.
 
     Raises:
         ValueError: nothing of that name, an empty folder, files of different formats, or no such split.

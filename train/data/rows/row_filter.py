@@ -37,11 +37,7 @@ class RowFilter:
 
     @cached_property
     def contamination(self) -> Contamination | None:
-        """Of the evaluation sets; read when it is first asked for, which can take minutes.
-
-        Raises:
-            ValueError: an evaluation set cannot be found or read.
-        """
+        """Of the evaluation sets; read when it is first asked for, which can take minutes and raise a ValueError."""
         return Contamination.from_sources(self.evaluation_sets) if self.evaluation_sets else None
 
     def fingerprint(self) -> dict:

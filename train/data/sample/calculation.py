@@ -34,14 +34,9 @@ AFTER_PHRASINGS = ("Which {kind} is {step} {kind}s after {start}?", "What {kind}
 UNIT_PHRASINGS = ("How many {small} are {count} {large}?", "Write {count} {large} in {small}.")
 
 
-def build_instance(
-    phrasings: tuple[str, ...], words: dict, seed_path: str, seed_text: str, reasoning: str, answer: str
-) -> list[dict]:
+def build_instance(phrasings: tuple[str, ...], words: dict, **parts: str) -> list[dict]:
     """A row for each phrasing, with the words put in."""
-    return [
-        build_row("math exercise", seed_path, seed_text, phrasing.format(**words), reasoning, answer)
-        for phrasing in phrasings
-    ]
+    return [build_row(exercise="math exercise", query=phrasing.format(**words), **parts) for phrasing in phrasings]
 
 
 def iterate_sums() -> Iterator[list[dict]]:

@@ -38,7 +38,9 @@ def iterate_memorization_train() -> Iterator[dict]:
                 row_number += 1
                 with_reasoning = row_number % EMPTY_REASONING_EVERY_ROWS != 0
                 query = relation.ask(phrasing, entity)
-                yield build_fact_row(relation, entity, answer, query, "memorization", with_reasoning)
+                yield build_fact_row(
+                    relation, entity, answer, query, exercise="memorization", with_reasoning=with_reasoning
+                )
     for capitals in FOREIGN_CAPITALS:
         for phrasing in capitals.train_phrasings:
             yield from iterate_foreign_rows(capitals, phrasing)
@@ -48,7 +50,7 @@ def iterate_memorization_exam() -> Iterator[dict]:
     for relation in RELATIONS:
         for entity, answer in (relation.facts | relation.exam_only).items():
             for phrasing in EXAM_PHRASINGS:
-                yield build_fact_row(relation, entity, answer, relation.ask(phrasing, entity), "memorization")
+                yield build_fact_row(relation, entity, answer, relation.ask(phrasing, entity), exercise="memorization")
     for capitals in FOREIGN_CAPITALS:
         yield from iterate_foreign_rows(capitals, capitals.exam_phrasing)
 
@@ -69,7 +71,7 @@ def iterate_foreign_rows(capitals: ForeignCapitals, phrasing: str) -> Iterator[d
 def build_mcq_row(relation: Relation, entity: str, answer: str, options: list[str]) -> dict:
     """The answer is the option itself, not a letter: looking a letter up is beyond a model of this size."""
     query = f"Pick the {relation.name} of {entity}: {', '.join(options)}"
-    return build_fact_row(relation, entity, answer, query, "mcq")
+    return build_fact_row(relation, entity, answer, query, exercise="mcq")
 
 
 def draw_options(relation: Relation, answer: str, rng: random.Random) -> list[str]:

@@ -9,7 +9,6 @@ the sources of another's, or of the sample's.
 import itertools
 import random
 import re
-from collections.abc import Iterator
 
 from train.data.sample.copying import iterate_rag_rows
 from train.data.sample.generate import build_sample
@@ -25,20 +24,16 @@ def sources_of(row: dict) -> frozenset[str]:
     return frozenset(SOURCE_TAGS.sub("", line) for line in row["constraints"].splitlines())
 
 
-def iterate_practice(taken: list[dict]) -> Iterator[dict]:
-    """Endless; none has the sources of a row in `taken`."""
-    seen = {sources_of(row) for row in taken}
-    fresh = (row for row in iterate_rag_rows(random.Random(SEED)) if sources_of(row) not in seen)
-    for number, row in enumerate(fresh):
-        yield {**row, "query_seed_url": f"sample://practice/{number:04d}", "synthetic_reasoning": ""}
-
-
 def build_practice() -> tuple[list[dict], list[dict]]:
     """Practice rows and exam rows."""
     train, exam = build_sample()
-    fresh = iterate_practice([row for row in (*train, *exam) if row["exercise"] == "rag"])
-    practice = list(itertools.islice(fresh, PRACTICE_ROWS))
-    practice_exam = [*exam, *itertools.islice(fresh, EXAM_ROWS)]
+    taken = {sources_of(row) for row in (*train, *exam) if row["exercise"] == "rag"}
+    fresh = (row for row in iterate_rag_rows(random.Random(SEED)) if sources_of(row) not in taken)
+    rows = [
+        {**row, "query_seed_url": f"sample://practice/{number:04d}", "synthetic_reasoning": ""}
+        for number, row in enumerate(itertools.islice(fresh, PRACTICE_ROWS + EXAM_ROWS))
+    ]
+    practice, practice_exam = rows[:PRACTICE_ROWS], [*exam, *rows[PRACTICE_ROWS:]]
     for number, row in enumerate(practice + practice_exam):
         row["synth_id"] = f"practice-{number:06d}"
         row["words"] = len(row["synthetic_reasoning"].split()) + len(row["synthetic_answer"].split())

@@ -26,10 +26,7 @@ Task = tuple[Chunk, ...]
 
 
 def prepare_chunks(preparation: Preparation, processes: int, shards: range | None = None) -> list[FinishedChunk]:
-    """Prepare what is not there yet, in order up to the limit; returns the chunks in order.
-
-    Args:
-        shards: only these files, of all.
+    """Prepare what is not there yet of all files or these, in order up to the limit; returns the chunks in order.
 
     Raises:
         BadShardError: a file cannot be read.
@@ -42,13 +39,9 @@ def prepare_chunks(preparation: Preparation, processes: int, shards: range | Non
     def left() -> Limit:
         return preparation.limit.after(sums)
 
+    total = sum(source.shards[number].bytes for number in shards)
     with (
-        tqdm(
-            total=sum(source.shards[number].bytes for number in shards),
-            desc=f"Tokenising {source.name}",
-            unit="B",
-            unit_scale=True,
-        ) as bar,
+        tqdm(total=total, desc=f"Tokenising {source.name}", unit="B", unit_scale=True) as bar,
         closing(_run(preparation, _tasks(source, shards), processes, left)) as results,
     ):
         for task, chunks in results:
@@ -80,18 +73,12 @@ def _show(bar: tqdm, read_bytes: float, sums: DatasetStatistics) -> None:
 
 def prepare_task(preparation: Preparation, task: Task, left: Limit) -> list[FinishedChunk]:
     """The chunks of a task, up to the limit; its file is only fetched where one of them is missing."""
+    shard, skip_broken = preparation.source.shards[task[0].shard], preparation.settings.skip_broken
     fetched = preparation.folder / "fetched" / task[0].name
     results = []
     try:
         for chunk in task:
-            batches = read_shard(
-                preparation.source.shards[chunk.shard],
-                chunk,
-                SYNTH_COLUMNS,
-                folder=fetched,
-                skip_broken=preparation.settings.skip_broken,
-                most_rows=left.rows,
-            )
+            batches = read_shard(shard, chunk, SYNTH_COLUMNS, fetched, skip_broken=skip_broken, most_rows=left.rows)
             results.append(prepare_chunk(preparation, chunk, batches, left))
             left = left.after(results[-1].statistics)
             if left.is_reached:

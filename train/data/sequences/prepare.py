@@ -72,10 +72,9 @@ def prepare_data(preparation: Preparation, processes: int = 1, writes: bool = Tr
 
 def load_evaluation_sets(preparation: Preparation) -> None:
     """Read them here, before worker processes get a copy of the row filter."""
-    if preparation.row_filter.contamination is not None:
-        logger.info(
-            "Training rows are compared with %s runs of words.", f"{len(preparation.row_filter.contamination):,}"
-        )
+    contamination = preparation.row_filter.contamination
+    if contamination is not None:
+        logger.info("Training rows are compared with %s runs of words.", f"{len(contamination):,}")
 
 
 def load_prepared(preparation: Preparation) -> PreparedData:

@@ -10,7 +10,7 @@ stopped in.
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
@@ -36,6 +36,7 @@ class Place:
     windows: int = 0  # windows before this one; the seed of its shuffling
 
 
+@dataclass(eq=False)
 class StreamedSequences(IterableDataset):
     """The streams of one process, endless; each of its dataloader's workers runs one.
 
@@ -45,34 +46,16 @@ class StreamedSequences(IterableDataset):
 
     Every item has, beside `input_ids` (sequence_length,), its `stream`, the `place` after it, and, with the first of a
     window, the `statistics` of the rows read for it.
-
-    Args:
-        preparation: names the rows, and how they become sequences.
-        shuffle_buffer: documents of a window.
-        streams: of the whole run.
-        process, processes: which of how many.
-        batches_before: batches that this process has used.
-        places: of its streams; a stream that is not named begins at the beginning.
     """
 
-    def __init__(
-        self,
-        preparation: Preparation,
-        shuffle_buffer: int,
-        seed: int,
-        streams: int = 1,
-        process: int = 0,
-        processes: int = 1,
-        batches_before: int = 0,
-        places: dict[int, Place] | None = None,
-    ):
-        self.preparation = preparation
-        self.shuffle_buffer = shuffle_buffer
-        self.seed = seed
-        self.streams = streams
-        self.process, self.processes = process, processes
-        self.batches_before = batches_before
-        self.places = dict(places or {})
+    preparation: Preparation
+    shuffle_buffer: int  # documents of a window
+    seed: int
+    streams: int = 1  # of the whole run
+    process: int = 0
+    processes: int = 1
+    batches_before: int = 0  # those that this process has used
+    places: dict[int, Place] = field(default_factory=dict)  # a stream that is not named begins at the beginning
 
     def __iter__(self) -> Iterator[dict]:
         worker = get_worker_info()

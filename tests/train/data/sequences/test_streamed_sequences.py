@@ -68,7 +68,7 @@ def stream(folder, tokenizer, tmp_path):
             process=process,
             processes=processes,
             batches_before=batches_before,
-            places=places,
+            places=places or {},
         )
 
     return make
