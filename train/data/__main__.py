@@ -28,7 +28,6 @@ logger = logging.getLogger("train.data")
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    assert __doc__ is not None
     parser = argparse.ArgumentParser(
         "python -m train.data",
         description=__doc__,
@@ -71,7 +70,7 @@ def prepare(recipe_argv: list[str], part: str | None) -> None:
 
 
 def shards_of_part(part: str, shards: int) -> range:
-    """The files of PART/PARTS, without gap or overlap."""
+    """The files of PART/PARTS, without gap or overlap; a `ValueError` where there is no such part."""
     match = re.fullmatch(r"(\d+)/(\d+)", part)
     if match is None or int(match[1]) >= int(match[2]):
         raise ValueError(f"--shards {part}: PART/PARTS is wanted, with PART from 0 to PARTS - 1, as in 3/10.")

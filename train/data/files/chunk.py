@@ -68,6 +68,3 @@ class Columns:
                 f"{file_name} has no column {' or '.join(missing)}; it has {', '.join(names) or 'none'}. Rename yours, "
                 "or add columns of null values."
             )
-
-
-ANY_COLUMNS = Columns(other=None)

@@ -11,13 +11,10 @@ from train.data.files.chunk import INVALID_UTF8, BadShardError, Chunk, Columns, 
 
 
 def open_parquet(file: BinaryIO, name: str, columns: Columns) -> pq.ParquetFile:
-    """A parquet file whose footer and columns are as they should be.
+    """A parquet file, refused where its footer or columns are not as they should be.
 
     Nothing of it is read on Arrow's threads: one that still holds a part of a Python file when Python ends aborts the
     process.
-
-    Raises:
-        BadShardError: they are not.
     """
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)  # where it has such sums

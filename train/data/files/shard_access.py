@@ -31,11 +31,7 @@ WAITS = (1, 5, 30, 120, 450)
 
 
 def read_source(source: Source, columns: Columns) -> Iterator[RowBatch]:
-    """All rows of a source in order.
-
-    Raises:
-        BadShardError: a file cannot be fetched or read.
-    """
+    """All rows of a source in order; a file that cannot be fetched or read is a `BadShardError`."""
     for number, shard in enumerate(source.shards):
         with tempfile.TemporaryDirectory() as folder:
             yield from read_shard(shard, Chunk(number, 0, 1), columns, Path(folder))
@@ -82,7 +78,7 @@ def read_shard(
 
 
 def fetch(shard: Shard, folder: Path) -> Path:
-    """Where a checked file lies; a Hub file that is in no cache is downloaded into the folder."""
+    """Where a checked file lies; a Hub file that is in no cache is downloaded into the folder, or a `BadShardError`."""
     if shard.repository is None:
         path = Path(shard.name)
     else:
@@ -99,13 +95,11 @@ def _download(shard: Shard, folder: Path) -> Path:
     assert shard.repository is not None
     for wait in (*WAITS, None):
         try:
-            path = Path(
-                hf_hub_download(
-                    shard.repository, shard.name, revision=shard.revision, repo_type="dataset", local_dir=folder
-                )
+            downloaded = hf_hub_download(
+                shard.repository, shard.name, revision=shard.revision, repo_type="dataset", local_dir=folder
             )
-            check_content(path, shard)
-            return path
+            check_content(Path(downloaded), shard)
+            return Path(downloaded)
         except (RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
             raise BadShardError(f"{shard} is not on the Hub: {error}") from error  # waiting would not bring it
         except (OSError, HTTPError, BadShardError) as error:

@@ -57,7 +57,7 @@ class Source:
         return [[shard.name, shard.bytes, Path(shard.name).stat().st_mtime_ns] for shard in self.shards]
 
     def count_rows(self) -> int | None:
-        """The number of rows where that is cheap to know (local parquet files write it down), else `None`."""
+        """The number of rows that local parquet files write down, else `None`; a torn file is a `BadShardError`."""
         if self.revision is not None or not all(shard.name.endswith(".parquet") for shard in self.shards):
             return None
         rows = 0

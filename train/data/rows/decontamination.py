@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.files.chunk import ANY_COLUMNS
+from train.data.files.chunk import Columns
 from train.data.files.shard_access import read_source
 from train.data.files.sources import find_source
 
@@ -116,7 +116,7 @@ def _read(source: str) -> Iterator[Any]:
     if path.suffix == ".txt":
         yield from re.split(r"\n\s*\n", path.read_text(encoding="utf-8-sig"))
     elif path.suffix in (".jsonl", ".parquet"):
-        for batch in read_source(find_source(source), ANY_COLUMNS):
+        for batch in read_source(find_source(source), Columns(other=None)):
             if batch.unreadable:
                 raise ValueError("it holds text that is no UTF-8.")
             yield from batch.rows

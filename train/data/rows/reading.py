@@ -10,11 +10,7 @@ from train.data.rows.synth import SYNTH_COLUMNS, Row, repair
 
 
 def rows_of(source: Source) -> Iterator[Row]:
-    """All readable rows in order.
-
-    Raises:
-        BadShardError: a file cannot be read.
-    """
+    """All readable rows in order; a file that cannot be read is a `BadShardError`."""
     return _repaired(read_source(source, SYNTH_COLUMNS))
 
 

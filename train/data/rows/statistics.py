@@ -81,13 +81,10 @@ class DatasetStatistics:
         self.repeated_rows += times - 1
         self.repaired_rows.update(changes)
         self.tokens[split] += times * tokens
-        for kind, rows_of, tokens_of in (
-            ("exercise", self.rows_by_exercise, self.tokens_by_exercise),
-            ("language", self.rows_by_language, self.tokens_by_language),
-        ):
+        for kind in KINDS:
             if kind in row:
-                rows_of[row[kind] or NOT_NAMED] += 1
-                tokens_of[row[kind] or NOT_NAMED] += times * tokens
+                getattr(self, f"rows_by_{kind}")[row[kind] or NOT_NAMED] += 1
+                getattr(self, f"tokens_by_{kind}")[row[kind] or NOT_NAMED] += times * tokens
 
     def documents(self, split: str) -> int:
         """Rows as they stand in the sequences, repeated ones included."""

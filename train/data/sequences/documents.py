@@ -42,10 +42,7 @@ def documents_of(
     splits: tuple[Split, ...] = SPLITS,
 ) -> Iterator[tuple[RowBatch, list[Document], DatasetStatistics]]:
     """The documents of each batch, and the counts of its rows; the next is tokenised, by all cores, while it is used.
-
-    Args:
-        splits: documents of another part are counted as dropped, and not tokenised.
-    """
+    Rows of another part than these are counted as dropped, and not tokenised."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         ahead: deque[tuple[RowBatch, DatasetStatistics, list[_UsedRow], Future]] = deque()
         for batch in itertools.chain(batches, [None]):

@@ -61,8 +61,7 @@ def pack_best_fit(documents: Sequence[np.ndarray], sequence_length: int, padding
 def count_cut(ends: np.ndarray, offset: int, sequence_length: int) -> int:
     """How many documents, one after the other from token `offset` on, run over the end of a sequence.
 
-    Args:
-        ends: for each, the number of tokens from `offset` to its end.
+    `ends` (N,) holds for each the number of tokens from `offset` to its end.
     """
     starts = np.concatenate([[0], ends])[:-1]
     return int(np.count_nonzero((offset + starts) // sequence_length != (offset + ends - 1) // sequence_length))

@@ -91,11 +91,7 @@ def load_prepared(preparation: Preparation) -> PreparedData:
 
 
 def seal(preparation: Preparation, finished: list[FinishedChunk]) -> None:
-    """Add up the chunks, and write what says that the preparation is whole.
-
-    Raises:
-        ValueError: too few rows are left to fill a sequence of each part.
-    """
+    """Add up the chunks, which fill a sequence of each part, and write what says that the preparation is whole."""
     folder = preparation.folder
     statistics = add_up(preparation, finished)
     for split in preparation.splits:

@@ -12,11 +12,8 @@ from train.data.sequences.packing import TOKEN_DTYPE
 class PreparedSequences(Dataset):
     """Sequence i is tokens `i * sequence_length` to `(i + 1) * sequence_length` of the files taken as one.
 
-    Nothing is copied, whatever the number of files: a sequence is read from disk when it is asked for.
-
-    Args:
-        files: of token ids (`TOKEN_DTYPE`), in order.
-        limit: only the first so many sequences.
+    The files hold `TOKEN_DTYPE`. Nothing is copied, whatever their number: a sequence is read from disk when it is
+    asked for. With a limit there are only the first so many.
     """
 
     def __init__(self, files: Sequence[Path], sequence_length: int, limit: int | None = None):
@@ -24,8 +21,7 @@ class PreparedSequences(Dataset):
         self.sequence_length = sequence_length
         sizes = [file.stat().st_size // TOKEN_DTYPE.itemsize for file in self.files]
         self.ends = np.cumsum(sizes, dtype=np.int64)
-        self.tokens = int(self.ends[-1]) if sizes else 0
-        sequences = self.tokens // sequence_length
+        sequences = sum(sizes) // sequence_length
         self.sequences = sequences if limit is None else min(sequences, limit)
         self._maps: dict[int, np.ndarray] = {}
 

@@ -95,10 +95,7 @@ class StreamedSequences(IterableDataset):
             place = Place(place.passes + 1, rest=rest, windows=windows)
 
     def _windows(self, stream: int, start: Place) -> Iterator[tuple[Place, list[Document], DatasetStatistics]]:
-        """The documents of each window of one pass, with the place where it begins.
-
-        A window ends where its documents fill the buffer, and at the end of the pass.
-        """
+        """Where each window of one pass begins, and its documents: they fill the buffer, or end the pass."""
         row_filter, tokenizer = self.preparation.row_filter, self.preparation.tokenizer
         order = self._order(stream, start.passes)
         begin, documents, statistics = start, list[Document](), DatasetStatistics()
