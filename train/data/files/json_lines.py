@@ -78,7 +78,6 @@ def _line_number(file: BinaryIO, at: int) -> int:
     """Counted only when something is wrong there."""
     file.seek(0)
     number = 1
-    while at > 0 and (content := file.read(min(at, 2**20))):
-        number += content.count(b"\n")
-        at -= len(content)
+    while file.tell() < at and file.readline():
+        number += 1
     return number

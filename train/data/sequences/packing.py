@@ -20,13 +20,8 @@ def pack_best_fit(documents: Sequence[np.ndarray], sequence_length: int, padding
     """Put whole documents side by side, by best fit, largest first (Ding et al., 2024, arXiv 2404.10830).
 
     Each goes where it leaves the least room. One that is longer than a sequence is cut into full sequences and a rest.
-
-    Args:
-        documents: token ids, each ending with the end-of-text token.
-        padding: the end-of-text token, which fills sequences up.
-
-    Returns:
-        Sequences (N, sequence_length), and the number of documents that were cut.
+    The padding is the end-of-text token, with which each document ends. Returns sequences (N, sequence_length), and the
+    number of documents that were cut.
     """
     parts = [
         document[at : at + sequence_length] for document in documents for at in range(0, len(document), sequence_length)
