@@ -52,11 +52,7 @@ def documents_of(
                 ahead.append((batch, counts, used, thread.submit(_tokenise, used, tokenizer)))
             if ahead and (batch is None or len(ahead) > 1):
                 first, counts, used, token_lists = ahead.popleft()
-                documents = [
-                    document
-                    for one, token_ids in zip(used, token_lists.result(), strict=True)
-                    if (document := _to_document(one, token_ids, row_filter, counts)) is not None
-                ]
+                documents = list(_to_documents(used, token_lists.result(), row_filter, counts))
                 yield first, documents, counts
 
 
@@ -91,14 +87,15 @@ def _use(
             counts.drop(reason, characters)
 
 
-def _to_document(
-    one: _UsedRow, token_ids: list[int], row_filter: RowFilter, counts: DatasetStatistics
-) -> Document | None:
-    reason = row_filter.reason_by_length(len(token_ids))
-    if reason is not None:
-        counts.drop(reason, one.characters)
-        return None
-    keys = [article_key(article) for article in articles(one.row)]
-    counts.keep(one.row, one.split, one.repairs, len(token_ids), one.times, one.characters)
-    counts.articles[one.split] += len(keys)
-    return Document(np.array(token_ids, TOKEN_DTYPE), one.split, one.times, b"".join(keys))
+def _to_documents(
+    used: list[_UsedRow], token_lists: list[list[int]], row_filter: RowFilter, counts: DatasetStatistics
+) -> Iterator[Document]:
+    for one, token_ids in zip(used, token_lists, strict=True):
+        reason = row_filter.reason_by_length(len(token_ids))
+        if reason is not None:
+            counts.drop(reason, one.characters)
+            continue
+        keys = [article_key(article) for article in articles(one.row)]
+        counts.keep(one.row, one.split, one.repairs, len(token_ids), one.times, one.characters)
+        counts.articles[one.split] += len(keys)
+        yield Document(np.array(token_ids, TOKEN_DTYPE), one.split, one.times, b"".join(keys))
