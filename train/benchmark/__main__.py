@@ -43,11 +43,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def choose_cases(arguments: argparse.Namespace, is_gpu: bool) -> tuple[list[Case], list[Case]]:
-    """The cases of the table, and those of the sweep.
-
-    Raises:
-        ValueError: none is left.
-    """
+    """The cases of the table, and those of the sweep; raises a `ValueError` where none is left."""
     cases = cases_for_gpu(arguments.quick) if is_gpu else cases_for_cpu(arguments.quick)
     swept = sweep(is_gpu) if arguments.sweep or (is_gpu and not arguments.quick) else []
     if arguments.num_processes > 1:
@@ -69,7 +65,7 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    peaks = {"float32": 0.0, "bfloat16": 0.0} if is_gpu else {"float32": 0.0}
+    peaks = dict.fromkeys(("float32", "bfloat16") if is_gpu else ("float32",), 0.0)
     report: dict = {
         "device": describe_hardware()["device"],
         "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor
@@ -85,7 +81,7 @@ def main(argv: list[str]) -> int:
     with tqdm(kinds, desc="Benchmark", unit=" cases") as progress:
         for kind, case in progress:
             progress.set_postfix_str(case.name)
-            report[kind].append(measure(case, processes=arguments.num_processes, device=device, report=report))
+            report[kind].append(measure(case, device, report))
             progress.write(render_line(report[kind][-1]), file=sys.stdout)
             (arguments.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw(arguments.output_dir / "benchmark.png", report)
@@ -96,16 +92,16 @@ def main(argv: list[str]) -> int:
     return 1 if any("failed" in result for result in results) else 0
 
 
-def measure(case: Case, processes: int, device: torch.device, report: dict) -> dict:
+def measure(case: Case, device: torch.device, report: dict) -> dict:
     """One case: its settings, and the figures of both sides or why there are none."""
     result = {"case": case.name, "settings": dataclasses.asdict(case)}
     try:
-        result |= run_case(case, processes, on_gpu=device.type != "cpu")
+        result |= run_case(case, report["processes"], on_gpu=device.type != "cpu")
     except ContenderFailedError as error:
         return {**result, "failed": str(error)}
     update_peaks(report["measured_peak_flops"], device)
     peaks = {"measured_peak": report["measured_peak_flops"], "sheet_peak": report["data_sheet_peak_flops"]}
-    return add_figures(result, **peaks, processes=processes)
+    return add_figures(result, **peaks, processes=report["processes"])
 
 
 def update_peaks(peaks: dict[str, float], device: torch.device) -> None:

@@ -24,28 +24,21 @@ SMALL = ModelSize("small", n_layer=4, n_head=4, n_embd=256)
 class Case:
     """One line of the table.
 
-    Args:
-        work: "train" is a whole optimizer step under the Trainer (clipping and logging on), "evaluate" is
-            `Trainer.evaluate` on one batch, "generate" is greedy text with a cache, "prepare" is from rows to sequences
-            of tokens, beside `tokenizers` alone.
-        batch: sequences of one process.
-        length: tokens of a sequence; in "generate" those of the prompt.
-        new_tokens: written in "generate".
-        steps_per_turn: repetitions timed together, so that a device is not waited for after each of them.
-        turns: of each side; the first `WARM_UP_TURNS` do not count.
+    "train" is a whole optimizer step under the Trainer (clipping and logging on), "evaluate" is `Trainer.evaluate` on
+    one batch, "generate" is greedy text with a cache, "prepare" is from rows to sequences, beside `tokenizers` alone.
     """
 
     model: ModelSize
     work: Literal["train", "evaluate", "generate", "prepare"]
-    batch: int
-    length: int
+    batch: int  # sequences of one process
+    length: int  # tokens of a sequence; in "generate" those of the prompt
     dropout: float = 0.0
     bf16: bool = False
     compiled: bool = False
     attention: str = "sdpa"
-    new_tokens: int = 0
-    steps_per_turn: int = 1
-    turns: int = 8
+    new_tokens: int = 0  # written in "generate"
+    steps_per_turn: int = 1  # timed together, so that a device is not waited for after each of them
+    turns: int = 8  # of each side; the first `WARM_UP_TURNS` do not count
 
     @property
     def name(self) -> str:

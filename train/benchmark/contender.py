@@ -106,8 +106,8 @@ def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
     for turn in range(case.turns):
         turns.begin()
         if side == "ours":
-            settings = SequenceSettings(case.length)
-            preparation = Preparation(source, RowFilter(), settings, tokenizer, Path(folder, str(turn)))
+            cache = Path(folder, str(turn))
+            preparation = Preparation(source, RowFilter(), SequenceSettings(case.length), tokenizer, cache)
             tokens = sum(prepare_data(preparation).statistics.tokens.values())
         else:
             encoded = (

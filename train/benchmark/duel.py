@@ -1,5 +1,6 @@
 """Two processes that work in turns on the same case, so that other programs disturb both alike."""
 
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -12,9 +13,6 @@ from train.benchmark.cases import WARM_UP_TURNS, Case
 from train.benchmark.contender import ANSWER
 from train.benchmark.report import SIDES
 from train.settings.arguments import RECIPES_FOLDER
-
-
-LINES_TO_SHOW = 15  # of the output of a side that failed
 
 
 class ContenderFailedError(RuntimeError):
@@ -46,11 +44,9 @@ class Contender:
     def take_turn(self) -> float:
         """Let it work once; returns the seconds that it took."""
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and gives no answer
             self.process.stdin.write("\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended, and gives no answer
         return self.answer()["seconds"]
 
     def answer(self) -> dict:
@@ -59,7 +55,7 @@ class Contender:
         for line in self.process.stdout:
             if line.startswith(ANSWER):
                 return json.loads(line.removeprefix(ANSWER))
-        last_lines = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-LINES_TO_SHOW:])
+        last_lines = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-15:])
         raise ContenderFailedError(f"{self.side} ended with status {self.process.wait()}:\n{last_lines}")
 
     def stop(self) -> None:

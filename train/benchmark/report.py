@@ -47,19 +47,20 @@ def render_table(results: list[dict]) -> str:
     """All cases but those that failed; ratios below 1 where ours is better."""
     rows = []
     for result in results:
-        if "failed" not in result:
-            ours, theirs = result["ours"], result["transformers"]
-            rows.append(
-                (
-                    result["case"],
-                    *(f"{side['median_seconds']:.3f}" for side in (ours, theirs)),
-                    f"{result['time_ratio']:.2f}",
-                    *(f"{side['peak_memory_bytes'] / GB:.2f}" for side in (ours, theirs)),
-                    f"{result['memory_ratio']:.2f}",
-                    f"{ours['tokens_per_second']:,.0f}",
-                    *(f"{ours[name]:.1%}" if ours.get(name) else "" for name in ("mfu", "mfu_data_sheet")),
-                )
+        if "failed" in result:
+            continue
+        ours = result["ours"]
+        rows.append(
+            (
+                result["case"],
+                *(f"{result[side]['median_seconds']:.3f}" for side in SIDES),
+                f"{result['time_ratio']:.2f}",
+                *(f"{result[side]['peak_memory_bytes'] / GB:.2f}" for side in SIDES),
+                f"{result['memory_ratio']:.2f}",
+                f"{ours['tokens_per_second']:,.0f}",
+                *(f"{ours[name]:.1%}" if ours.get(name) else "" for name in ("mfu", "mfu_data_sheet")),
             )
+        )
     return tabulate(rows, headers=COLUMNS, disable_numparse=True, colalign=("left", *["right"] * (len(COLUMNS) - 1)))
 
 

@@ -25,11 +25,7 @@ INTERRUPTED = 130  # 128 + SIGINT
 
 
 def load_chat(arguments: argparse.Namespace) -> TerminalChat:
-    """Open the model.
-
-    Raises:
-        ValueError: there is no model of that name, or it has not the form of chat that is asked in here.
-    """
+    """Open the model; raises a `ValueError` where there is none of that name, or it has another form of chat."""
     opened = open_model(arguments.model)
     tokenizer = opened.tokenizer
     if arguments.context is not None and not 2 <= arguments.context <= opened.context:
@@ -47,7 +43,6 @@ def load_chat(arguments: argparse.Namespace) -> TerminalChat:
     sampling = {name: getattr(arguments, name) for name in ("temperature", "top_p", "top_k")}
     return TerminalChat(
         model=opened.model,
-        tokenizer=tokenizer,
         history=ChatHistory(tokenizer, arguments.context or opened.window, arguments.system, opening),
         max_new_tokens=arguments.max_new_tokens,
         sampling={"do_sample": False} if greedy else {"do_sample": True, **sampling},

@@ -13,21 +13,13 @@ class ChatHistory:
 
     Their ids are those that the chat template gives, with two differences: the blank line before an answer is encoded
     as in training (see `question_to_ids`), and what the model wrote stays as it was, token by token.
-
-    Args:
-        context_tokens: what conversation and answer may take up together.
-        system: text before the first question, such as a rag row's sources; empty for none.
-        opening: what an answer is begun with, for a model that was not trained in this form; empty for none.
-
-    Attributes:
-        turns: question and answer, one list of ids a turn.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    context_tokens: int
-    system: str = ""
-    opening: str = ""
-    turns: list[list[int]] = field(default_factory=list)
+    context_tokens: int  # for conversation and answer together
+    system: str = ""  # text before the first question, such as a rag row's sources
+    opening: str = ""  # of an answer, for a model that was not trained in this form
+    turns: list[list[int]] = field(default_factory=list)  # the ids of question and answer
 
     def prompt(self, question: str, answer_tokens: int) -> tuple[list[int], int]:
         """The ids to answer, and how many of the oldest turns were dropped to fit them in.

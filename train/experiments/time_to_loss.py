@@ -16,7 +16,7 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm.auto import tqdm
 
-from train.experiments.child_run import finish_run, start_run
+from train.experiments.child_run import train
 from train.run_files import TRAINER_STATE_FILE
 from train.settings.arguments import RECIPES_FOLDER
 
@@ -43,7 +43,7 @@ def train_arm(arm: str, seed: int, dataset: str, run_folder: Path) -> Curve:
         "sample_tokens": "1",
     }
     argv = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    finish_run(start_run(argv, run_folder), run_folder)
+    train(argv, run_folder)
     return read_curve(json.loads((run_folder / TRAINER_STATE_FILE).read_text())["log_history"])
 
 
@@ -135,7 +135,6 @@ def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run the experiment that a command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m train.experiments.time_to_loss",
         description=__doc__,

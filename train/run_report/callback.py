@@ -26,11 +26,7 @@ class RunReport(TrainerCallback):
     after each evaluation and save, and at the end; in the main process only.
 
     It draws no random number and reads no device, so that training is the same with it. Its errors are warnings.
-
-    Args:
-        folder: the run's.
-        facts: what is known before the first step, under the names of `results.json`.
-        wanted: whether there is to be a report at all.
+    `facts` are known before the first step, under the names of `results.json`; if not `wanted`, nothing is written.
     """
 
     def __init__(self, folder: Path, facts: dict, wanted: bool = True):
@@ -60,8 +56,7 @@ class RunReport(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         self._is_due = True
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self._is_due = True
+    on_save = on_evaluate
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         # Here and not in the events above, of which one step can have all.
@@ -99,7 +94,7 @@ class RunReport(TrainerCallback):
             "updated_at": time.time(),
             "step": self._state.global_step,
             "total_steps": self._state.max_steps,
-            "log": [_without_nan(line) for line in self._state.log_history],
+            "log": self._state.log_history,
         }
         with self._only_warning():
             write_whole(self.folder / REPORT_DATA_FILE, json.dumps(self._record))
@@ -117,10 +112,3 @@ class RunReport(TrainerCallback):
             if not self._has_failed:
                 logger.warning("report.html could not be written; the run goes on. %s: %s", type(error).__name__, error)
             self._has_failed = True
-
-
-def _without_nan(line: dict) -> dict:
-    """JSON has no NaN and no infinity."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in line.items()
-    }

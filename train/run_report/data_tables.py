@@ -1,5 +1,6 @@
 """The statistics of the rows as tables."""
 
+from collections import Counter
 from pathlib import Path
 
 from train.evaluation.result_rows import NOT_RECORDED, Table
@@ -29,13 +30,13 @@ def _tables(statistics: dict, title: str) -> list[Table]:
 
 def _rows_table(statistics: dict, title: str) -> Table:
     rows = [["read", show(statistics.get("rows_read")), "", show(statistics.get("characters_read"))]]
-    for reason, count in _largest_first(statistics.get("dropped_rows", {})):
+    for reason, count in Counter(statistics.get("dropped_rows", {})).most_common():
         characters = statistics.get("dropped_characters", {}).get(reason)
         rows.append([f"dropped: {reason}", show(count), "", show(characters)])
     for split, count in statistics.get("kept_rows", {}).items():
         tokens, characters = (statistics.get(name, {}).get(split) for name in ("tokens", "kept_characters"))
         rows.append([f"kept: {SPLITS.get(split, split)}", show(count), show(tokens), show(characters)])
-    for found, count in _largest_first(statistics.get("repaired_rows", {})):
+    for found, count in Counter(statistics.get("repaired_rows", {})).most_common():
         rows.append([f"of these repaired: {found}", show(count), "", ""])
     if statistics.get("repeated_rows"):
         rows.append(["used again, by weight", show(statistics["repeated_rows"]), "", ""])
@@ -52,7 +53,7 @@ def _kind_table(statistics: dict, kind: str) -> Table:
             *(show(count) for count in (rows_read, kept.get(name, 0), tokens.get(name, 0))),
             f"{tokens.get(name, 0) / all_tokens:.1%}" if all_tokens else NOT_RECORDED,
         ]
-        for name, rows_read in _largest_first({**kept, **read})
+        for name, rows_read in Counter({**kept, **read}).most_common()
     ]
     return Table([kind, "rows read", "kept", "tokens", "of all tokens"], rows, bars=[4])
 
@@ -79,7 +80,3 @@ def _source_table(statistics: dict) -> Table:
         *([f"SHA-256 {split}", digest] for split, digest in statistics.get("sha256", {}).items()),
     ]
     return Table(["source", ""], rows)
-
-
-def _largest_first(counts: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: -item[1])

@@ -22,13 +22,12 @@ HIDDEN = "(hidden)"
 
 def describe_environment(training: TrainingArguments) -> dict[str, object]:
     """Names and values to show, in this order; a value that is not known is `None`."""
-    precision = "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32"
     return {
         "command": describe_command(sys.argv),
         "git commit": git_commit() or "none: not a checkout, or one with changes",
         "hardware": describe_hardware(),
         "processes": f"{training.world_size} on {training.device.type}, {torch.get_num_threads()} thread(s) each",
-        "precision": precision,
+        "precision": "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32",
         "system": f"{platform.system()}, {platform.machine()}",
         "python": platform.python_version(),
         **{library: version(library) for library in LIBRARIES},

@@ -26,8 +26,9 @@ def describe_progress(run: RunRecord) -> dict[str, str]:
     tokens = NOT_RECORDED
     if per_step is not None:
         tokens = f"{run.step * per_step:,.0f}" + (f" of {total * per_step:,.0f}" if total else "")
-    elapsed = _latest(run, "elapsed_seconds") or run.results.get("training", {}).get("train_runtime")
-    left = 0 if run.step == total else _latest(run, "eta_seconds")
+    latest = {name: value for line in run.log for name, value in line.items()}
+    elapsed = latest.get("elapsed_seconds") or run.results.get("training", {}).get("train_runtime")
+    left = 0 if run.step == total else latest.get("eta_seconds")
     return {
         "steps": f"{run.step:,}" + (f" of {total:,}" if total else ""),
         "tokens": tokens,
@@ -94,10 +95,6 @@ def _rate_factors(run: RunRecord) -> dict[str, float]:
     if len(names_by_factor) == 1:
         return {"": 1.0}
     return {" and ".join(names): factor for factor, names in names_by_factor.items()}
-
-
-def _latest(run: RunRecord, name: str) -> float | None:
-    return next(reversed(_values(run, name)), None)
 
 
 def _values(run: RunRecord, name: str) -> list[float]:

@@ -20,7 +20,6 @@ SECONDS_BETWEEN_RELOADS = 30
 
 
 def write_page(run: RunRecord, file: Path) -> None:
-    """Write the page, in the place of the one before."""
     write_whole(file, render_page(run))
 
 

@@ -33,35 +33,21 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class RunRecord:
-    """
-    Args:
-        name: of the run folder.
-        record, results, recipe, evaluation: the content of `report.json`, `results.json`, `recipe.yaml` and
-            `evaluation.json`; empty where there is none. While a run trains, results and evaluation are left out: they
-            would be those of an earlier run.
-        evaluation_fits: whether the evaluation is of the weights in the folder.
-        log: the Trainer's log lines, from the file that goes furthest.
-        total_steps: steps to train; `None` where that is not recorded.
-        samples: the lines of `samples.jsonl`.
-        exam_before: the marks before the first step.
-        energy_kwh: as codecarbon measured it; `None` where it did not.
-        is_held: whether a process holds the folder to train into it.
-        damaged: files that could not be read, and why.
-    """
+    """While a run trains, results and evaluation are left out: they would be those of an earlier run."""
 
-    name: str
-    record: dict
+    name: str  # of the run folder
+    record: dict  # of `report.json`; this and the next three are empty where there is no file
     results: dict
     recipe: dict
     evaluation: dict
-    evaluation_fits: bool
-    log: list[dict]
-    total_steps: int | None
+    evaluation_fits: bool  # it is of the weights in the folder
+    log: list[dict]  # the Trainer's lines, from the file that goes furthest
+    total_steps: int | None  # to train; `None` where that is not recorded
     samples: list[dict]
-    exam_before: list[dict]
-    energy_kwh: float | None
-    is_held: bool
-    damaged: list[str]
+    exam_before: list[dict]  # the marks before the first step
+    energy_kwh: float | None  # as codecarbon measured it
+    is_held: bool  # a process trains into the folder
+    damaged: list[str]  # files that could not be read, and why
 
     @property
     def step(self) -> int:
@@ -79,11 +65,7 @@ class RunRecord:
 
 
 def find_run(name: str) -> Path:
-    """The folder of a run.
-
-    Raises:
-        ValueError: there is no such folder, or it is not one of a run.
-    """
+    """The folder of a run; raises a `ValueError` where there is none of that name."""
     folder = Path(name)
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
@@ -97,8 +79,7 @@ def find_run(name: str) -> Path:
 def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
     """Read a run folder. A missing file is no error, and a damaged one is named.
 
-    Args:
-        is_held: whether a process trains into it; found out where unset.
+    `is_held` says whether a process trains into it; found out where unset.
     """
     files = _Files(folder)
     held = is_run_held(folder) if is_held is None else is_held
