@@ -20,7 +20,7 @@ import transformers
 from tqdm.auto import tqdm
 
 from train.benchmark.cases import Case, cases_for_cpu, cases_for_gpu, sweep
-from train.benchmark.duel import ContenderFailedError, run_case
+from train.benchmark.duel import run_case
 from train.benchmark.report import add_figures, draw, render_line, render_table
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
 from train.provenance import describe_hardware
@@ -55,7 +55,6 @@ def choose_cases(arguments: argparse.Namespace, is_gpu: bool) -> tuple[list[Case
 
 
 def main(argv: list[str]) -> int:
-    """Run the benchmark that a command line asks for; returns the exit status."""
     arguments = parse_arguments(argv)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     is_gpu = device.type != "cpu"
@@ -97,7 +96,7 @@ def measure(case: Case, device: torch.device, report: dict) -> dict:
     result = {"case": case.name, "settings": dataclasses.asdict(case)}
     try:
         result |= run_case(case, report["processes"], on_gpu=device.type != "cpu")
-    except ContenderFailedError as error:
+    except RuntimeError as error:
         return {**result, "failed": str(error)}
     update_peaks(report["measured_peak_flops"], device)
     peaks = {"measured_peak": report["measured_peak_flops"], "sheet_peak": report["data_sheet_peak_flops"]}

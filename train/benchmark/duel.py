@@ -15,10 +15,6 @@ from train.benchmark.report import SIDES
 from train.settings.arguments import RECIPES_FOLDER
 
 
-class ContenderFailedError(RuntimeError):
-    """A side of a case ended early; the message has the end of its output."""
-
-
 class Contender:
     """A child process that works on one side of a case."""
 
@@ -50,17 +46,13 @@ class Contender:
         return self.answer()["seconds"]
 
     def answer(self) -> dict:
-        """Its next answer; a `ContenderFailedError` if it has ended instead."""
+        """Its next answer; a `RuntimeError` with the end of its output if it has ended instead."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(ANSWER):
                 return json.loads(line.removeprefix(ANSWER))
         last_lines = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-15:])
-        raise ContenderFailedError(f"{self.side} ended with status {self.process.wait()}:\n{last_lines}")
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        raise RuntimeError(f"{self.side} ended with status {self.process.wait()}:\n{last_lines}")
 
 
 def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict[str, dict]:
@@ -83,7 +75,8 @@ def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict[str, 
             return {side: _summarise(seconds[side][WARM_UP_TURNS:], contenders[side].answer()) for side in SIDES}
         finally:
             for contender in contenders.values():
-                contender.stop()
+                contender.process.kill()
+                contender.process.communicate()
 
 
 def _summarise(seconds: list[float], facts: dict) -> dict:

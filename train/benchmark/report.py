@@ -9,16 +9,8 @@ GB = 1e9
 SIDES = ("ours", "transformers")
 COLORS = ["tab:blue", "tab:gray"]
 COLUMNS = (
-    "case",
-    "ours s",
-    "theirs s",
-    "ratio",
-    "ours GB",
-    "theirs GB",
-    "ratio",
-    "ours tokens/s",
-    "MFU",
-    "MFU by sheet",
+    *("case", "ours s", "theirs s", "ratio", "ours GB", "theirs GB", "ratio"),
+    *("ours tokens/s", "MFU", "MFU by sheet"),
 )
 
 
@@ -101,6 +93,5 @@ def _draw_sweep(axes, swept: list[dict], fixed: str, varied: str) -> None:
     chosen = table[table[fixed] == value].sort_values(varied)
     chosen.plot(x=varied, y=[*SIDES], ax=axes, marker="o", color=COLORS, ylim=(0, None))
     axes.set_xscale("log", base=2)
-    axes.set_xlabel(f"{varied} ({fixed} {value})")
-    axes.set_ylabel("tokens per second, training")
+    axes.set(xlabel=f"{varied} ({fixed} {value})", ylabel="tokens per second, training")
     axes.grid(alpha=0.3)

@@ -88,7 +88,6 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
-    """Run the chat; returns the exit status."""
     transformers_logging.disable_progress_bar()
     try:
         arguments = parse_arguments(argv)

@@ -20,7 +20,7 @@ def read_console(run_folder: Path) -> str:
     return (run_folder / CONSOLE_FILE).read_text(encoding="utf-8")
 
 
-def train(settings: list[str], run_folder: Path) -> None:
+def train_in_child(settings: list[str], run_folder: Path) -> None:
     """A run from its start to its end; a `RuntimeError` with the end of its output if it fails."""
     if start_run(settings, run_folder).wait() != 0:
         raise RuntimeError(f"Training failed, see {run_folder / CONSOLE_FILE}:\n{read_console(run_folder)[-3000:]}")

@@ -1,4 +1,1 @@
-"""`report.html` in the run folder: all that is known of a run on one page, live while it trains, without a network.
-
-python -m train.run_report RUN   # makes it anew, of any run folder
-"""
+"""`report.html` in the run folder: all that is known of a run on one page, live while it trains, without a network."""

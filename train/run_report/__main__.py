@@ -17,7 +17,6 @@ logger = logging.getLogger("train.run_report")
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     parser = argparse.ArgumentParser(
         prog="python -m train.run_report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +35,7 @@ class RunReport(TrainerCallback):
         self._state: TrainerState | None = None
         self._is_due = False
         self._has_failed = False
-        self._written_at = -math.inf
-        self._took_seconds = 0.0
+        self._next_at = 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         if not self._wanted or not state.is_world_process_zero:
@@ -50,7 +48,7 @@ class RunReport(TrainerCallback):
         self._write("running")
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        if time.monotonic() - self._written_at >= self._took_seconds / SHARE_OF_TIME:
+        if time.monotonic() >= self._next_at:
             self._is_due = True
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
@@ -100,8 +98,8 @@ class RunReport(TrainerCallback):
             write_whole(self.folder / REPORT_DATA_FILE, json.dumps(self._record))
             write_page(read_run(self.folder, is_held=condition != "finished"), self.folder / REPORT_FILE)
             self._has_failed = False
-        self._written_at = time.monotonic()
-        self._took_seconds = self._written_at - began
+        ended = time.monotonic()
+        self._next_at = ended + (ended - began) / SHARE_OF_TIME
 
     @contextmanager
     def _only_warning(self) -> Iterator[None]:

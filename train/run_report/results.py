@@ -31,9 +31,7 @@ def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
         axes.plot(*zip(*validation, strict=True), color="tab:orange", marker="o", markersize=4, label="validation")
         text, place = f"{validation[-1][1]:.3f}", validation[-1]
         axes.annotate(text, place, textcoords="offset points", xytext=(0, 6), ha="right")
-    axes.set_xlabel("tokens seen")
-    axes.set_ylabel("loss (nats per token)")
-    axes.set_title(folder.name)
+    axes.set(xlabel="tokens seen", ylabel="loss (nats per token)", title=folder.name)
     axes.grid(alpha=0.3)
     if training or validation:
         axes.legend()
