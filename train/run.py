@@ -122,7 +122,7 @@ def train_and_save(
     with report.noting_failure():
         trained = trainer.train(recipe.resume_from)
     if stop.signal_number is not None:
-        report.stop()
+        report.write("stopped")
         logger.warning("Stopped at step %d. Add --resume_from_checkpoint true to go on.", trainer.state.global_step)
         trainer.accelerator.end_training()  # gloo's threads can abort a process that ends without
         return 128 + stop.signal_number
@@ -133,7 +133,7 @@ def train_and_save(
     if writes:
         write_results(folder, {**results, "training": trained.metrics, "evaluation": evaluation})
         draw_loss_curve(folder, trainer.state.log_history)
-    report.finish()
+    report.write("finished")
     logger.info("Validation loss %.4f. Model, results and curve: %s", evaluation["eval_loss"], folder)
     trainer.accelerator.end_training()
     return 0

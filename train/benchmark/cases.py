@@ -1,12 +1,11 @@
 """The cases that are measured: a model size, a kind of work, and settings of the Trainer."""
 
 import dataclasses
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ModelSize:
     """Of a GPT-2 with the vocabulary of 50,257."""
 
@@ -20,7 +19,7 @@ GPT2_124M = ModelSize("124M", n_layer=12, n_head=12, n_embd=768)
 SMALL = ModelSize("small", n_layer=4, n_head=4, n_embd=256)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Case:
     """One line of the table.
 

@@ -42,7 +42,6 @@ class Turns:
     def __init__(self, device: torch.device):
         self.device = device
         self.speaks = os.environ.get("RANK", "0") == "0"
-        self._start = 0.0
 
     def begin(self) -> None:
         if self.speaks:

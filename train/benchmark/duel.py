@@ -58,9 +58,8 @@ class Contender:
 def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict[str, dict]:
     """Measure both sides, turn by turn; each begins every second round.
 
-    Returns:
-        For each side `seconds` (of a step, for each turn that counts), their median, `tokens` (of a step, over all
-        processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`.
+    Returns for each side `seconds` (of a step, for each turn that counts), their median, `tokens` (of a step, over all
+    processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`.
     """
     with tempfile.TemporaryDirectory() as folder:
         contenders = {

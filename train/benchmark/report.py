@@ -37,22 +37,19 @@ def render_line(result: dict) -> str:
 
 def render_table(results: list[dict]) -> str:
     """All cases but those that failed; ratios below 1 where ours is better."""
-    rows = []
-    for result in results:
-        if "failed" in result:
-            continue
-        ours = result["ours"]
-        rows.append(
-            (
-                result["case"],
-                *(f"{result[side]['median_seconds']:.3f}" for side in SIDES),
-                f"{result['time_ratio']:.2f}",
-                *(f"{result[side]['peak_memory_bytes'] / GB:.2f}" for side in SIDES),
-                f"{result['memory_ratio']:.2f}",
-                f"{ours['tokens_per_second']:,.0f}",
-                *(f"{ours[name]:.1%}" if ours.get(name) else "" for name in ("mfu", "mfu_data_sheet")),
-            )
+    rows = [
+        (
+            result["case"],
+            *(f"{result[side]['median_seconds']:.3f}" for side in SIDES),
+            f"{result['time_ratio']:.2f}",
+            *(f"{result[side]['peak_memory_bytes'] / GB:.2f}" for side in SIDES),
+            f"{result['memory_ratio']:.2f}",
+            f"{result['ours']['tokens_per_second']:,.0f}",
+            *(f"{share:.1%}" if (share := result["ours"].get(name)) else "" for name in ("mfu", "mfu_data_sheet")),
         )
+        for result in results
+        if "failed" not in result
+    ]
     return tabulate(rows, headers=COLUMNS, disable_numparse=True, colalign=("left", *["right"] * (len(COLUMNS) - 1)))
 
 

@@ -24,10 +24,8 @@ class ChatHistory:
     def prompt(self, question: str, answer_tokens: int) -> tuple[list[int], int]:
         """The ids to answer, and how many of the oldest turns were dropped to fit them in.
 
-        Turns go until `answer_tokens`, or half the context where that is less, are left for the answer.
-
-        Raises:
-            ValueError: system text and question alone leave no room for an answer.
+        Turns go until `answer_tokens`, or half the context where that is less, are left for the answer. A `ValueError`
+        says that system text and question alone leave no room.
         """
         system = question_to_ids(self.system, self.tokenizer) if self.system else []
         asked = self._ask(question)

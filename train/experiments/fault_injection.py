@@ -128,7 +128,6 @@ def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.
                     break  # it had finished before its moment came
                 report.kills.append(inspect(run_folder, moment))
                 progress.update()
-                progress.set_postfix(moment=moment, step=report.kills[-1].step)
             train_in_child(settings, run_folder)
             report.finished_runs += 1
             compare(expected, record(run_folder), report)

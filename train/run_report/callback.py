@@ -45,7 +45,7 @@ class RunReport(TrainerCallback):
             if state.global_step:  # resumed
                 self._record["starts"] = read_run(self.folder, is_held=True).record.get("starts", [])
             self._record["starts"].append({"step": state.global_step, "environment": describe_environment(args)})
-        self._write("running")
+        self.write("running")
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         if time.monotonic() >= self._next_at:
@@ -59,10 +59,10 @@ class RunReport(TrainerCallback):
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         # Here and not in the events above, of which one step can have all.
         if self._is_due:
-            self._write("running")
+            self.write("running")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self._write("running")  # the last evaluation follows
+        self.write("running")  # the last evaluation follows
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -71,18 +71,11 @@ class RunReport(TrainerCallback):
             yield
         except BaseException as error:
             self._record["reason"] = shorten_paths_in(f"{type(error).__name__}: {error}")
-            self._write("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+            self.write("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
 
-    def stop(self) -> None:
-        """Say that a signal has ended the training."""
-        self._write("stopped")
-
-    def finish(self) -> None:
-        """Say that the last file of the run is written."""
-        self._write("finished")
-
-    def _write(self, condition: Condition) -> None:
+    def write(self, condition: Condition) -> None:
+        """Write the page now; "finished" is for after the last file of the run."""
         if self._state is None:
             return
         began = time.monotonic()

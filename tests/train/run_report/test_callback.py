@@ -86,7 +86,7 @@ def test_a_signal_in_the_last_step_is_a_stop(report, training, clock, tmp_path):
     arguments = training(step=12)
     report.on_train_begin(*arguments)
     report.on_train_end(*arguments)
-    report.stop()
+    report.write("stopped")
     assert record(tmp_path)["condition"] == "stopped"
 
 
@@ -136,7 +136,7 @@ def test_unwanted_or_in_another_process_nothing_is_written(training, tmp_path, w
     report.on_train_begin(*arguments)
     for event in (report.on_log, report.on_evaluate, report.on_save, report.on_step_begin, report.on_train_end):
         event(*arguments)
-    report.finish()
+    report.write("finished")
     assert not (tmp_path / "run").exists()
 
 
