@@ -55,8 +55,7 @@ def make_tiles(run: RunRecord) -> list[tuple[str, str, str]]:
 def make_charts(run: RunRecord) -> dict:
     """The charts for the page's script, over tokens, or over steps where the log has no tokens.
 
-    A chart has the form of its values in the notation of d3-format, their unit, lines, and a level to mark. A point
-    without a value is a gap in its line, and a chart without points has no line.
+    `form` is in the notation of d3-format. A point without a value is a gap, and a chart without points has no line.
     """
     scale = tokens_per_step(run) or 1
 

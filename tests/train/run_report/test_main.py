@@ -1,6 +1,5 @@
 """`python -m train.run_report`, on runs in any state."""
 
-import json
 import logging
 
 import pytest
@@ -68,7 +67,3 @@ def test_mistakes_are_told_in_a_line(tmp_path, run_folder, caplog):
     assert "there is no such folder" in caplog.text
     assert "No such file or directory" in caplog.text
     assert len(caplog.messages) == 2
-
-
-def test_the_record_is_plain_json(finished_run):
-    assert json.loads((finished_run / "report.json").read_text())["condition"] == "finished"
