@@ -17,7 +17,8 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from train.chat.history import ChatHistory
-from train.chat.terminal_chat import TerminalChat, is_blank, say
+from train.chat.terminal_chat import TerminalChat, say
+from train.data.rows.synth import BLANK
 from train.evaluation.opened_model import open_model
 
 
@@ -100,7 +101,7 @@ def main(argv: list[str]) -> int:
             chat.converse()
             return 0
         question = sys.stdin.read() if arguments.ask is None else arguments.ask
-        if is_blank(question):
+        if not question.strip(BLANK):
             raise ValueError("the question is empty.")
         return 0 if chat.answer(question) else INTERRUPTED
     except (OSError, ValueError) as error:

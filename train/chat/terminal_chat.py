@@ -80,7 +80,7 @@ class TerminalChat:
             if line != "/help":
                 say(f"There is no command {line.split()[0]}.")
             say("\n".join(f"{name:<8}{effect}" for name, effect in COMMANDS.items()))
-        elif not is_blank(line):
+        elif line.strip(BLANK):
             sys.stdout.write("\n")
             try:
                 self.answer(line)
@@ -93,7 +93,3 @@ def say(notice: str) -> None:
     """Something that is not the model's, on standard error."""
     sys.stderr.write(f"{notice}\n")
     sys.stderr.flush()
-
-
-def is_blank(text: str) -> bool:
-    return not text.strip(BLANK)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ class RunReport(TrainerCallback):
             "updated_at": time.time(),
             "step": self._state.global_step,
             "total_steps": self._state.max_steps,
-            "log": self._state.log_history,
+            "log": [_without_nan(line) for line in self._state.log_history],
         }
         with self._only_warning():
             write_whole(self.folder / REPORT_DATA_FILE, json.dumps(self._record))
@@ -103,3 +104,10 @@ class RunReport(TrainerCallback):
             if not self._has_failed:
                 logger.warning("report.html could not be written; the run goes on. %s: %s", type(error).__name__, error)
             self._has_failed = True
+
+
+def _without_nan(line: dict) -> dict:
+    """JSON has no NaN and no infinity."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in line.items()
+    }

@@ -28,13 +28,12 @@ def render_page(run: RunRecord) -> str:
     environment = Environment(
         loader=FileSystemLoader(PAGE_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    library = importlib.resources.files("plotly") / "package_data" / "plotly.min.js"
     updated_at = run.record.get("updated_at")
     questions, samples = samples_grid(run)
     page = environment.get_template("page.html.jinja").render(
         run=run,
         style=(PAGE_FOLDER / "page.css").read_text(encoding="utf-8"),
-        library=library.read_text(encoding="utf-8"),
+        library=(importlib.resources.files("plotly") / "package_data/plotly.min.js").read_text(encoding="utf-8"),
         script=(PAGE_FOLDER / "page.js").read_text(encoding="utf-8"),
         updated=updated_at and datetime.fromtimestamp(updated_at, UTC),
         damaged=[shorten_paths_in(message) for message in run.damaged],

@@ -110,7 +110,7 @@ def test_an_error_is_noted_with_the_last_step_and_without_local_paths(report, tr
     found = record(tmp_path)
     assert (found["condition"], found["step"]) == ("failed", 5)
     assert found["reason"] == "RunFailedError: the loss is nan, see .../tiny for more"
-    assert found["log"][-1]["step"] == 5
+    assert found["log"][-1] == {"step": 5, "loss": None, "grad_norm": None}
     assert "failed after step 5</p>" in (tmp_path / "report.html").read_text()
 
 
