@@ -20,7 +20,7 @@ import transformers
 from tqdm.auto import tqdm
 
 from train.benchmark.cases import Case, cases_for_cpu, cases_for_gpu, sweep
-from train.benchmark.duel import run_case
+from train.benchmark.duel import ContenderFailedError, run_case
 from train.benchmark.report import add_figures, draw, render_line, render_table
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
 from train.provenance import describe_hardware
@@ -43,7 +43,11 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def choose_cases(arguments: argparse.Namespace, is_gpu: bool) -> tuple[list[Case], list[Case]]:
-    """The cases of the table, and those of the sweep; raises a `ValueError` where none is left."""
+    """The cases of the table, and those of the sweep.
+
+    Raises:
+        ValueError: none is left.
+    """
     cases = cases_for_gpu(arguments.quick) if is_gpu else cases_for_cpu(arguments.quick)
     swept = sweep(is_gpu) if arguments.sweep or (is_gpu and not arguments.quick) else []
     if arguments.num_processes > 1:
@@ -55,6 +59,7 @@ def choose_cases(arguments: argparse.Namespace, is_gpu: bool) -> tuple[list[Case
 
 
 def main(argv: list[str]) -> int:
+    """Run the benchmark that a command line asks for; returns the exit status."""
     arguments = parse_arguments(argv)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     is_gpu = device.type != "cpu"
@@ -64,7 +69,7 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    peaks = dict.fromkeys(("float32", "bfloat16") if is_gpu else ("float32",), 0.0)
+    peaks = {"float32": 0.0, "bfloat16": 0.0} if is_gpu else {"float32": 0.0}
     report: dict = {
         "device": describe_hardware()["device"],
         "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor
@@ -80,7 +85,7 @@ def main(argv: list[str]) -> int:
     with tqdm(kinds, desc="Benchmark", unit=" cases") as progress:
         for kind, case in progress:
             progress.set_postfix_str(case.name)
-            report[kind].append(measure(case, device, report))
+            report[kind].append(measure(case, processes=arguments.num_processes, device=device, report=report))
             progress.write(render_line(report[kind][-1]), file=sys.stdout)
             (arguments.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw(arguments.output_dir / "benchmark.png", report)
@@ -91,16 +96,16 @@ def main(argv: list[str]) -> int:
     return 1 if any("failed" in result for result in results) else 0
 
 
-def measure(case: Case, device: torch.device, report: dict) -> dict:
+def measure(case: Case, processes: int, device: torch.device, report: dict) -> dict:
     """One case: its settings, and the figures of both sides or why there are none."""
     result = {"case": case.name, "settings": dataclasses.asdict(case)}
     try:
-        result |= run_case(case, report["processes"], on_gpu=device.type != "cpu")
-    except RuntimeError as error:
+        result |= run_case(case, processes, on_gpu=device.type != "cpu")
+    except ContenderFailedError as error:
         return {**result, "failed": str(error)}
     update_peaks(report["measured_peak_flops"], device)
     peaks = {"measured_peak": report["measured_peak_flops"], "sheet_peak": report["data_sheet_peak_flops"]}
-    return add_figures(result, **peaks, processes=report["processes"])
+    return add_figures(result, **peaks, processes=processes)
 
 
 def update_peaks(peaks: dict[str, float], device: torch.device) -> None:

@@ -1,11 +1,12 @@
 """The cases that are measured: a model size, a kind of work, and settings of the Trainer."""
 
 import dataclasses
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ModelSize:
     """Of a GPT-2 with the vocabulary of 50,257."""
 
@@ -19,25 +20,32 @@ GPT2_124M = ModelSize("124M", n_layer=12, n_head=12, n_embd=768)
 SMALL = ModelSize("small", n_layer=4, n_head=4, n_embd=256)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Case:
     """One line of the table.
 
-    "train" is a whole optimizer step under the Trainer (clipping and logging on), "evaluate" is `Trainer.evaluate` on
-    one batch, "generate" is greedy text with a cache, "prepare" is from rows to sequences, beside `tokenizers` alone.
+    Args:
+        work: "train" is a whole optimizer step under the Trainer (clipping and logging on), "evaluate" is
+            `Trainer.evaluate` on one batch, "generate" is greedy text with a cache, "prepare" is from rows to sequences
+            of tokens, beside `tokenizers` alone.
+        batch: sequences of one process.
+        length: tokens of a sequence; in "generate" those of the prompt.
+        new_tokens: written in "generate".
+        steps_per_turn: repetitions timed together, so that a device is not waited for after each of them.
+        turns: of each side; the first `WARM_UP_TURNS` do not count.
     """
 
     model: ModelSize
     work: Literal["train", "evaluate", "generate", "prepare"]
-    batch: int  # sequences of one process
-    length: int  # tokens of a sequence; in "generate" those of the prompt
+    batch: int
+    length: int
     dropout: float = 0.0
     bf16: bool = False
     compiled: bool = False
     attention: str = "sdpa"
-    new_tokens: int = 0  # written in "generate"
-    steps_per_turn: int = 1  # timed together, so that a device is not waited for after each of them
-    turns: int = 8  # of each side; the first `WARM_UP_TURNS` do not count
+    new_tokens: int = 0
+    steps_per_turn: int = 1
+    turns: int = 8
 
     @property
     def name(self) -> str:

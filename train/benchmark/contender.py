@@ -36,16 +36,13 @@ ANSWER = "benchmark answer: "
 QUERIES_IN_A_ROW = 110  # which makes the rows as long as those of SYNTH, about 940 tokens
 
 
-class Turns(TrainerCallback):
-    """The times when this side may work, given by the parent; only the main process of a side asks.
+class Turns:
+    """The times when this side may work, given by the parent; only the main process of a side asks."""
 
-    As a callback it cuts training into turns at the beginnings of steps, so that logging and fetching data are inside.
-    """
-
-    def __init__(self, device: torch.device, steps_per_turn: int):
+    def __init__(self, device: torch.device):
         self.device = device
-        self.steps_per_turn = steps_per_turn
         self.speaks = os.environ.get("RANK", "0") == "0"
+        self._start = 0.0
 
     def begin(self) -> None:
         if self.speaks:
@@ -60,14 +57,22 @@ class Turns(TrainerCallback):
         if self.speaks:
             print(ANSWER + json.dumps(facts), flush=True)
 
+
+class TakeTurns(TrainerCallback):
+    """Cuts training into turns at the beginnings of steps, so that logging and fetching data are inside."""
+
+    def __init__(self, turns: Turns, steps_per_turn: int):
+        self.turns = turns
+        self.steps_per_turn = steps_per_turn
+
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step % self.steps_per_turn == 0:
             if state.global_step:
-                self.end()
-            self.begin()
+                self.turns.end()
+            self.turns.begin()
 
     def on_train_end(self, args, state, control, **kwargs):
-        self.end()
+        self.turns.end()
 
 
 def generate(model: PreTrainedModel, case: Case, turns: Turns) -> None:
@@ -101,8 +106,8 @@ def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
     for turn in range(case.turns):
         turns.begin()
         if side == "ours":
-            cache = Path(folder, str(turn))
-            preparation = Preparation(source, RowFilter(), SequenceSettings(case.length), tokenizer, cache)
+            settings = SequenceSettings(case.length)
+            preparation = Preparation(source, RowFilter(), settings, tokenizer, Path(folder, str(turn)))
             tokens = sum(prepare_data(preparation).statistics.tokens.values())
         else:
             encoded = (
@@ -119,15 +124,15 @@ def work(side: str, case: Case, processes: int, folder: str) -> None:
     """Take all turns of a case, and then tell the figures beside their times."""
     tokens, facts = case.batch * case.length, {"flops_per_token": 0, "parameters": 0}
     if case.work == "prepare":
-        turns = Turns(torch.device("cpu"), case.steps_per_turn)
+        turns = Turns(torch.device("cpu"))
         tokens = prepare(side, case, folder, turns)
     else:
         trainer = build_trainer(side, case, processes, folder)
-        turns = Turns(trainer.args.device, case.steps_per_turn)
+        turns = Turns(trainer.args.device)
         facts["flops_per_token"] = flops_per_token(trainer.model.config, case.length, case.work == "train")
         facts["parameters"] = trainer.model.num_parameters()
     if case.work == "train":
-        trainer.add_callback(turns)
+        trainer.add_callback(TakeTurns(turns, case.steps_per_turn))
         trainer.train()
     elif case.work == "evaluate":
         for _ in range(case.turns):

@@ -1,6 +1,5 @@
 """Two processes that work in turns on the same case, so that other programs disturb both alike."""
 
-import contextlib
 import dataclasses
 import json
 import statistics
@@ -13,6 +12,13 @@ from train.benchmark.cases import WARM_UP_TURNS, Case
 from train.benchmark.contender import ANSWER
 from train.benchmark.report import SIDES
 from train.settings.arguments import RECIPES_FOLDER
+
+
+LINES_TO_SHOW = 15  # of the output of a side that failed
+
+
+class ContenderFailedError(RuntimeError):
+    """A side of a case ended early; the message has the end of its output."""
 
 
 class Contender:
@@ -40,26 +46,33 @@ class Contender:
     def take_turn(self) -> float:
         """Let it work once; returns the seconds that it took."""
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and gives no answer
+        try:
             self.process.stdin.write("\n")
             self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended, and gives no answer
         return self.answer()["seconds"]
 
     def answer(self) -> dict:
-        """Its next answer; a `RuntimeError` with the end of its output if it has ended instead."""
+        """Its next answer; a `ContenderFailedError` if it has ended instead."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(ANSWER):
                 return json.loads(line.removeprefix(ANSWER))
-        last_lines = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-15:])
-        raise RuntimeError(f"{self.side} ended with status {self.process.wait()}:\n{last_lines}")
+        last_lines = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-LINES_TO_SHOW:])
+        raise ContenderFailedError(f"{self.side} ended with status {self.process.wait()}:\n{last_lines}")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
 def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict[str, dict]:
     """Measure both sides, turn by turn; each begins every second round.
 
-    Returns for each side `seconds` (of a step, for each turn that counts), their median, `tokens` (of a step, over all
-    processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`.
+    Returns:
+        For each side `seconds` (of a step, for each turn that counts), their median, `tokens` (of a step, over all
+        processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`.
     """
     with tempfile.TemporaryDirectory() as folder:
         contenders = {
@@ -74,8 +87,7 @@ def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict[str, 
             return {side: _summarise(seconds[side][WARM_UP_TURNS:], contenders[side].answer()) for side in SIDES}
         finally:
             for contender in contenders.values():
-                contender.process.kill()
-                contender.process.communicate()
+                contender.stop()
 
 
 def _summarise(seconds: list[float], facts: dict) -> dict:

@@ -31,6 +31,7 @@ def build_trainer(side: str, case: Case, processes: int, folder: str) -> Trainer
         "per_device_train_batch_size": case.batch,
         "per_device_eval_batch_size": case.batch,
         "learning_rate": 3e-4,
+        "max_grad_norm": 1.0,
         "logging_steps": 1 if case.steps_per_turn == 1 else 10,
         "eval_strategy": "no",
         "save_strategy": "no",

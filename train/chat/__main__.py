@@ -17,8 +17,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from train.chat.history import ChatHistory
-from train.chat.terminal_chat import TerminalChat, say
-from train.data.rows.synth import BLANK
+from train.chat.terminal_chat import TerminalChat, is_blank, say
 from train.evaluation.opened_model import open_model
 
 
@@ -26,7 +25,11 @@ INTERRUPTED = 130  # 128 + SIGINT
 
 
 def load_chat(arguments: argparse.Namespace) -> TerminalChat:
-    """Open the model; raises a `ValueError` where there is none of that name, or it has another form of chat."""
+    """Open the model.
+
+    Raises:
+        ValueError: there is no model of that name, or it has not the form of chat that is asked in here.
+    """
     opened = open_model(arguments.model)
     tokenizer = opened.tokenizer
     if arguments.context is not None and not 2 <= arguments.context <= opened.context:
@@ -44,6 +47,7 @@ def load_chat(arguments: argparse.Namespace) -> TerminalChat:
     sampling = {name: getattr(arguments, name) for name in ("temperature", "top_p", "top_k")}
     return TerminalChat(
         model=opened.model,
+        tokenizer=tokenizer,
         history=ChatHistory(tokenizer, arguments.context or opened.window, arguments.system, opening),
         max_new_tokens=arguments.max_new_tokens,
         sampling={"do_sample": False} if greedy else {"do_sample": True, **sampling},
@@ -89,6 +93,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
+    """Run the chat; returns the exit status."""
     transformers_logging.disable_progress_bar()
     try:
         arguments = parse_arguments(argv)
@@ -101,7 +106,7 @@ def main(argv: list[str]) -> int:
             chat.converse()
             return 0
         question = sys.stdin.read() if arguments.ask is None else arguments.ask
-        if not question.strip(BLANK):
+        if is_blank(question):
             raise ValueError("the question is empty.")
         return 0 if chat.answer(question) else INTERRUPTED
     except (OSError, ValueError) as error:

@@ -16,14 +16,22 @@ CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(cod
 class AnswerStream(TextStreamer):
     """transformers' `TextStreamer` without the prompt. It dims the reasoning, keeps the tokens, and ends where the
     model asks itself the next question, as models do that have not learned where to stop.
+
+    Args:
+        file: where the text goes.
+        colours: whether to write a terminal's codes.
+        opening: text that the answer is begun with.
+
+    Attributes:
+        ids: the tokens that were written so far, without the prompt.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, file: TextIO, colours: bool, opening: str = ""):
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.file = file
         self.colours = colours
-        self.ids: list[int] = []  # written so far, without the prompt
-        self._text = opening  # that the answer is begun with
+        self.ids: list[int] = []
+        self._text = opening
         self._shown = 0  # characters of it
 
     def put(self, value: torch.Tensor) -> None:
@@ -46,6 +54,7 @@ class AnswerStream(TextStreamer):
             print(file=self.file, flush=True)
 
     def _show(self, ready: str) -> None:
+        """Show what is new of a text of which the beginning is shown."""
         new = ready[self._shown :]
         reasoning = ready.partition(ANSWER)[0] if self._text.startswith(REASONING) else ""
         dimmed = new[: max(0, len(reasoning) - self._shown)] if self.colours else ""

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.chat.history import ChatHistory
 from train.chat.stream import AnswerStream
@@ -20,22 +20,32 @@ COMMANDS = {
 
 @dataclass
 class TerminalChat:
-    """A model and the conversation with it."""
+    """A model and the conversation with it.
+
+    Args:
+        max_new_tokens: length of reasoning and answer together, at most.
+        sampling: arguments of `generate` that choose the next token.
+        colours: whether the terminal takes them.
+    """
 
     model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     history: ChatHistory
-    max_new_tokens: int  # of reasoning and answer together
-    sampling: dict  # arguments of `generate` that choose the next token
-    colours: bool  # whether the terminal takes them
+    max_new_tokens: int
+    sampling: dict
+    colours: bool
 
     def answer(self, question: str) -> bool:
-        """Write the answer to standard output; returns whether Ctrl-C left it to come to its end."""
-        tokenizer = self.history.tokenizer
+        """Write the answer to standard output; returns whether Ctrl-C left it to come to its end.
+
+        Raises:
+            ValueError: the question does not fit the context.
+        """
         prompt, dropped = self.history.prompt(question, self.max_new_tokens)
         if dropped:
             say(f"({dropped} earlier turn(s) no longer fit the context of {self.history.context_tokens:,} tokens.)")
         room = min(self.max_new_tokens, self.history.context_tokens - len(prompt))
-        stream = AnswerStream(tokenizer, sys.stdout, self.colours, self.history.opening)
+        stream = AnswerStream(self.tokenizer, sys.stdout, self.colours, self.history.opening)
         input_ids = torch.tensor([prompt], device=self.model.device)
         stopped = False
         try:
@@ -43,7 +53,7 @@ class TerminalChat:
                 input_ids,
                 attention_mask=torch.ones_like(input_ids),
                 max_new_tokens=room,
-                pad_token_id=tokenizer.eos_token_id,
+                pad_token_id=self.tokenizer.eos_token_id,
                 streamer=stream,
                 stopping_criteria=[stream.is_over],
                 **self.sampling,
@@ -54,7 +64,7 @@ class TerminalChat:
         self.history.add(question, stream.ids)
         if stopped:
             say("(stopped)")
-        elif len(stream.ids) == room and stream.ids[-1] != tokenizer.eos_token_id:
+        elif len(stream.ids) == room and stream.ids[-1] != self.tokenizer.eos_token_id:
             say(f"(cut off after {room} tokens)")
         return not stopped
 
@@ -80,7 +90,7 @@ class TerminalChat:
             if line != "/help":
                 say(f"There is no command {line.split()[0]}.")
             say("\n".join(f"{name:<8}{effect}" for name, effect in COMMANDS.items()))
-        elif line.strip(BLANK):
+        elif not is_blank(line):
             sys.stdout.write("\n")
             try:
                 self.answer(line)
@@ -93,3 +103,7 @@ def say(notice: str) -> None:
     """Something that is not the model's, on standard error."""
     sys.stderr.write(f"{notice}\n")
     sys.stderr.flush()
+
+
+def is_blank(text: str) -> bool:
+    return not text.strip(BLANK)

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
 CONSOLE_FILE = "console.txt"
 
 
-def start_run(settings: list[str], run_folder: Path) -> subprocess.Popen:
+def start_run(settings: Sequence[str], run_folder: Path) -> subprocess.Popen:
     """Start `train.pretrain` with the given words of its command line."""
     run_folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "train.pretrain", *settings, "--output_dir", str(run_folder)]
@@ -20,7 +21,11 @@ def read_console(run_folder: Path) -> str:
     return (run_folder / CONSOLE_FILE).read_text(encoding="utf-8")
 
 
-def train_in_child(settings: list[str], run_folder: Path) -> None:
-    """A run from its start to its end; a `RuntimeError` with the end of its output if it fails."""
-    if start_run(settings, run_folder).wait() != 0:
+def finish_run(process: subprocess.Popen, run_folder: Path) -> None:
+    """Wait for the end of a run.
+
+    Raises:
+        RuntimeError: it failed; the message has the end of its output.
+    """
+    if process.wait() != 0:
         raise RuntimeError(f"Training failed, see {run_folder / CONSOLE_FILE}:\n{read_console(run_folder)[-3000:]}")

@@ -31,7 +31,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm.auto import tqdm
 
 from train.checkpointing.checkpoints import DamagedCheckpointError, checkpoints_in, newest_complete, step_of, verify
-from train.experiments.child_run import read_console, start_run, train_in_child
+from train.experiments.child_run import finish_run, read_console, start_run
 from train.run_files import TENSORBOARD_FOLDER, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE, read_samples
 from train.settings.arguments import RECIPES_FOLDER
 
@@ -91,6 +91,7 @@ class Report:
 
 
 def main(argv: list[str]) -> int:
+    """Run the experiment that a command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m train.experiments.fault_injection",
         description=__doc__,
@@ -115,7 +116,7 @@ def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.
     """Train once undisturbed, and then with kills until they are used up and the run has finished."""
     report = Report()
     undisturbed = folder / "never_killed"
-    train_in_child(settings, undisturbed)
+    finish_run(start_run(settings, undisturbed), undisturbed)
     expected = record(undisturbed)
     settings = [*settings, "--resume_from_checkpoint", "auto"]
     with tqdm(total=kills, desc="Killing", unit=" kills") as progress:
@@ -128,7 +129,8 @@ def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.
                     break  # it had finished before its moment came
                 report.kills.append(inspect(run_folder, moment))
                 progress.update()
-            train_in_child(settings, run_folder)
+                progress.set_postfix(moment=moment, step=report.kills[-1].step)
+            finish_run(start_run(settings, run_folder), run_folder)
             report.finished_runs += 1
             compare(expected, record(run_folder), report)
             if not report.differences:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm.auto import tqdm
 
-from train.experiments.child_run import train_in_child
+from train.experiments.child_run import finish_run, start_run
 from train.run_files import TRAINER_STATE_FILE
 from train.settings.arguments import RECIPES_FOLDER
 
@@ -43,7 +43,7 @@ def train_arm(arm: str, seed: int, dataset: str, run_folder: Path) -> Curve:
         "sample_tokens": "1",
     }
     argv = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    train_in_child(argv, run_folder)
+    finish_run(start_run(argv, run_folder), run_folder)
     return read_curve(json.loads((run_folder / TRAINER_STATE_FILE).read_text())["log_history"])
 
 
@@ -127,13 +127,15 @@ def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
     target = statistics.mean(curve[-1][1] for curve in curves[next(iter(ARMS))].values())
     axes.axhline(target, color="black", linewidth=0.8, linestyle=":", label="where the control ends")
     axes.set_ylim(top=7.5)
-    axes.set(xlabel="minutes of training steps, one thread", ylabel="validation loss (nats per token)")
+    axes.set_xlabel("minutes of training steps, one thread")
+    axes.set_ylabel("validation loss (nats per token)")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
 
 
 def main(argv: list[str]) -> int:
+    """Run the experiment that a command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m train.experiments.time_to_loss",
         description=__doc__,

@@ -8,7 +8,7 @@ import pytest
 
 from train.benchmark import __main__ as benchmark
 from train.benchmark.cases import GPT2_124M, SMALL, WARM_UP_TURNS, Case, ModelSize, cases_for_cpu, cases_for_gpu, sweep
-from train.benchmark.duel import run_case
+from train.benchmark.duel import ContenderFailedError, run_case
 from train.benchmark.report import add_figures, draw, render_line, render_table
 
 
@@ -64,7 +64,7 @@ def test_two_processes_a_side():
 @pytest.mark.slow
 def test_a_side_that_fails_says_why():
     impossible = Case(ModelSize("impossible", n_layer=1, n_head=3, n_embd=8), "train", 2, 16)
-    with pytest.raises(RuntimeError, match=r"(?s)ended with status 1:.*(n_head|num_heads)"):
+    with pytest.raises(ContenderFailedError, match=r"(?s)ended with status 1:.*(n_head|num_heads)"):
         run_case(impossible)
 
 
@@ -92,7 +92,7 @@ def test_main_writes_table_json_and_picture(measured, monkeypatch, tmp_path, cap
 
     def run_case(case, *arguments, **settings):
         if case.work == "evaluate":
-            raise RuntimeError("transformers ended with status 1:\nMemoryError")
+            raise ContenderFailedError("transformers ended with status 1:\nMemoryError")
         return {side: dict(measured[side]) for side in ("ours", "transformers")}
 
     monkeypatch.setattr(benchmark, "run_case", run_case)
