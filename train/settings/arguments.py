@@ -66,7 +66,7 @@ class SourceArguments:
 
     _argument_group_name = "data"
 
-    dataset: str = setting("'sample', .parquet or .jsonl files, or a Hub id; with SYNTH's columns.", "sample")
+    dataset: str = setting("'sample', .parquet or .jsonl(.gz) files, or a Hub id; with SYNTH's columns.", "sample")
     dataset_revision: str | None = setting("Branch, tag or commit of a Hub dataset.")
     dataset_split: str = setting("Split of a Hub dataset.", "train")
     languages: list[str] | None = setting("Keep only SYNTH rows in these languages, e.g. en fr; all where unset.")

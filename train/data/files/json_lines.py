@@ -5,14 +5,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from train.data.files.chunk import INVALID_UTF8, BadShardError, Chunk, Columns, RowBatch
+from train.data.files.chunk import INVALID_UTF8, PAST_THE_END, BadShardError, Chunk, Columns, RowBatch
 
 
 def read_json_lines(
     file: BinaryIO, name: str, chunk: Chunk, columns: Columns, place: int | None, rows_per_batch: int
 ) -> Iterator[RowBatch]:
     """As `read_chunk`."""
-    first, last = chunk.range_of(file.seek(0, 2))
+    # The end is only looked for where it is needed: it is far in a compressed file, or on the Hub.
+    first, last = chunk.range_of(file.seek(0, 2) if chunk.parts > 1 else PAST_THE_END)
     if place is not None:
         file.seek(place)
     else:
@@ -66,11 +67,22 @@ def _parse_row(text: str, file: BinaryIO, name: str, at: int, columns: Columns) 
 
 def _parse_object(text: str, file: BinaryIO, name: str, at: int) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise BadShardError(f"{name}, line {_line_number(file, at)} is no JSON ({error}): {text[:80]!r}") from error
     if not isinstance(values, dict):
-        raise BadShardError(f"{name}, line {_line_number(file, at)} is no JSON object: {text[:80]!r}")
+        raise BadShardError(
+            f"{name}, line {_line_number(file, at)} is no JSON object: {text[:80]!r}; `jq -c .[]` makes lines "
+            "of an array."
+        )
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)!r} stands in it twice")
     return values
 
 

@@ -10,6 +10,10 @@ import pyarrow.parquet as pq
 from train.data.files.chunk import INVALID_UTF8, BadShardError, Chunk, Columns, RowBatch
 
 
+def is_parquet(name: str) -> bool:
+    return name.lower().endswith(".parquet")
+
+
 def open_parquet(file: BinaryIO, name: str, columns: Columns) -> pq.ParquetFile:
     """A parquet file, refused where its footer or columns are not as they should be.
 
@@ -24,6 +28,8 @@ def open_parquet(file: BinaryIO, name: str, columns: Columns) -> pq.ParquetFile:
         ) from error
     schema = parquet.schema_arrow
     columns.check_names(schema.names, name)
+    if repeated := [column for column in columns.of(schema.names) if schema.names.count(column) > 1]:
+        raise BadShardError(f"{name} has several columns {repeated[0]}: rename all but one.")
     for column in set(columns.text) & set(schema.names):
         if not _is_text(schema.field(column).type):
             raise BadShardError(f"{name}: column {column} holds {schema.field(column).type}, string is wanted.")

@@ -1,6 +1,5 @@
 """The files of a source, fetched where they are on the Hub, checked and read."""
 
-import hashlib
 import logging
 import math
 import shutil
@@ -8,7 +7,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from huggingface_hub import HfFileSystem, hf_hub_download, try_to_load_from_cache
@@ -19,6 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from train.data.files.checksums import sha256_of
 from train.data.files.chunk import PAST_THE_END, BadShardError, Chunk, Columns, RowBatch
 from train.data.files.shard_reading import read_chunk
 from train.data.files.sources import Shard, Source
@@ -68,8 +67,14 @@ def read_shard(
         BadShardError: the file is not what its source states, or cannot be fetched or read.
     """
     try:
-        with open(fetch(shard, folder), "rb") as file:
-            yield from read_chunk(file, str(shard), chunk, columns, place, most_rows)
+        path = fetch(shard, folder)
+        with open(path, "rb") as file:
+            try:
+                yield from read_chunk(file, str(shard), chunk, columns, place, most_rows)
+            except BadShardError:
+                check_content(path, shard)  # it may have changed under the reader
+                raise
+        check_content(path, shard)
     except BadShardError as error:
         if not skip_broken:
             raise
@@ -113,18 +118,14 @@ def _download(shard: Shard, folder: Path) -> Path:
 
 
 def check_content(path: Path, shard: Shard) -> None:
-    """Refuse a file that is gone, or whose size or SHA-256 differs from what the source states."""
+    """Refuse a file that is gone, or whose size, SHA-256 or time of change differs from what the source states."""
     if not path.exists():
         raise BadShardError(f"{shard} is gone.")
     status = path.stat()
     if status.st_size != shard.bytes:
         raise BadShardError(f"{shard} has {status.st_size:,} bytes, {shard.bytes:,} are stated: fetch it again.")
-    if shard.sha256 is not None and _sha256(path, status.st_mtime_ns) != shard.sha256:
-        raise BadShardError(f"{shard} is not what its source states, its SHA-256 differs: fetch it again.")
-
-
-@cache
-def _sha256(path: Path, changed: int) -> str:
-    """Computed once for all chunks of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if shard.sha256 is not None:
+        if sha256_of(path) != shard.sha256:
+            raise BadShardError(f"{shard} is not what its source states, its SHA-256 differs: fetch it again.")
+    elif shard.changed_ns not in (None, status.st_mtime_ns):
+        raise BadShardError(f"{shard} has changed since this run found it: start again when nobody writes to it.")

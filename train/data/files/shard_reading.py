@@ -1,16 +1,32 @@
 """Rows out of one file, a batch at a time and from any place in it; what cannot be read is refused by its place."""
 
+import bz2
+import gzip
+import lzma
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from train.data.files.chunk import BadShardError, Chunk, Columns, RowBatch
 from train.data.files.json_lines import check_first_line, read_json_lines
-from train.data.files.parquet_rows import open_parquet, read_parquet
+from train.data.files.parquet_rows import is_parquet, open_parquet, read_parquet
 
 
 ROWS_PER_BATCH = 1000
+# By what a file begins with, whatever its name. All of them can seek, by decompressing again from the beginning.
+COMPRESSIONS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+# What stands in a data file's place after a failed download or checkout, or needs another tool first.
+NO_ROWS = {
+    b"version https://git-lfs.github.com/spec": "a Git LFS pointer, not the data: run `git lfs pull` at its clone",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it (`zstd -d`), or recompress it with gzip",
+    b"PARE": "an encrypted parquet file: decrypt it",
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"\xff\xfe": "UTF-16: make it UTF-8 (`iconv -f utf-16 -t utf-8`)",
+    b"\xfe\xff": "UTF-16: make it UTF-8 (`iconv -f utf-16 -t utf-8`)",
+}
 
 
 def read_chunk(
@@ -20,38 +36,46 @@ def read_chunk(
 
     Args:
         name: what to call the file in messages; its ending tells what it holds.
-        place: a `next_place` to go on from; the chunk's beginning where `None`.
+        place: a `next_place` to go on from; the chunk's beginning where `None`. In a compressed file it counts the
+            decompressed bytes, and what is before it is decompressed again.
         most_rows: in a batch.
 
     Raises:
         BadShardError: the file is empty, torn, of another kind, lacks columns, or has one of another type; names the
             file, the row group or line, the column, what was found and what is wanted.
     """
-    check_kind(file, name)
     read = read_parquet if is_parquet(name) else read_json_lines
-    yield from read(file, name, chunk, columns, place, int(min(most_rows, ROWS_PER_BATCH)))
+    with decompressed(file, name) as rows:
+        yield from read(rows, name, chunk, columns, place, int(min(most_rows, ROWS_PER_BATCH)))
 
 
 def check_file(path: Path, name: str, columns: Columns) -> None:
     """Refuse what shows without reading all of a file: its kind, its footer, its columns and their types."""
-    with open(path, "rb") as file:
-        check_kind(file, name)
-        check = open_parquet if is_parquet(name) else check_first_line
-        check(file, name, columns)
+    check = open_parquet if is_parquet(name) else check_first_line
+    with open(path, "rb") as file, decompressed(file, name) as rows:
+        check(rows, name, columns)
 
 
-def check_kind(file: BinaryIO, name: str) -> None:
-    """Refuse what stands in a data file's place after a failed download or checkout."""
+@contextmanager
+def decompressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """A file as its rows stand in it, refused where it holds none."""
     file.seek(0)
     beginning = file.read(512)
     file.seek(0)
-    if beginning.startswith(b"version https://git-lfs.github.com/spec"):
-        raise BadShardError(f"{name} is a Git LFS pointer and not the data: run `git lfs pull` where it was cloned.")
+    for mark, what in NO_ROWS.items():
+        if beginning.startswith(mark):
+            raise BadShardError(f"{name} is {what}.")
     if beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html")):
         raise BadShardError(f"{name} is an HTML page and not data: the download failed, fetch it again.")
     if is_parquet(name) and not beginning.startswith(b"PAR1"):
         raise BadShardError(f"{name} is no parquet file: it begins with {beginning[:4]!r}, b'PAR1' is wanted.")
-
-
-def is_parquet(name: str) -> bool:
-    return name.endswith(".parquet")
+    decompress = next((opened for mark, opened in COMPRESSIONS.items() if beginning.startswith(mark)), None)
+    if decompress is None:
+        yield file
+        return
+    try:
+        yield decompress(file)
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise BadShardError(
+            f"{name} is torn or damaged, it cannot be decompressed ({error}): fetch it again."
+        ) from error

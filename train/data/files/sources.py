@@ -1,5 +1,6 @@
 """Where rows come from: the embedded sample, files and folders on disk, or a dataset on the Hugging Face Hub."""
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +9,18 @@ from datasets import load_dataset_builder
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
+from train.data.files.checksums import CHECKSUMS_FILE, kept_checksums, read_checksums
 from train.data.files.chunk import Columns
-from train.data.files.parquet_rows import open_parquet
+from train.data.files.parquet_rows import is_parquet, open_parquet
 
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_FOLDER = Path(__file__).parent.parent / "sample"
 SAMPLE = "sample"  # the name under which `--dataset` finds the embedded rows
-FORMATS = (".parquet", ".jsonl")
-# In a folder: what `sha256sum *.parquet > SHA256SUMS` writes. The files are then checked against it.
-CHECKSUMS_FILE = "SHA256SUMS"
+FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz")  # in upper or lower case
+WANTED = "files of rows end in .parquet or .jsonl, compressed ones in .jsonl.gz, .jsonl.bz2 or .jsonl.xz"
+MOST_NAMES = 5  # in a message
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Shard:
     sha256: str | None = None
     repository: str | None = None  # where on the Hub it lies; `None` for a local file
     revision: str | None = None
+    changed_ns: int | None = None  # when a local file was last changed
 
     def __str__(self) -> str:
         return f"{self.repository}@{(self.revision or '')[:7]}/{self.name}" if self.repository else self.name
@@ -50,15 +55,26 @@ class Source:
         """The facts of the source that a run records."""
         return {"dataset": self.name, "dataset_revision": self.revision, "dataset_split": self.split}
 
-    def fingerprint(self) -> list:
-        """Identifies the rows: for files by their names, sizes and times of change, else by dataset and commit."""
+    def checksums(self, folder: Path) -> list[str | None]:
+        """SHA-256 of all files: as it is stated, else computed for local files; see `kept_checksums` for the folder."""
+        local = [shard for shard in self.shards if shard.repository is None and shard.sha256 is None]
+        kept = kept_checksums([Path(shard.name) for shard in local], folder) if local else []
+        computed = dict(zip(local, kept, strict=True))
+        return [computed.get(shard, shard.sha256) for shard in self.shards]
+
+    def fingerprint(self, folder: Path) -> list:
+        """Identifies the rows: by dataset and commit, or by the content of the files in their order."""
         if self.revision is not None:
             return [self.name, self.revision, self.split]
-        return [[shard.name, shard.bytes, Path(shard.name).stat().st_mtime_ns] for shard in self.shards]
+        checksums = self.checksums(folder)
+        same = [str(shard) for shard, one in zip(self.shards, checksums, strict=True) if checksums.count(one) > 1]
+        if same:
+            logger.warning("%s: their rows are read more than once, as files have the same content.", _listed(same))
+        return checksums
 
     def count_rows(self) -> int | None:
         """The number of rows that local parquet files write down, else `None`; a torn file is a `BadShardError`."""
-        if self.revision is not None or not all(shard.name.endswith(".parquet") for shard in self.shards):
+        if self.revision is not None or not all(is_parquet(shard.name) for shard in self.shards):
             return None
         rows = 0
         for shard in self.shards:
@@ -68,7 +84,9 @@ class Source:
 
 
 def find_source(dataset: str, revision: str | None = None, split: str = "train", config: str | None = None) -> Source:
-    """Resolve "sample", a path to a .parquet or .jsonl file or to a folder of them, or a Hub id ("PleIAs/SYNTH").
+    """Resolve "sample", a path to a file of rows or to a folder of them, or a Hub id ("PleIAs/SYNTH").
+
+    In a folder, hidden files and links to folders are not followed; the log names what is left unread.
 
     Args:
         revision, split, config: of a Hub dataset; a branch or tag is resolved to its commit.
@@ -78,40 +96,70 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train",
         ConnectionError, datasets.exceptions.DatasetNotFoundError: the Hub cannot be reached, or has no such dataset.
     """
     path = SAMPLE_FOLDER / "train.parquet" if dataset == SAMPLE else Path(dataset).expanduser()
-    if path.exists():
+    if dataset and path.exists():
         return Source(dataset, tuple(_local_shards(dataset, path)))
-    if not _is_hub_id(dataset):
+    if not _is_hub_id(dataset) or _has_rows(path):
         raise ValueError(
             f"{dataset!r} is neither a file or folder here, nor a Hub id like PleIAs/SYNTH, nor {SAMPLE!r}."
         )
-    return _hub_source(dataset, revision, split, config)
+    try:
+        return _hub_source(dataset, revision, split, config)
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}, and there is no such file or folder here.") from error
 
 
 def _local_shards(dataset: str, path: Path) -> list[Shard]:
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in FORMATS)
-    suffixes = {file.suffix for file in files}
-    if not files or not suffixes <= set(FORMATS):
-        raise ValueError(f"{dataset}: found no rows; a file or folder of .parquet or .jsonl files is needed.")
-    if len(suffixes) > 1:
+    files, unread = ([path], []) if path.is_file() and _has_rows(path) else _files_in(path)
+    names = _listed([str(file.relative_to(path)) for file in unread])
+    if not files:
+        raise ValueError(
+            f"{dataset}: found no rows{f' in {names}' if names else ''}; {WANTED}. Others can be converted: "
+            'datasets.load_dataset("json", data_files="a.json")["train"].to_parquet("a.parquet").'
+        )
+    if unread:
+        logger.warning("%s: not read are %s; %s.", dataset, names, WANTED)
+    if len({is_parquet(file.name) for file in files}) > 1:
         raise ValueError(f"{dataset} holds both .parquet and .jsonl files: name one kind, so no row is read twice.")
-    checksums = _read_checksums(path / CHECKSUMS_FILE)
+    present = set(files)
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{file} is no file, but a link to nothing or a device: remove it, or bring it back.")
+        if file.with_suffix("") in present:
+            raise ValueError(f"{file} stands beside {file.stem}: remove one of them, so no row is read twice.")
+    checksums = read_checksums(path / CHECKSUMS_FILE)
     # Links are not followed: in the Hub's cache they lead to files whose names do not say what they are.
     files = [file.absolute() for file in files]
-    missing = sorted(file for file in checksums.keys() - set(files) if file.suffix in FORMATS)
+    missing = sorted(file for file in checksums.keys() - set(files) if _has_rows(file))
     if missing:
         raise ValueError(f"{path / CHECKSUMS_FILE} lists {missing[0].name}, which is not there: copy it again.")
-    return [Shard(str(file), file.stat().st_size, checksums.get(file)) for file in files]
+    states = [(file, file.stat()) for file in files]
+    return [
+        Shard(str(file), state.st_size, checksums.get(file), changed_ns=state.st_mtime_ns) for file, state in states
+    ]
 
 
-def _read_checksums(file: Path) -> dict[Path, str]:
-    """Path to SHA-256, from what `sha256sum` wrote; empty where there is no such file."""
-    checksums = {}
-    for number, line in enumerate(file.read_text("utf-8").splitlines() if file.is_file() else [], start=1):
-        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if match is None:
-            raise ValueError(f"{file}, line {number}: {line[:80]!r} is not what sha256sum writes.")
-        checksums[(file.parent / match[2]).absolute()] = match[1]
-    return checksums
+def _files_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files of rows in a folder, in order, and what else is there, hidden files that are no rows left out."""
+    files, unread = [], []
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_dir() and not path.is_symlink():
+            next(path.iterdir(), None)  # an error where it may not be opened: rglob passes over it
+            continue
+        if _has_rows(path) and not is_hidden and not path.is_dir():
+            files.append(path)
+        elif path.name != CHECKSUMS_FILE and (_has_rows(path) or not is_hidden):
+            unread.append(path)
+    return files, unread
+
+
+def _listed(names: list[str]) -> str:
+    others = f" and {len(names) - MOST_NAMES:,} others" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + others
+
+
+def _has_rows(file: Path) -> bool:
+    return file.name.lower().endswith(FORMATS)
 
 
 def _hub_source(dataset: str, revision: str | None, split: str, config: str | None) -> Source:
@@ -123,9 +171,9 @@ def _hub_source(dataset: str, revision: str | None, split: str, config: str | No
             f"--dataset_split {split}: {dataset} has {', '.join(map(str, data_files)) or 'no data files'}."
         )
     names = [re.sub(r"^hf://datasets/[^@]+@[^/]+/", "", str(file)) for file in data_files[split]]
-    unread = [name for name in names if Path(name).suffix not in FORMATS]
+    unread = [name for name in names if not _has_rows(Path(name))]
     if unread:
-        raise ValueError(f"{dataset} has {unread[0]}: only .parquet and .jsonl files can be read.")
+        raise ValueError(f"{dataset} has {unread[0]}: {WANTED}.")
     facts = {info.path: info for info in HfApi().get_paths_info(dataset, names, revision=commit, repo_type="dataset")}
     sums = {name: info.lfs.sha256 if info.lfs is not None else None for name, info in facts.items()}
     shards = [Shard(name, facts[name].size, sums[name], dataset, commit) for name in names]

@@ -11,7 +11,7 @@ import numpy as np
 
 from train.data.files.chunk import Columns
 from train.data.files.shard_access import read_source
-from train.data.files.sources import find_source
+from train.data.files.sources import FORMATS, find_source
 
 
 # As in GPT-3's appendix C (Brown et al., 2020): runs of 13 words, lower-cased and without punctuation. A passage of 8
@@ -21,7 +21,7 @@ MIN_GRAM_WORDS = 8
 # The lowest bits of a gram's hash hold its number of words, so that the hashes alone say which lengths occur. By the
 # other 60, grams of different words are taken for the same with a probability of about 10^-18.
 LENGTH_BITS = 4
-FILES = (".txt", ".jsonl", ".parquet", ".yaml")
+FILES = (".txt", *FORMATS, ".yaml")
 
 
 class Contamination:
@@ -40,7 +40,7 @@ class Contamination:
         """The grams of all passages of some evaluation sets.
 
         Args:
-            sources: each a path to a .txt file (passages are parted by blank lines), to a .jsonl or .parquet file
+            sources: each a path to a .txt file (passages are parted by blank lines), to a file of rows
                 (every text in a row is a passage, nested ones too), or to the .yaml of an lm-eval task, or the name of
                 a task or group ("hellaswag", "mmlu"): every text in the documents that lm-eval scores a model on.
 
@@ -110,12 +110,12 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _read(source: str) -> Iterator[Any]:
     """Rows, documents or paragraphs of what `--decontaminate` names."""
-    path = Path(source).expanduser()
-    if path.suffix in FILES and (not path.is_file() or path.stat().st_size == 0):
+    path, ending = Path(source).expanduser(), source.lower()
+    if ending.endswith(FILES) and (not path.is_file() or path.stat().st_size == 0):
         raise ValueError("there is no such file, or it is empty.")
-    if path.suffix == ".txt":
+    if ending.endswith(".txt"):
         yield from re.split(r"\n\s*\n", path.read_text(encoding="utf-8-sig"))
-    elif path.suffix in (".jsonl", ".parquet"):
+    elif ending.endswith(FORMATS):
         for batch in read_source(find_source(source), Columns(other=None)):
             if batch.unreadable:
                 raise ValueError("it holds text that is no UTF-8.")

@@ -1,17 +1,37 @@
 """SYNTH's rows out of a source, repaired."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from train.data.files.chunk import RowBatch
 from train.data.files.shard_access import read_beginning, read_source
 from train.data.files.sources import Source
-from train.data.rows.synth import SYNTH_COLUMNS, Row, repair
+from train.data.rows.synth import SYNTH_COLUMNS, Row, reason_to_drop, repair
+
+
+logger = logging.getLogger(__name__)
 
 
 def rows_of(source: Source) -> Iterator[Row]:
     """All readable rows in order; a file that cannot be read is a `BadShardError`."""
     return _repaired(read_source(source, SYNTH_COLUMNS))
+
+
+def usable_rows_of(source: Source) -> Iterator[Row]:
+    """The usable rows in order; when all are read, the log counts the others."""
+    left_out: Counter[str] = Counter()
+    for batch in read_source(source, SYNTH_COLUMNS):
+        left_out.update(batch.unreadable)
+        for row in _repaired([batch]):
+            if (reason := reason_to_drop(row)) is None:
+                yield row
+            else:
+                left_out[reason] += 1
+    if left_out:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in left_out.most_common())
+        logger.warning("%s: %s rows are left out (%s).", source.name, f"{left_out.total():,}", reasons)
 
 
 def first_rows(source: Source, count: int) -> list[Row]:

@@ -1,12 +1,14 @@
 """Which rows are trained on, how often, and in which part; decided row by row, so that shards can be read apart."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from train.data.rows.decontamination import Contamination
+from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import (
     Row,
     Split,
@@ -17,6 +19,9 @@ from train.data.rows.synth import (
     seed_article,
     split_of,
 )
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,13 @@ class RowFilter:
         files = [Path(name).expanduser() for name in self.evaluation_sets]
         contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
         return {**asdict(self), "evaluation_files": contents}
+
+    def warn_of_misspelt(self, statistics: DatasetStatistics) -> None:
+        """Say which languages and exercises the settings name, and no row has that was read."""
+        languages = {*(self.languages or ()), *self.language_weights} - statistics.rows_read_by_language.keys()
+        exercises = {*(self.exercises or ()), *self.exercise_weights} - statistics.rows_read_by_exercise.keys()
+        if unmet := [f"language {name}" for name in languages] + [f"exercise {name}" for name in exercises]:
+            logger.warning("No row that was read has %s, which the settings name.", " or ".join(sorted(unmet)))
 
     def judge(self, row: Row) -> tuple[str | None, Split, int]:
         """Why a row is dropped (`None` if it is not), and for a kept one its part and how often it is used."""

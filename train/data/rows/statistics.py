@@ -67,6 +67,12 @@ class DatasetStatistics:
             setattr(statistics, name, Counter(value) if isinstance(getattr(statistics, name), Counter) else value)
         return statistics
 
+    def read(self, row: Row) -> None:
+        """Count a readable row by exercise and language, where rows have such columns."""
+        for kind in KINDS:
+            if kind in row:
+                getattr(self, f"rows_read_by_{kind}")[str(row[kind] or NOT_NAMED)] += 1
+
     def drop(self, reason: str, characters: int = 0) -> None:
         """Count a row that is not used."""
         self.dropped_rows[reason] += 1

@@ -11,6 +11,7 @@ from contextlib import closing
 
 from tqdm.auto import tqdm
 
+from train.data.cache_folder import writing_into
 from train.data.files.chunk import Chunk, chunks_of
 from train.data.files.shard_access import read_shard
 from train.data.files.sources import Source
@@ -41,6 +42,7 @@ def prepare_chunks(preparation: Preparation, processes: int, shards: range | Non
 
     total = sum(source.shards[number].bytes for number in shards)
     with (
+        writing_into(preparation.folder),
         tqdm(total=total, desc=f"Tokenising {source.name}", unit="B", unit_scale=True) as bar,
         closing(_run(preparation, _tasks(source, shards), processes, left)) as results,
     ):

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.files.chunk import RowBatch
 from train.data.rows.row_filter import RowFilter
-from train.data.rows.statistics import NOT_NAMED, SPLITS, DatasetStatistics
+from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import TEXT_COLUMNS, Row, Split, article_key, articles, repair, row_to_text
 from train.data.sequences.packing import TOKEN_DTYPE
 
@@ -76,8 +76,7 @@ def _use(
         repairs = repair(row)
         characters = sum(len(row[column] or "") for column in TEXT_COLUMNS)
         counts.characters_read += characters
-        counts.rows_read_by_exercise[row["exercise"] or NOT_NAMED] += 1
-        counts.rows_read_by_language[row["language"] or NOT_NAMED] += 1
+        counts.read(row)
         reason, split, times = row_filter.judge(row)
         if reason is None and split not in splits:
             reason = "training row" if split == "train" else "validation row"

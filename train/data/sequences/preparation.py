@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from train.data.cache_folder import cache_folder
+from train.data.cache_folder import cache_folder, cache_root
 from train.data.files.sources import Source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS, DatasetStatistics
@@ -73,7 +73,7 @@ class Preparation:
     def folder(self) -> Path:
         """Named by a hash of everything that decides its content."""
         made_from = [
-            *(FORMAT_VERSION, self.source.fingerprint(), self.row_filter.fingerprint()),
+            *(FORMAT_VERSION, self.source.fingerprint(cache_root(self.cache_dir)), self.row_filter.fingerprint()),
             *(asdict(self.settings), asdict(self.limit), self.splits),
         ]
         return cache_folder(made_from, self.tokenizer, self.cache_dir)

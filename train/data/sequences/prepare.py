@@ -82,10 +82,12 @@ def load_prepared(preparation: Preparation) -> PreparedData:
     folder, sequence_length = preparation.folder, preparation.settings.sequence_length
     chunks = [folder / "chunks" / name for name in json.loads((folder / CHUNKS_FILE).read_text())]
     files = {split: [chunk / tokens_file(split) for chunk in chunks] for split in preparation.splits}
+    statistics = DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text("utf-8")))
+    preparation.row_filter.warn_of_misspelt(statistics)
     return PreparedData(
         train=PreparedSequences(files.get("train", []), sequence_length),
         validation=PreparedSequences(files["validation"], sequence_length),
-        statistics=DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text("utf-8"))),
+        statistics=statistics,
         folder=folder,
     )
 

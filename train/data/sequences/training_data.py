@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from train.data.cache_folder import fingerprint
+from train.data.cache_folder import cache_root, fingerprint
 from train.data.files.shard_reading import check_file
 from train.data.files.sources import Source
 from train.data.rows.statistics import DatasetStatistics
@@ -73,7 +73,8 @@ def load_streamed_data(
     if source.revision is None and not preparation.settings.skip_broken:
         for shard in source.shards:  # now, and not in the step that comes to it
             check_file(Path(shard.name), str(shard), SYNTH_COLUMNS)
-    shards = [[Path(shard.name).name, shard.bytes, shard.sha256] for shard in source.shards]
+    checksums = source.checksums(cache_root(preparation.cache_dir))
+    shards = [[Path(shard.name).name, shard.bytes, one] for shard, one in zip(source.shards, checksums, strict=True)]
     return TrainingData(
         train=stream,
         validation=validation.validation.first(max_eval_sequences),

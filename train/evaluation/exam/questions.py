@@ -7,8 +7,8 @@ from accelerate import PartialState
 
 from train.data.files.sources import SAMPLE, SAMPLE_FOLDER, Source, find_source
 from train.data.from_settings import to_preparation
-from train.data.rows.reading import rows_of
-from train.data.rows.synth import Row, question_to_ids, reason_to_drop, row_to_question
+from train.data.rows.reading import usable_rows_of
+from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.data.sequences.prepare import prepare_data
 from train.evaluation.exam.citations import expects_citations
 from train.evaluation.losses.validation_rows import ValidationRows, draw_rows
@@ -36,13 +36,13 @@ class Questions:
 
 
 def load_exam(exam: str) -> list[Row]:
-    """The questions of `--exam`: "sample", or a file of rows with SYNTH's columns; unusable rows are left out.
+    """The questions of `--exam`: "sample", or rows with SYNTH's columns; unusable ones are left out and counted.
 
     Raises:
         ValueError: no such file, or no usable question in it.
     """
     source = find_source(str(SAMPLE_FOLDER / "exam.parquet") if exam == SAMPLE else exam)
-    rows = [row for row in rows_of(source) if reason_to_drop(row) is None]
+    rows = list(usable_rows_of(source))
     if not rows:
         raise ValueError(f"--exam {exam} holds no usable question.")
     return rows

@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import SAMPLE, find_source
 from train.data.from_settings import to_preparation
-from train.data.rows.reading import rows_of
+from train.data.rows.reading import rows_of, usable_rows_of
 from train.data.rows.row_filter import RowFilter
-from train.data.rows.synth import Row, article_key, reason_to_drop, row_to_text, seed_article
+from train.data.rows.synth import Row, article_key, row_to_text, seed_article
 from train.settings.arguments import DataArguments
 
 
@@ -68,8 +68,7 @@ def read_given(rows: str, max_rows: int) -> ValidationRows:
         source = find_source(rows)
     except (ValueError, OSError) as error:
         raise ValueError(f"--rows {rows}: {error}") from error
-    usable = (row for row in rows_of(source) if reason_to_drop(row) is None)
-    return _draw(usable, max_rows, f"rows of {_short(rows)}", f"--rows {rows} holds no usable row.")
+    return _draw(usable_rows_of(source), max_rows, f"rows of {_short(rows)}", f"--rows {rows} holds no usable row.")
 
 
 def draw_rows(rows: list[Row], count: int) -> list[Row]:

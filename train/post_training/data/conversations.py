@@ -35,19 +35,17 @@ def is_synth(row: Row) -> bool:
     return "synthetic_answer" in row and "query" in row
 
 
-def row_to_messages(
-    row: Row, languages: list[str] | None = None, exercises: list[str] | None = None
-) -> tuple[list[Message], list[str]]:
+def row_to_messages(row: Row) -> tuple[list[Message], list[str]]:
     """The conversation of a row, and words for each change in it.
 
     Messages have `role`, `content` and, where the assistant thinks, `reasoning_content`. They alternate, and the last
-    is the assistant's. Of SYNTH, only rows of these `languages` and `exercises` are usable; `None` stands for all.
+    is the assistant's.
 
     Raises:
         UnusableRowError: by one of the rules above.
     """
     if is_synth(row):
-        return _synth_messages(row, languages, exercises)
+        return _synth_messages(row)
     found: list[str] = []
     messages = [_clean_message(message, found) for message in _raw_messages(row)]
     while messages and messages[-1]["role"] == "user":
@@ -57,12 +55,10 @@ def row_to_messages(
     return messages, sorted(set(found))
 
 
-def _synth_messages(
-    row: Row, languages: list[str] | None, exercises: list[str] | None
-) -> tuple[list[Message], list[str]]:
+def _synth_messages(row: Row) -> tuple[list[Message], list[str]]:
     found: list[str] = []
     row = {column: repair_text(_text(row.get(column)), found) for column in COLUMNS}
-    reason = reason_to_drop(row, languages, exercises)
+    reason = reason_to_drop(row)
     if reason is not None:
         raise UnusableRowError(reason)
     messages = [{"role": "system", "content": sources}] if (sources := sources_of(row)) else []

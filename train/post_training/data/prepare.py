@@ -13,7 +13,7 @@ import pyarrow as pa
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from train.data.cache_folder import cache_folder
+from train.data.cache_folder import cache_folder, cache_root, writing_into
 from train.data.files.sources import Source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS
@@ -66,8 +66,9 @@ class RowPreparation:
 
     @cached_property
     def folder(self) -> Path:
+        content = self.source.fingerprint(cache_root(self.cache_dir))
         made_from = [
-            *(FORMAT_VERSION, self.source.fingerprint(), self.method, self.row_filter.fingerprint(), self.max_samples),
+            *(FORMAT_VERSION, content, self.method, self.row_filter.fingerprint(), self.max_samples),
             *(self.max_tokens, self.answer_tokens, self.tokenizer.chat_template),
         ]
         return cache_folder(made_from, self.tokenizer, self.cache_dir, prefix="examples-")
@@ -87,15 +88,15 @@ def load_data(
         RunRefusedError: no row is left of one of the two parts.
     """
     folder = preparation.folder
-    if writes:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+    if writes and not folder.exists():
+        with writing_into(folder.parent), FileLock(f"{folder}.lock"):
             if not folder.exists():
                 _write_examples(preparation)
     while not folder.exists():
         time.sleep(SECONDS_BETWEEN_LOOKS)
     statistics = RowStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8")))
     assert isinstance(statistics, RowStatistics)
+    preparation.row_filter.warn_of_misspelt(statistics)
     train, validation = (datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS)
     validation = validation.select(range(min(max_eval_samples or len(validation), len(validation))))
     return PostTrainingData(train, validation, statistics, folder)
@@ -158,6 +159,6 @@ def _schema(example: Example) -> pa.Schema:
 
 
 def _check_enough(statistics: RowStatistics) -> None:
-    for split, remedy in (("train", "give more rows"), ("validation", "raise --validation_fraction")):
+    for split, remedy in (("train", "give more rows"), ("validation", "raise --validation_fraction, or give more")):
         if not statistics.kept_rows[split]:
             raise RunRefusedError(f"No row is left for {split}: {remedy}.\n{statistics.render()}")

@@ -52,6 +52,7 @@ def usable_rows(
         statistics.rows_read += len(some)
         usable = []
         for row in some:
+            statistics.read(row)
             try:
                 usable.append(_judge(row, row_filter))
             except UnusableRowError as error:
@@ -67,11 +68,14 @@ def _read_rows(source: Source, method: str, statistics: RowStatistics) -> Iterat
 
 
 def _judge(row: Row, row_filter: RowFilter) -> UsableRow:
+    for column, names in (("language", row_filter.languages), ("exercise", row_filter.exercises)):
+        if names is not None and row.get(column) not in names:
+            raise UnusableRowError(f"other {column}")
     if is_synth(row):
         row = {**dict.fromkeys(COLUMNS), **row}
     if row.get("chosen") is not None and row.get("rejected") is not None:
         return UsableRow(row, _split_of_text(_first_message(row), row_filter), [], [])
-    messages, changes = row_to_messages(row, row_filter.languages, row_filter.exercises)
+    messages, changes = row_to_messages(row)
     if not is_synth(row):
         question = next(message["content"] for message in messages if message["role"] == "user")
         return UsableRow(row, _split_of_text(question, row_filter), messages, changes)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.train.data.hub_server import COMMIT, serve, sha256_of
+from train.data.files import shard_reading
 from train.data.files.chunk import BadShardError
 from train.data.files.shard_access import fetch
 from train.data.files.sources import find_source
@@ -77,6 +78,20 @@ def test_a_file_that_is_gone_is_refused(rows_file, tmp_path):
     rows_file.unlink()
     with pytest.raises(BadShardError, match=rf"{rows_file} is gone"):
         fetch(shard, tmp_path)
+
+
+@pytest.mark.parametrize("change", ["rewritten", "cut", "grown", "replaced"])
+def test_a_file_that_changes_under_its_reader_is_refused(rows_file, change, monkeypatch):
+    monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 50)
+    content = rows_file.read_bytes()
+    rows = rows_of(find_source(str(rows_file)))
+    next(rows)
+    if change == "replaced":
+        rows_file.rename(rows_file.with_suffix(".old"))
+    changed = {"cut": content[: content.index(b"\n", 9000) + 1], "grown": content + b"{}\n"}
+    rows_file.write_bytes(changed.get(change, content))
+    with pytest.raises(BadShardError, match=r"rows\.jsonl has (changed since this run found it|.* bytes, .* stated)"):
+        list(rows)
 
 
 def test_the_first_rows_are_read_and_no_more(tmp_path, row):

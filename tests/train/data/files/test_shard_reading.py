@@ -1,4 +1,7 @@
+import bz2
+import gzip
 import json
+import lzma
 import re
 from contextlib import nullcontext
 from itertools import pairwise
@@ -21,6 +24,8 @@ from train.data.sequences.documents import documents_of
 WHOLE = Chunk(0, 0, 1)
 SCHEMA = pa.schema([(column, pa.string()) for column in COLUMNS])
 KINDS = ("parquet", "jsonl")
+COMPRESSORS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+ALL_KINDS = (*KINDS, *(f"jsonl{ending}" for ending in COMPRESSORS))
 
 
 def only_columns(rows):
@@ -33,7 +38,8 @@ def write(file, rows, rows_per_group=1000, **options):
         table = pa.Table.from_pylist(only_columns(rows), SCHEMA)
         pq.write_table(table, file, row_group_size=rows_per_group, **options)
     else:
-        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        file.write_bytes(COMPRESSORS.get(file.suffix, bytes)(lines))
     return file
 
 
@@ -72,7 +78,7 @@ def in_chunks(parts):
 
 # Rows of any length, in files cut into more or fewer chunks and groups than there are rows.
 numbers_of_characters = st.lists(st.integers(0, 200), max_size=25)
-kinds, up_to_seven, up_to_nine = st.sampled_from(KINDS), st.integers(1, 7), st.integers(1, 9)
+kinds, up_to_seven, up_to_nine = st.sampled_from(ALL_KINDS), st.integers(1, 7), st.integers(1, 9)
 
 
 def rows_of_lengths(lengths):
@@ -104,7 +110,7 @@ def test_reading_goes_on_after_any_batch(tmp_path_factory, kind, lengths, parts,
                 assert read(file, chunk, batch.next_place) == rest
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_nothing_is_past_the_end(tmp_path, row, kind):
     file = write(tmp_path / f"rows.{kind}", [row(number) for number in range(5)])
     for chunk in in_chunks(2):
@@ -144,7 +150,52 @@ def test_a_row_of_a_megabyte_is_read_whole(tmp_path, row, kind):
     assert [one for chunk in in_chunks(5) for one in read(file, chunk)] == only_columns(rows)
 
 
+def test_compression_shows_in_the_content_whatever_the_name(tmp_path, row):
+    rows = [row(number) for number in range(9)]
+    compressed = write(tmp_path / "rows.jsonl.gz", rows)
+    assert read(compressed.rename(tmp_path / "rows.jsonl")) == only_columns(rows)
+    assert read(write(tmp_path / "rows.jsonl", rows).rename(compressed)) == only_columns(rows)
+    two_members = write(tmp_path / "a.jsonl.gz", rows[:4]).read_bytes() + write(compressed, rows[4:]).read_bytes()
+    compressed.write_bytes(two_members)
+    assert [one for chunk in in_chunks(3) for one in read(compressed, chunk)] == only_columns(rows)
+
+
 # Refused
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS[2:])
+@pytest.mark.parametrize("part", range(2))
+def test_a_torn_compressed_file_is_refused(tmp_path, row, kind, part):
+    file = write(tmp_path / f"rows.{kind}", [row(number) for number in range(50)])
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(BadShardError, match=rf"^rows\.{kind} is torn or damaged, it cannot be decompressed"):
+        read(file, Chunk(0, part, 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        ("jsonl.gz", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        ("jsonl", b"\x28\xb5\x2f\xfd\x04", "is compressed by zstd: decompress it"),
+        ("jsonl", b"PK\x03\x04", "is a zip archive: unpack it"),
+        ("jsonl", "{}\n".encode("utf-16"), "is UTF-16: make it UTF-8"),
+        ("parquet", b"PARE", "is an encrypted parquet file: decrypt it"),
+        ("jsonl", b'[{"query": 1}]', "line 1 is no JSON object: .*`jq -c "),
+        ("jsonl", b'{"query": "a", "query": "b"}', "line 1 is no JSON \\('query' stands in it twice"),
+        ("jsonl", b'{"query": {"a": 1, "a": 1}}', "line 1 is no JSON \\('a' stands in it twice"),
+    ],
+)
+def test_what_holds_no_rows_is_refused_by_what_it_is(tmp_path, kind, content, message):
+    (tmp_path / f"rows.{kind}").write_bytes(content)
+    with pytest.raises(BadShardError, match=rf"^rows\.{kind},? {message}"):
+        read(tmp_path / f"rows.{kind}")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path, row):
+    table = pa.Table.from_pylist([row(0)])
+    pq.write_table(table.append_column("query", pa.array(["Which?"])), tmp_path / "rows.parquet")
+    with pytest.raises(BadShardError, match=r"^rows\.parquet has several columns query"):
+        read(tmp_path / "rows.parquet")
 
 
 @pytest.mark.parametrize("kind", KINDS)

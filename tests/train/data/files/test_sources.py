@@ -1,10 +1,14 @@
+import gzip
 import hashlib
 import json
+import os
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from train.data.files import checksums
 from train.data.files.chunk import BadShardError
 from train.data.files.sources import SAMPLE_FOLDER, find_source
 from train.data.rows.reading import rows_of
@@ -38,12 +42,70 @@ def test_a_folder_is_read_in_the_order_of_its_file_names(tmp_path, row):
     assert source.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
 
 
-def test_files_in_inner_folders_are_read_too_and_others_are_passed_over(tmp_path, row):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "rows.jsonl").write_text(json.dumps(row(1)) + "\n")
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row(2)) + "\n")
-    (tmp_path / "README.md").write_text("Rows.")
-    assert queries(find_source(str(tmp_path))) == [row(1)["query"], row(2)["query"]]
+def fill(folder, names, row):
+    """Files and folders of these names; those of rows hold one row each, which asks for the file's name."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(row(0, query=name)) + "\n"
+        if name.endswith("/"):
+            path.mkdir(exist_ok=True)
+        elif name.lower().endswith("parquet"):
+            pq.write_table(pa.Table.from_pylist([json.loads(line)]), path)
+        else:
+            path.write_bytes(gzip.compress(line.encode()) if name.endswith(".gz") else line.encode())
+
+
+@pytest.mark.parametrize(
+    ("read", "unread"),
+    [
+        (["data/rows.jsonl", "rows.jsonl"], ["README.md"]),
+        (["a.jsonl", "b.jsonl.gz", "c.JSONL", "d.JsonL.gz"], []),
+        (["UPPER.PARQUET", "a.parquet", "rows.parquet/part-0.snappy.parquet"], ["empty/"]),
+        (["a.jsonl"], ["a.csv", "a.json", "a.jsonl.zst", "a.parquet.gz", "a.txt"]),
+        (["a.jsonl"], [".gitattributes", ".ipynb_checkpoints/a.jsonl", "_SUCCESS"]),
+    ],
+)
+def test_a_folder_gives_all_its_files_of_rows_and_names_the_others(tmp_path, row, caplog, read, unread):
+    fill(tmp_path, [*read, *unread], row)
+    assert queries(find_source(str(tmp_path))) == read
+    said = ", ".join(name for name in unread if not name.endswith("/") and name != ".gitattributes")
+    assert [record.getMessage().partition("; ")[0] for record in caplog.records] == (
+        [f"{tmp_path}: not read are {said}"] if said else []
+    )
+
+
+def test_a_link_to_a_folder_is_named_and_not_followed(tmp_path, row, caplog):
+    fill(tmp_path, ["rows/a.jsonl", "beside/b.jsonl"], row)
+    (tmp_path / "rows" / "more").symlink_to(tmp_path / "beside")
+    (tmp_path / "rows" / "loop").symlink_to(tmp_path / "rows")
+    assert queries(find_source(str(tmp_path / "rows"))) == ["rows/a.jsonl"]
+    assert "not read are loop, more; " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r"found no rows; files of rows end in \.parquet or \.jsonl.*can be converted"),
+        (["a/b/"], "found no rows"),
+        (["a.json", "b.csv"], r"found no rows in a\.json, b\.csv; "),
+        ([f"{number}.txt" for number in range(9)], r"found no rows in 0\.txt, .*, 4\.txt and 4 others; "),
+        (["a.jsonl", "b.parquet"], "holds both"),
+        (["a.jsonl.gz", "b.PARQUET"], "holds both"),
+        (["a.jsonl", "a.jsonl.gz"], r"a\.jsonl\.gz stands beside a\.jsonl: remove one"),
+        (["a.jsonl", "b.jsonl ->"], r"b\.jsonl is no file, but a link to nothing"),
+        (["a.jsonl", "b.jsonl |"], r"b\.jsonl is no file, but a link to nothing or a device"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_whole_is_refused(tmp_path, row, names, message):
+    fill(tmp_path, [name for name in names if " " not in name], row)
+    for name in names:
+        if name.endswith(" ->"):
+            (tmp_path / name.removesuffix(" ->")).symlink_to(tmp_path / "nothing")
+        elif name.endswith(" |"):
+            os.mkfifo(tmp_path / name.removesuffix(" |"))  # to open it would wait for ever
+    with pytest.raises(ValueError, match=message):
+        find_source(str(tmp_path))
 
 
 def test_a_link_is_read_by_its_own_name(tmp_path, row):
@@ -68,29 +130,57 @@ def test_counting_the_rows_of_a_damaged_file_names_it(tmp_path):
         find_source(str(tmp_path)).count_rows()
 
 
-def test_what_cannot_be_found_is_refused(tmp_path, row):
+@pytest.mark.parametrize("name", ["nowhere.parquet", "data/typo.JSONL", "data/*.parquet", ""])
+def test_what_cannot_be_found_is_refused(name):
     with pytest.raises(ValueError, match="neither a file or folder here, nor a Hub id"):
-        find_source("nowhere.parquet")
-    with pytest.raises(ValueError, match="found no rows"):
-        find_source(str(tmp_path))
-    pq.write_table(pa.Table.from_pylist([row(0)]), tmp_path / "rows.parquet")
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row(0)))
-    with pytest.raises(ValueError, match="holds both"):
-        find_source(str(tmp_path))
+        find_source(name)
 
 
 def test_a_hub_dataset_without_a_hub_says_so():
-    with pytest.raises(ConnectionError, match="PleIAs/SYNTH"):
+    with pytest.raises(ConnectionError, match=r"PleIAs/SYNTH.*and there is no such file or folder here"):
         find_source("PleIAs/SYNTH")
 
 
-def test_the_fingerprint_follows_the_file(tmp_path, row):
-    file = tmp_path / "rows.parquet"
-    pq.write_table(pa.Table.from_pylist([row(0)]), file)
-    before = find_source(str(file)).fingerprint()
-    assert find_source(str(file)).fingerprint() == before
-    pq.write_table(pa.Table.from_pylist([row(0), row(1)]), file)
-    assert find_source(str(file)).fingerprint() != before
+@pytest.fixture
+def fingerprint(tmp_path, rows_file):
+    return lambda file=rows_file: find_source(str(file)).fingerprint(tmp_path / "cache")
+
+
+def test_the_fingerprint_follows_the_content(fingerprint, rows_file, tmp_path):
+    """Not size and time, which a change may leave as they were, nor name and place."""
+    before, status = fingerprint(), rows_file.stat()
+    rows_file.write_text(rows_file.read_text().replace("What follows 7?", "What follows 8?"))
+    os.utime(rows_file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (rows_file.stat().st_size, rows_file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    after = fingerprint()
+    assert after != before
+    rows_file.touch()
+    assert fingerprint() == after
+    (tmp_path / "moved").mkdir()
+    assert fingerprint(shutil.copy(rows_file, tmp_path / "moved" / "other.jsonl")) == after
+
+
+def test_a_checksum_is_computed_once_for_all_processes(fingerprint, rows_file, monkeypatch):
+    before = fingerprint()
+    monkeypatch.setattr(checksums, "_sha256", lambda *_: pytest.fail("computed again"))
+    assert fingerprint() == before
+    os.utime(rows_file)
+    with pytest.raises(pytest.fail.Exception):
+        fingerprint()
+
+
+def test_a_folder_that_cannot_be_written_keeps_no_checksum(fingerprint, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert fingerprint() == fingerprint()
+
+
+@pytest.mark.parametrize("twice", ["copied", "linked"])
+def test_files_of_the_same_content_are_named(tmp_path, row, twice, caplog):
+    fill(tmp_path, ["rows/a.jsonl", "rows/b.jsonl", "rows/c.jsonl"], row)
+    first, last = tmp_path / "rows" / "a.jsonl", tmp_path / "rows" / "d.jsonl"
+    shutil.copy(first, last) if twice == "copied" else last.symlink_to(first)
+    find_source(str(tmp_path / "rows")).fingerprint(tmp_path / "cache")
+    assert f"{first}, {last}: their rows are read more than once" in caplog.text
 
 
 def test_a_checksum_follows_its_file(tmp_path, row):

@@ -1,3 +1,4 @@
+import gzip
 import json
 import pickle
 import subprocess
@@ -110,11 +111,12 @@ NESTED_ROWS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["jsonl", "JSONL", "jsonl.gz", "parquet"])
 def test_every_text_in_a_row_is_a_passage(tmp_path, kind):
     path = tmp_path / f"rows.{kind}"
-    if kind == "jsonl":
-        path.write_text("\n\n".join(json.dumps(row) for row in NESTED_ROWS))
+    if kind != "parquet":
+        lines = "\n\n".join(json.dumps(row) for row in NESTED_ROWS).encode()
+        path.write_bytes(gzip.compress(lines) if kind == "jsonl.gz" else lines)
     else:
         schema = pa.Table.from_pylist(NESTED_ROWS[1:]).schema.set(2, pa.field("choices", pa.list_(pa.string())))
         pq.write_table(pa.Table.from_pylist(NESTED_ROWS, schema=schema), path)
@@ -229,7 +231,7 @@ def test_a_task_without_lm_eval_says_how_to_get_it(monkeypatch):
 @pytest.mark.slow
 def test_neither_a_file_nor_a_task_is_refused():
     pytest.importorskip("lm_eval")
-    with pytest.raises(ValueError, match=r"--decontaminate rows\.csv: .* no such task .* \.txt, \.jsonl, "):
+    with pytest.raises(ValueError, match=r"--decontaminate rows\.csv: .* no such task .* \.txt, \.parquet, "):
         Contamination.from_sources(["rows.csv"])
 
 

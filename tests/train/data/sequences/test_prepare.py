@@ -1,7 +1,9 @@
 import dataclasses
+import errno
 import itertools
 import json
 import math
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -286,6 +288,35 @@ def test_other_rows_are_prepared_anew(preparation, rows_file, row):
     assert second.statistics.rows_read == first.statistics.rows_read + 1
 
 
+def test_rows_that_changed_under_the_same_size_and_time_are_prepared_anew(preparation, rows_file, monkeypatch):
+    first, status = prepare_data(preparation()), rows_file.stat()
+    rows_file.write_text(rows_file.read_text().replace("What follows", "What becomes"))
+    os.utime(rows_file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert rows_file.stat().st_size == status.st_size
+    second = prepare_data(preparation())
+    assert read_all(second, "train") != read_all(first, "train")
+    monkeypatch.setattr(prepare, "prepare_chunks", lambda *_: pytest.fail("prepared again"))
+    rows_file.touch()
+    moved = rows_file.rename(rows_file.with_name("moved.jsonl"))
+    assert prepare_data(preparation(dataset=moved)).folder == second.folder
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(preparation, tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("a file")
+    for cache, reason in (("taken", "Not a directory"), ("/proc/nowhere", "No such file or directory")):
+        with pytest.raises(ValueError, match=rf"{cache}.* cannot be written \({reason}\).*name another --data_cache"):
+            prepare_data(preparation(cache=cache))
+    monkeypatch.setattr(chunks.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(ValueError, match=r"cache/.* cannot be written \(No space left\): make room"):
+        prepare_data(preparation())
+
+
+def test_names_that_no_row_has_are_said(preparation, caplog):
+    settings = {"languages": ["en", "xx"], "exercise_weights": {"memorisation": 2, "memorization": 1}}
+    prepare_data(preparation(**settings))
+    assert "No row that was read has exercise memorisation or language xx, which the settings name" in caplog.text
+
+
 def test_a_process_that_does_not_write_waits_for_the_one_that_does(preparation):
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(prepare_data, preparation(), writes=False)
@@ -315,7 +346,7 @@ def test_two_runs_may_prepare_the_same_data_at_once(preparation, small_chunks, m
     assert first.statistics == second.statistics
     assert first.statistics.rows_read == 200
     assert len(written) == len(set(written)) == len(first.train.files) > 1
-    assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
+    assert {path.name for path in first.folder.parent.iterdir()} == {first.folder.name, "checksums"}
 
 
 def test_runs_whose_limits_differ_may_prepare_a_chunk_at_once(preparation, monkeypatch):

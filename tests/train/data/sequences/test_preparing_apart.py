@@ -74,7 +74,7 @@ def launch_preparation(repository):
 
 
 def the_folder(cache: Path) -> Path:
-    (folder,) = cache.iterdir()
+    (folder,) = set(cache.iterdir()) - {cache / "checksums"}
     return folder
 
 

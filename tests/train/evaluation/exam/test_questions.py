@@ -94,6 +94,15 @@ def test_long_rag_answers_are_asked_for_their_citations(opened, validation, row,
     assert choose_questions(opened, "sample", None, given, 1000).citation_rows == []
 
 
+def test_questions_that_cannot_be_asked_are_counted(tmp_path, row, caplog):
+    exam = tmp_path / "exam.jsonl"
+    rows = [row(0), row(1, query=" "), row(2, synthetic_answer=None), row(3, query=None)]
+    exam.write_bytes("".join(f"{json.dumps(one)}\n" for one in rows).encode() + b"caf\xe9\n")
+    assert load_exam(str(exam)) == list(read_given(str(exam), 10).rows)
+    said = f"{exam}: 4 rows are left out (no question: 2, invalid UTF-8: 1, no answer: 1)."
+    assert [record.getMessage() for record in caplog.records] == [said, said]
+
+
 def test_the_sample_exam_loads_and_another_file_must_exist():
     assert 200 < len(load_exam("sample")) < 500
     with pytest.raises(ValueError, match=r"nowhere\.parquet"):

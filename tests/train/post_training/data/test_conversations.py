@@ -95,11 +95,10 @@ def test_synth_rows_are_dropped_as_in_pre_training(row):
     for changes, reason in (
         ({"query": " "}, "no question"),
         ({"synthetic_answer": None}, "no answer"),
-        ({"language": "fr"}, "other language"),
         ({"exercise": "rag"}, "rag without sources"),
     ):
         with pytest.raises(UnusableRowError, match=reason):
-            row_to_messages(row(1, **changes), languages=["en"])
+            row_to_messages(row(1, **changes))
 
 
 def test_questions_that_nobody_answers_are_left_off():

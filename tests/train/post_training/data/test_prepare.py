@@ -93,6 +93,16 @@ def test_synth_rows_are_parted_by_their_articles_as_in_pre_training(load, row, t
     assert data.statistics.rows_by_exercise == {"memorization": 100}
 
 
+def test_rows_of_other_languages_are_dropped_and_so_are_those_that_name_none(load, row, caplog):
+    rows = [row(number) for number in range(20)] + [row(number, language="fr") for number in range(20, 30)]
+    chats = [{**chat(number), "language": language} for number, language in enumerate(["en", "fr", None])]
+    words = ("--languages", "en", "xx", "--exercises", "memorization")
+    statistics = load([*rows, *chats, chat(3)], *words).statistics
+    assert statistics.dropped_rows == {"other language": 13, "other exercise": 1}
+    assert sum(statistics.kept_rows.values()) == 20
+    assert "No row that was read has language xx" in caplog.text
+
+
 @pytest.mark.parametrize("method", ["sft", "grpo"])
 def test_no_more_rows_are_read_than_wanted(load, row, method):
     data = load([row(number) for number in range(60)], "--max_samples", "20", method=method)
@@ -210,5 +220,5 @@ def test_a_torn_parquet_file_is_refused(load, tmp_path):
 def test_a_run_without_rows_is_refused_with_the_reasons(load):
     with pytest.raises(RunRefusedError, match=r"No row is left for train(.|\n)*no assistant turn"):
         load([{"messages": []}] * 5)
-    with pytest.raises(RunRefusedError, match="No row is left for validation: raise --validation_fraction"):
+    with pytest.raises(RunRefusedError, match="left for validation: raise --validation_fraction, or give more"):
         load([chat(1)] * 5, "--validation_fraction", "0.0001")
