@@ -4,6 +4,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from datasets import load_dataset_builder
 from huggingface_hub import HfApi
@@ -20,7 +21,6 @@ SAMPLE_FOLDER = Path(__file__).parent.parent / "sample"
 SAMPLE = "sample"  # the name under which `--dataset` finds the embedded rows
 FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz")  # in upper or lower case
 WANTED = "files of rows end in .parquet or .jsonl, compressed ones in .jsonl.gz, .jsonl.bz2 or .jsonl.xz"
-MOST_NAMES = 5  # in a message
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,10 @@ class Source:
         return {"dataset": self.name, "dataset_revision": self.revision, "dataset_split": self.split}
 
     def checksums(self, folder: Path) -> list[str | None]:
-        """SHA-256 of all files: as it is stated, else computed for local files; see `kept_checksums` for the folder."""
-        local = [shard for shard in self.shards if shard.repository is None and shard.sha256 is None]
-        kept = kept_checksums([Path(shard.name) for shard in local], folder) if local else []
-        computed = dict(zip(local, kept, strict=True))
-        return [computed.get(shard, shard.sha256) for shard in self.shards]
+        """SHA-256 of all files: as the Hub states it, where it does, or computed, as `kept_checksums` does it."""
+        if self.revision is not None:
+            return [shard.sha256 for shard in self.shards]
+        return [*kept_checksums([Path(shard.name) for shard in self.shards], folder)]
 
     def fingerprint(self, folder: Path) -> list:
         """Identifies the rows: by dataset and commit, or by the content of the files in their order."""
@@ -69,7 +68,9 @@ class Source:
         checksums = self.checksums(folder)
         same = [str(shard) for shard, one in zip(self.shards, checksums, strict=True) if checksums.count(one) > 1]
         if same:
-            logger.warning("%s: their rows are read more than once, as files have the same content.", _listed(same))
+            logger.warning(
+                "%s: their rows are read more than once, as files have the same content.", shorten(", ".join(same), 500)
+            )
         return checksums
 
     def count_rows(self) -> int | None:
@@ -110,14 +111,14 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train",
 
 def _local_shards(dataset: str, path: Path) -> list[Shard]:
     files, unread = ([path], []) if path.is_file() and _has_rows(path) else _files_in(path)
-    names = _listed([str(file.relative_to(path)) for file in unread])
+    said = f"not read are {shorten(', '.join(unread), 200)}; {WANTED}" if unread else WANTED
     if not files:
         raise ValueError(
-            f"{dataset}: found no rows{f' in {names}' if names else ''}; {WANTED}. Others can be converted: "
+            f"{dataset}: found no rows; {said}. Others can be converted: "
             'datasets.load_dataset("json", data_files="a.json")["train"].to_parquet("a.parquet").'
         )
     if unread:
-        logger.warning("%s: not read are %s; %s.", dataset, names, WANTED)
+        logger.warning("%s: %s.", dataset, said)
     if len({is_parquet(file.name) for file in files}) > 1:
         raise ValueError(f"{dataset} holds both .parquet and .jsonl files: name one kind, so no row is read twice.")
     present = set(files)
@@ -132,30 +133,24 @@ def _local_shards(dataset: str, path: Path) -> list[Shard]:
     missing = sorted(file for file in checksums.keys() - set(files) if _has_rows(file))
     if missing:
         raise ValueError(f"{path / CHECKSUMS_FILE} lists {missing[0].name}, which is not there: copy it again.")
-    states = [(file, file.stat()) for file in files]
-    return [
-        Shard(str(file), state.st_size, checksums.get(file), changed_ns=state.st_mtime_ns) for file, state in states
-    ]
+    states = ((file, file.stat()) for file in files)
+    return [Shard(str(file), now.st_size, checksums.get(file), changed_ns=now.st_mtime_ns) for file, now in states]
 
 
-def _files_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files of rows in a folder, in order, and what else is there, hidden files that are no rows left out."""
+def _files_in(folder: Path) -> tuple[list[Path], list[str]]:
+    """The files of rows in a folder, in order, and the names of what else is there, but for hidden files of no rows."""
     files, unread = [], []
     for path in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        name = str(path.relative_to(folder))
+        is_hidden = f"/{name}".count("/.") > 0
         if path.is_dir() and not path.is_symlink():
             next(path.iterdir(), None)  # an error where it may not be opened: rglob passes over it
             continue
         if _has_rows(path) and not is_hidden and not path.is_dir():
             files.append(path)
         elif path.name != CHECKSUMS_FILE and (_has_rows(path) or not is_hidden):
-            unread.append(path)
+            unread.append(name)
     return files, unread
-
-
-def _listed(names: list[str]) -> str:
-    others = f" and {len(names) - MOST_NAMES:,} others" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + others
 
 
 def _has_rows(file: Path) -> bool:

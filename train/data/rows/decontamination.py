@@ -1,6 +1,7 @@
 """Contamination: which texts share a run of words with an evaluation set."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -13,6 +14,8 @@ from train.data.files.chunk import Columns
 from train.data.files.shard_access import read_source
 from train.data.files.sources import FORMATS, find_source
 
+
+logger = logging.getLogger(__name__)
 
 # As in GPT-3's appendix C (Brown et al., 2020): runs of 13 words, lower-cased and without punctuation. A passage of 8
 # to 12 words is one gram of its own length; anything shorter would be found everywhere.
@@ -90,10 +93,12 @@ def _grams(word_hashes: np.ndarray, length: int) -> np.ndarray:
 
 def _source_grams(source: str) -> list[np.ndarray]:
     try:
-        passages = (_word_hashes(text) for text in _texts_in(_read(source)))
+        passages = [_word_hashes(text) for text in _texts_in(_read(source))]
         grams = [_grams(words, min(len(words), GRAM_WORDS)) for words in passages if len(words) >= MIN_GRAM_WORDS]
         if not grams:
             raise ValueError(f"it has no passage of at least {MIN_GRAM_WORDS} words.")
+        looked_for = f"{len(grams):,} of {len(passages):,}"
+        logger.info("--decontaminate %s: %s passages have %d words or more.", source, looked_for, MIN_GRAM_WORDS)
     except ValueError as error:  # those of broken UTF-8, Parquet or tasks seldom say where
         raise ValueError(f"--decontaminate {source}: {error}") from error
     return grams

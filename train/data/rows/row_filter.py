@@ -58,9 +58,16 @@ class RowFilter:
         if unmet := [f"language {name}" for name in languages] + [f"exercise {name}" for name in exercises]:
             logger.warning("No row that was read has %s, which the settings name.", " or ".join(sorted(unmet)))
 
+    def reason_by_kind(self, row: Row) -> str | None:
+        """Why a row is dropped, if it is not of the languages and exercises; one that does not say is not, either."""
+        for kind, names in (("language", self.languages), ("exercise", self.exercises)):
+            if names is not None and row.get(kind) not in names:
+                return f"other {kind}"
+        return None
+
     def judge(self, row: Row) -> tuple[str | None, Split, int]:
         """Why a row is dropped (`None` if it is not), and for a kept one its part and how often it is used."""
-        reason = reason_to_drop(row, self.languages, self.exercises)
+        reason = self.reason_by_kind(row) or reason_to_drop(row)
         if reason is None and self.require_reasoning and not reasoning_of(row):
             reason = "no reasoning"
         if reason is not None:

@@ -72,12 +72,8 @@ def repair_text(text: str, found: list[str]) -> str:
     return text
 
 
-def reason_to_drop(row: Row, languages: list[str] | None = None, exercises: list[str] | None = None) -> str | None:
-    """Why a row is not trained on, in a few words, or `None` if it is. Keeps only these languages and exercises."""
-    if languages is not None and row["language"] not in languages:
-        return "other language"
-    if exercises is not None and row["exercise"] not in exercises:
-        return "other exercise"
+def reason_to_drop(row: Row) -> str | None:
+    """Why a row is not trained on, in a few words, or `None` if it is."""
     if not _stripped(row["query"]):
         return "no question"
     if not _stripped(row["synthetic_answer"]):

@@ -68,9 +68,8 @@ def _read_rows(source: Source, method: str, statistics: RowStatistics) -> Iterat
 
 
 def _judge(row: Row, row_filter: RowFilter) -> UsableRow:
-    for column, names in (("language", row_filter.languages), ("exercise", row_filter.exercises)):
-        if names is not None and row.get(column) not in names:
-            raise UnusableRowError(f"other {column}")
+    if (reason := row_filter.reason_by_kind(row)) is not None:
+        raise UnusableRowError(reason)
     if is_synth(row):
         row = {**dict.fromkeys(COLUMNS), **row}
     if row.get("chosen") is not None and row.get("rejected") is not None:

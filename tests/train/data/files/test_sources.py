@@ -88,8 +88,8 @@ def test_a_link_to_a_folder_is_named_and_not_followed(tmp_path, row, caplog):
     [
         ([], r"found no rows; files of rows end in \.parquet or \.jsonl.*can be converted"),
         (["a/b/"], "found no rows"),
-        (["a.json", "b.csv"], r"found no rows in a\.json, b\.csv; "),
-        ([f"{number}.txt" for number in range(9)], r"found no rows in 0\.txt, .*, 4\.txt and 4 others; "),
+        (["a.json", "b.csv"], r"found no rows; not read are a\.json, b\.csv; "),
+        ([f"{number}.text" for number in range(99)], r"not read are 0\.text, .*, 28\.text, \[\.\.\.\]; "),
         (["a.jsonl", "b.parquet"], "holds both"),
         (["a.jsonl.gz", "b.PARQUET"], "holds both"),
         (["a.jsonl", "a.jsonl.gz"], r"a\.jsonl\.gz stands beside a\.jsonl: remove one"),

@@ -1,5 +1,6 @@
 import pytest
 
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import (
     FAILED_GENERATION,
     TEXT_COLUMNS,
@@ -73,7 +74,8 @@ def test_constraints_of_other_exercises_stay_out_of_the_text(row):
     ],
 )
 def test_reason_to_drop(row, changes, reason):
-    assert reason_to_drop(row(0, **changes), languages=["en"], exercises=["memorization", "rag"]) == reason
+    row_filter = RowFilter(["en"], ["memorization", "rag"], validation_fraction=0)
+    assert row_filter.judge(row(0, **changes)) == (reason, "train", int(reason is None))
 
 
 def test_without_a_choice_every_language_and_exercise_is_kept(row):
