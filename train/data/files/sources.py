@@ -98,6 +98,10 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train",
     """
     path = SAMPLE_FOLDER / "train.parquet" if dataset == SAMPLE else Path(dataset).expanduser()
     if dataset and path.exists():
+        if (revision, split, config) != (None, "train", None):
+            logger.warning(
+                "%s lies here, so the revision, split or configuration of a Hub dataset is not used.", dataset
+            )
         return Source(dataset, tuple(_local_shards(dataset, path)))
     if not _is_hub_id(dataset) or _has_rows(path):
         raise ValueError(

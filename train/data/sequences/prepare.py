@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from filelock import Timeout
 
-from train.data.rows.statistics import DatasetStatistics
+from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import Row, article_key, seed_article
 from train.data.sequences.chunk_pool import prepare_chunks
 from train.data.sequences.chunks import ARTICLE_DTYPE, FinishedChunk, articles_file, chunk_lock, tokens_file
@@ -78,18 +78,16 @@ def load_evaluation_sets(preparation: Preparation) -> None:
 
 
 def load_prepared(preparation: Preparation) -> PreparedData:
-    """Open a preparation that is whole."""
+    """Open a preparation that is whole; a `ValueError` where some of it has gone since."""
     folder, sequence_length = preparation.folder, preparation.settings.sequence_length
     chunks = [folder / "chunks" / name for name in json.loads((folder / CHUNKS_FILE).read_text())]
     files = {split: [chunk / tokens_file(split) for chunk in chunks] for split in preparation.splits}
+    parts = {split: PreparedSequences(files.get(split, []), sequence_length) for split in SPLITS}
     statistics = DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text("utf-8")))
+    if any(len(part) != statistics.sequences[split] for split, part in parts.items()):
+        raise ValueError(f"{folder} has lost tokens since they were prepared: remove it, to prepare them again.")
     preparation.row_filter.warn_of_misspelt(statistics)
-    return PreparedData(
-        train=PreparedSequences(files.get("train", []), sequence_length),
-        validation=PreparedSequences(files["validation"], sequence_length),
-        statistics=statistics,
-        folder=folder,
-    )
+    return PreparedData(**parts, statistics=statistics, folder=folder)
 
 
 def seal(preparation: Preparation, finished: list[FinishedChunk]) -> None:

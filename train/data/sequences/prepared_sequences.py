@@ -17,7 +17,7 @@ class PreparedSequences(Dataset):
     """
 
     def __init__(self, files: Sequence[Path], sequence_length: int, limit: int | None = None):
-        self.files = [file for file in files if file.stat().st_size]  # an empty one cannot be mapped
+        self.files = [file for file in files if file.exists() and file.stat().st_size]  # an empty one cannot be mapped
         self.sequence_length = sequence_length
         sizes = [file.stat().st_size // TOKEN_DTYPE.itemsize for file in self.files]
         self.ends = np.cumsum(sizes, dtype=np.int64)

@@ -97,7 +97,12 @@ def load_data(
     statistics = RowStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8")))
     assert isinstance(statistics, RowStatistics)
     preparation.row_filter.warn_of_misspelt(statistics)
-    train, validation = (datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS)
+    try:
+        train, validation = (datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS)
+        if (len(train), len(validation)) != tuple(statistics.kept_rows[split] for split in SPLITS):
+            raise EOFError
+    except (OSError, pa.ArrowException, EOFError) as error:
+        raise ValueError(f"{folder} has lost examples since they were made: remove it, to make them again.") from error
     validation = validation.select(range(min(max_eval_samples or len(validation), len(validation))))
     return PostTrainingData(train, validation, statistics, folder)
 

@@ -311,6 +311,15 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(preparation, t
         prepare_data(preparation())
 
 
+@pytest.mark.parametrize("loss", ["a file", "its end"])
+def test_prepared_data_that_lost_tokens_is_refused(preparation, small_chunks, loss):
+    file = prepare_data(preparation()).train.files[1]
+    content = file.read_bytes()
+    file.unlink() if loss == "a file" else file.write_bytes(content[:-100])
+    with pytest.raises(ValueError, match="has lost tokens since they were prepared: remove it"):
+        prepare_data(preparation())
+
+
 def test_names_that_no_row_has_are_said(preparation, caplog):
     settings = {"languages": ["en", "xx"], "exercise_weights": {"memorisation": 2, "memorization": 1}}
     prepare_data(preparation(**settings))

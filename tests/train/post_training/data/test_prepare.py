@@ -124,6 +124,15 @@ def test_tokens_are_found_again_and_made_anew_when_the_rows_change(load, row, mo
     assert load([*rows, row(99)]).name != first.name
 
 
+@pytest.mark.parametrize("kept", [None, 0.5, 0.999])
+def test_examples_that_were_lost_are_refused(load, row, kept):
+    file = load([row(number) for number in range(40)]).folder / "train.arrow"
+    content = file.read_bytes()
+    file.unlink() if kept is None else file.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(ValueError, match="has lost examples since they were made: remove it"):
+        load(None)
+
+
 def test_a_preparation_that_was_killed_leaves_nothing(load, row, monkeypatch):
     rows = [row(number) for number in range(40)]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
