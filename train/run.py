@@ -6,23 +6,24 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from accelerate import PartialState
 from tabulate import tabulate
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
 from train.callbacks.text_samples import TextSamples
-from train.checkpointing.checkpoints import put_aside_damaged, step_of
-from train.checkpointing.resume import adapt_to_checkpoint, check_method, find_checkpoint
-from train.checkpointing.run_lock import lock_run
+from train.checkpointing.checkpoints import put_aside_damaged
+from train.checkpointing.resume import Start, find_start
+from train.checkpointing.run_lock import decided_by_main, lock_run
 from train.data.files.chunk import BadShardError
 from train.errors import RunFailedError, RunRefusedError
 from train.run_files import BEFORE_FILE, RECIPE_FILE, write_whole
 from train.run_report.callback import RunReport
-from train.run_report.results import draw_loss_curve, write_results
+from train.run_report.results import draw_loss_curve, training_figures, write_results
 from train.settings.arguments import RunArguments
 from train.settings.parser import SettingsParser
 from train.settings.recipe import AnyRecipe, RunRecipe
@@ -44,49 +45,42 @@ def run_entry(
     that cannot be, or 1 for a run that is refused or fails."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("train").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
-    try:
-        recipe = parse(argv)
-        if not recipe.run.dry_run:
-            recipe = find_start(recipe, argv, parse, find_parser)
-    except (ValueError, ImportError) as error:
-        logger.error("%s: %s", script, error)
-        return 2
-    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
-    writes = recipe.training.should_save
-    try:
-        if recipe.run.dry_run:
-            with refusing_mistakes():
-                plan = describe_plan(recipe, tokenizer)
-            sys.stdout.write(f"{recipe.to_yaml()}\n{tabulate(plan.items(), tablefmt='plain', disable_numparse=True)}\n")
-            return 0
-        end_with_launcher()
-        with lock_run(recipe.run_folder) if writes else nullcontext():
-            if writes:
-                put_aside_damaged(recipe.run_folder, step_of(recipe.resume_from) if recipe.resume_from else 0)
-            return train(recipe, tokenizer)
-    except (RunRefusedError, RunFailedError, BadShardError) as error:
-        logger.error("%s: %s", script, error)
-        return 1
+    with ExitStack() as held:
+        try:
+            recipe = parse(argv)
+            tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+            if recipe.run.dry_run:
+                with refusing_mistakes():
+                    plan = describe_plan(recipe, tokenizer)
+                plan_table = tabulate(plan.items(), tablefmt="plain", disable_numparse=True)
+                sys.stdout.write(f"{recipe.to_yaml()}\n{plan_table}\n\n{find_start(recipe, find_parser)}\n")
+                return 0
+            end_with_launcher()
+            start = decided_by_main(lambda: enter_run_folder(recipe, find_parser, held), recipe.training.should_save)
+            logger.info("%s", start)
+            if start.is_finished:
+                PartialState().destroy_process_group()
+                return 0
+            if start.checkpoint is not None:
+                recipe = parse([*argv, "--gradient_accumulation_steps", str(start.accumulated)])
+        except (ValueError, ImportError, OSError) as error:
+            logger.error("%s: %s", script, error)
+            return 1 if isinstance(error, RunRefusedError) else 2
+        try:
+            return train(dataclasses.replace(recipe, resume_from=start.checkpoint), tokenizer)
+        except (RunRefusedError, RunFailedError, BadShardError) as error:
+            logger.error("%s: %s", script, error)
+            return 1
 
 
-def find_start(
-    recipe: AnyRecipe,
-    argv: list[str],
-    parse: Callable[[list[str]], AnyRecipe],
-    find_parser: Callable[[list[str]], SettingsParser],
-) -> AnyRecipe:
-    """The recipe with the checkpoint that it goes on from, if any, and the accumulation that keeps its steps; a
-    `ValueError` if there is none to go on from, or the settings do not train what it trained."""
-    training, now = recipe.training, recipe.all_settings
-    checkpoint = find_checkpoint(Path(training.output_dir), training.resume_from_checkpoint)
-    if checkpoint is None:
-        return recipe
-    check_method(checkpoint, now.get("method"))
-    words = ["--config", str(checkpoint / RECIPE_FILE)]
-    before = find_parser(words).resolve(words)
-    accumulated = adapt_to_checkpoint(checkpoint, before, now, training.train_batch_size, training.world_size)
-    recipe = parse([*argv, "--gradient_accumulation_steps", str(accumulated)])
-    return dataclasses.replace(recipe, resume_from=checkpoint)
+def enter_run_folder(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsParser], held: ExitStack) -> Start:
+    """Take the run folder's lock for as long as `held` lasts, and read and tidy what lies there; by the main process,
+    as no other start can change it from then on."""
+    held.enter_context(lock_run(recipe.run_folder))
+    start = find_start(recipe, find_parser)
+    if not start.is_finished:
+        put_aside_damaged(recipe.run_folder, start.checkpoint)
+    return start
 
 
 def build_samples(run: RunArguments, tokenizer: PreTrainedTokenizerBase) -> TextSamples:
@@ -131,7 +125,8 @@ def train_and_save(
     trainer.save_final_model()
     trainer.save_state()
     if writes:
-        write_results(folder, {**results, "training": trained.metrics, "evaluation": evaluation})
+        training = training_figures(trained.metrics, trainer.state.log_history, recipe.resume_from is not None)
+        write_results(folder, {**results, "training": training, "evaluation": evaluation})
         draw_loss_curve(folder, trainer.state.log_history)
     report.write("finished")
     logger.info("Validation loss %.4f. Model, results and curve: %s", evaluation["eval_loss"], folder)

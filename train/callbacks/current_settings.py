@@ -1,4 +1,6 @@
-"""After a resume, the optimizer has the settings of this start, not those in the checkpoint."""
+"""After a resume, optimizer settings and places are those of this start, not those in the checkpoint."""
+
+from pathlib import Path
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -7,7 +9,8 @@ from transformers import TrainerCallback
 
 class CurrentSettings(TrainerCallback):
     """Puts the optimizer's settings back that loading a checkpoint has replaced by its own: without it, a learning rate
-    or weight decay that was changed for the resumed part of a run would have no effect."""
+    or weight decay that was changed for the resumed part of a run would have no effect. Looks for the best checkpoint
+    in this run's folder: the one that the checkpoint names may have been moved, or be that of another copy."""
 
     def __init__(self) -> None:
         self._settings: list[dict] = []
@@ -19,6 +22,9 @@ class CurrentSettings(TrainerCallback):
         ]
 
     def on_train_begin(self, args, state, control, optimizer, lr_scheduler, **kwargs) -> None:
+        if state.best_global_step:
+            best = Path(args.output_dir, f"checkpoint-{state.best_global_step}")
+            state.best_model_checkpoint = str(best) if best.exists() else None
         # Other schedules than LambdaLR find their rates as they go.
         if state.global_step == 0 or not isinstance(lr_scheduler, LambdaLR):
             return

@@ -32,8 +32,8 @@ def step_of(checkpoint: Path) -> int:
 
 
 def checkpoints_in(run_folder: Path) -> list[Path]:
-    """All folders named as checkpoints, whole or not, the newest step first."""
-    found = [path for path in run_folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    """All that is named as a checkpoint, whole or not, the newest step first."""
+    found = [path for path in run_folder.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
     return sorted(found, key=step_of, reverse=True)
 
 
@@ -56,12 +56,13 @@ def write_manifest(folder: Path, facts: dict) -> None:
 def read_manifest(checkpoint: Path) -> dict:
     """The manifest; a `DamagedCheckpointError` where there is none, or it is not whole."""
     try:
-        return json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        manifest = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))
+        return {**manifest, "files": dict(manifest["files"])}
+    except (FileNotFoundError, NotADirectoryError):
         raise DamagedCheckpointError(
             f"{checkpoint.name} has no {MANIFEST_FILE}: writing it was not finished."
         ) from None
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         raise DamagedCheckpointError(f"{checkpoint.name}: its {MANIFEST_FILE} cannot be read.") from None
 
 
@@ -130,17 +131,16 @@ def move_files(source: Path, target: Path) -> None:
     _flush_folder(target)
 
 
-def put_aside_damaged(run_folder: Path, resumed_step: int) -> None:
-    """Clear the way for a run: what was never finished goes, and damaged checkpoints get another name.
-
-    Those after `resumed_step` (0 for a fresh start) were passed over as damaged; the run writes its own in their place.
-    """
+def put_aside_damaged(run_folder: Path, resumed: Path | None) -> None:
+    """Clear the way for a run that goes on from a checkpoint: what was never finished goes, and damaged checkpoints get
+    another name. Nothing complete is touched; only what is newer than the checkpoint is read for that."""
     shutil.rmtree(run_folder / UNFINISHED_FOLDER, ignore_errors=True)
-    complete = complete_checkpoints(run_folder)
     for checkpoint in checkpoints_in(run_folder):
-        if step_of(checkpoint) > resumed_step or checkpoint not in complete:
+        try:
+            verify(checkpoint, content=resumed is None or step_of(checkpoint) > step_of(resumed))
+        except DamagedCheckpointError:
             aside = run_folder / f"{DAMAGED_PREFIX}{checkpoint.name}"
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
             checkpoint.rename(aside)
 
 
@@ -161,7 +161,15 @@ def rotate(run_folder: Path, limit: int | None, best: Path | None) -> None:
             old = run_folder / UNFINISHED_FOLDER / f"old-{checkpoint.name}"
             old.parent.mkdir(exist_ok=True)
             checkpoint.rename(old)
-            shutil.rmtree(old)
+            _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder, a file or a link, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -45,15 +45,21 @@ def changed_schedule(before: dict, now: dict, total_steps_before: int, resumed_s
     changes = {name: (before[name], now[name]) for name in sorted(SCHEDULE) if before[name] != now[name]}
     if not changes or {before["lr_scheduler_type"], now["lr_scheduler_type"]} & NOT_A_FUNCTION_OF_THE_STEP:
         return changes
-    if now["max_steps"] > 0:
-        total_steps = now["max_steps"]
-    elif before["max_steps"] > 0:
-        return changes  # steps counted in epochs from now on: the data decides how many
-    else:
-        total_steps = math.ceil(total_steps_before * now["num_train_epochs"] / before["num_train_epochs"])
+    total_steps = planned_steps(before, now, total_steps_before)
+    if total_steps is None:
+        return changes
     rates_before = learning_rates(before, total_steps_before, resumed_step)
     rates_now = learning_rates(now, total_steps, resumed_step)
     return {} if rates_before == rates_now else changes
+
+
+def planned_steps(before: dict, now: dict, total_steps_before: int) -> int | None:
+    """The steps of a run under the settings `now`; `None` if only the data tell: in epochs from now on."""
+    if now["max_steps"] > 0:
+        return now["max_steps"]
+    if before["max_steps"] > 0:
+        return None
+    return math.ceil(total_steps_before * now["num_train_epochs"] / before["num_train_epochs"])
 
 
 def learning_rates(settings: dict, total_steps: int, steps: int) -> list[float]:

@@ -2,16 +2,69 @@
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from train.checkpointing import checkpoints
-from train.checkpointing.compatible_settings import accumulation_for, changed_schedule, changed_settings, render_changes
+from train.checkpointing.compatible_settings import (
+    accumulation_for,
+    changed_schedule,
+    changed_settings,
+    planned_steps,
+    render_changes,
+)
 from train.errors import RunRefusedError
-from train.run_files import RECIPE_FILE, TRAINER_STATE_FILE, WEIGHTS_FILE
+from train.run_files import RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, WEIGHTS_FILE
+from train.settings.parser import SettingsParser
+from train.settings.recipe import RunRecipe
 from train.settings.recipe_file import read_recipe_file
 
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins; as text, a line for its user."""
+
+    run_folder: Path
+    checkpoint: Path | None = None  # to go on from, verified; `None` for a fresh start
+    accumulated: int | None = None  # batches a step, which keep the checkpoint's steps
+    finished_steps: int = 0  # of the finished run in the folder, if it has all the steps that are asked for
+
+    @property
+    def is_finished(self) -> bool:
+        return self.finished_steps > 0
+
+    def __str__(self) -> str:
+        if self.is_finished:
+            return (
+                f"{self.run_folder} holds a finished run of {self.finished_steps} steps: nothing to do. For more raise "
+                "--max_steps or --num_train_epochs; for another run, choose another --output_dir."
+            )
+        return f"Starting in {self.run_folder}." if self.checkpoint is None else f"Resuming from {self.checkpoint}."
+
+
+def find_start(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsParser]) -> Start:
+    """What a run would do now in its folder, of which nothing is changed.
+
+    Raises:
+        ValueError: there is nothing to go on from, or the settings do not train what the checkpoint's did.
+    """
+    folder, training, now = recipe.run_folder, recipe.training, recipe.all_settings
+    checkpoint = find_checkpoint(folder, training.resume_from_checkpoint)
+    if checkpoint is None:
+        return Start(folder)
+    check_method(checkpoint, now.get("method"))
+    words = ["--config", str(checkpoint / RECIPE_FILE)]
+    before = find_parser(words).resolve(words)
+    accumulated = adapt_to_checkpoint(checkpoint, before, now, training.train_batch_size, training.world_size)
+    planned = planned_steps(before, now, _read_state(checkpoint)["max_steps"])
+    has_results = all((folder / name).is_file() for name in (RESULTS_FILE, TRAINER_STATE_FILE))
+    finished = _read_state(folder)["global_step"] if has_results else 0
+    is_finished = planned is not None and finished >= planned
+    return Start(folder, checkpoint, accumulated, finished_steps=finished if is_finished else 0)
 
 
 def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
@@ -29,7 +82,6 @@ def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
         for reason in passed_over:
             logger.warning("Passed over: %s", reason)
         if checkpoint is not None:
-            logger.info("Resuming from %s.", checkpoint)
             return checkpoint
         if kind == "true":
             raise ValueError(
@@ -38,7 +90,7 @@ def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
             )
     elif kind != "false":
         return _named_checkpoint(Path(str(word)), run_folder)
-    if (checkpoints.checkpoints_in(run_folder) and kind == "false") or (run_folder / WEIGHTS_FILE).exists():
+    if (checkpoints.checkpoints_in(run_folder) and kind == "false") or _holds_results(run_folder):
         raise ValueError(
             f"{run_folder} already holds a run. Continue it with --resume_from_checkpoint true, choose another "
             "--output_dir, or move it away; nothing was changed."
@@ -53,14 +105,27 @@ def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
         checkpoints.verify(checkpoint)
     except checkpoints.DamagedCheckpointError as error:
         raise ValueError(f"--resume_from_checkpoint {checkpoint}: {error}") from error
-    step = checkpoints.step_of(checkpoint)
-    newer = [other.name for other in checkpoints.checkpoints_in(run_folder) if checkpoints.step_of(other) > step]
-    if newer:
+    step, is_own = checkpoints.step_of(checkpoint), checkpoint.resolve().parent == run_folder.resolve()
+    others = [
+        other.name
+        for other in checkpoints.checkpoints_in(run_folder)
+        if not is_own or checkpoints.step_of(other) > step
+    ]
+    others += [] if is_own or not _holds_results(run_folder) else ["a finished run"]
+    if others:
         raise ValueError(
-            f"--resume_from_checkpoint {checkpoint}: {run_folder} also holds {', '.join(newer)}, which would then be "
-            "of another course of training. Move them away, or choose another --output_dir."
+            f"--resume_from_checkpoint {checkpoint}: {run_folder} also holds {', '.join(others)}, of another course of "
+            "training. Move that away, or choose another --output_dir."
         )
     return checkpoint
+
+
+def _holds_results(run_folder: Path) -> bool:
+    return any((run_folder / name).exists() for name in (WEIGHTS_FILE, RESULTS_FILE))
+
+
+def _read_state(folder: Path) -> dict:
+    return json.loads((folder / TRAINER_STATE_FILE).read_text(encoding="utf-8"))
 
 
 def check_method(checkpoint: Path, method: str | None) -> None:
@@ -83,7 +148,7 @@ def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per
     unknown = sorted(meant - now.keys())
     if unknown:
         raise ValueError(f"--resume_with_changes {' '.join(unknown)}: there are no such settings.")
-    state = json.loads((checkpoint / TRAINER_STATE_FILE).read_text(encoding="utf-8"))
+    state = _read_state(checkpoint)
     changes = changed_settings(before, now) | changed_schedule(before, now, state["max_steps"], state["global_step"])
     refused = {name: values for name, values in changes.items() if name not in meant}
     if refused:

@@ -1,9 +1,18 @@
-"""One run at a time in a run folder."""
+"""One run at a time in a run folder.
 
-from collections.abc import Iterator
+The main process of a launch holds the lock, by `flock`; what lies in the folder is read under it, and the other
+processes do as the main one decides. NFS and most cluster file systems keep `flock` between machines, too; Lustre does
+if it is mounted with `-o flock` (with `localflock` each machine sees its own locks only). Where there is no `flock` at
+all, the lock is a file that stays behind if its machine dies, and that is then to be deleted by hand.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from train.errors import RunRefusedError
@@ -12,6 +21,8 @@ from train.run_files import LOCK_FILE
 
 # The workers of a killed run hold its lock until they notice, which takes them up to five seconds.
 SECONDS_TO_WAIT = 10.0
+
+Decision = TypeVar("Decision")
 
 
 @contextmanager
@@ -25,3 +36,18 @@ def lock_run(folder: Path, seconds: float = SECONDS_TO_WAIT) -> Iterator[None]:
         raise RunRefusedError(
             f"Another run is writing into {folder} ({LOCK_FILE} is held): stop it, or choose another --output_dir."
         ) from None
+
+
+def decided_by_main(decide: Callable[[], Decision], is_main: bool) -> Decision:
+    """The main process's decision, in all processes of a launch; its `ValueError` or `OSError` is raised in all."""
+    outcome: list = [None]
+    if is_main:
+        try:
+            outcome = [decide()]
+        except (ValueError, OSError) as error:
+            outcome = [error]
+    (found,) = broadcast_object_list(outcome)
+    if isinstance(found, ValueError | OSError):
+        PartialState().destroy_process_group()  # gloo's threads can abort a process that ends without
+        raise found
+    return found

@@ -13,6 +13,20 @@ def write_results(folder: Path, results: dict) -> None:
     write_whole(folder / RESULTS_FILE, json.dumps({**results, **made_with}, indent=2, ensure_ascii=False) + "\n")
 
 
+def training_figures(metrics: dict, log_history: list[dict], is_resumed: bool) -> dict:
+    """The Trainer's figures; where a run was resumed, loss and time are of all its starts, as far as these logged."""
+    losses = [(line["step"], line["loss"]) for line in log_history if "loss" in line]
+    seconds = [line["elapsed_seconds"] for line in log_history if "elapsed_seconds" in line]
+    if not is_resumed or not losses or not seconds:
+        return metrics
+    steps = [step for step, _ in losses]
+    weights = [step - before for before, step in zip([0, *steps], steps, strict=False)]
+    mean = sum(weight * loss for weight, (_, loss) in zip(weights, losses, strict=True)) / steps[-1]
+    of_last_start = ("train_samples_per_second", "train_steps_per_second")
+    kept = {name: value for name, value in metrics.items() if name not in of_last_start}
+    return {**kept, "train_runtime": seconds[-1], "train_loss": mean}
+
+
 def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
     """Draw `loss_curve.png` from the Trainer's log: training and validation loss over tokens, in nats per token."""
     from matplotlib.figure import Figure  # here, as only the end of a run needs it

@@ -15,7 +15,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from train.checkpointing import checkpoints, disk_space
 from train.errors import RunFailedError
-from train.run_files import RECIPE_FILE, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE
+from train.run_files import RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE
 
 
 class SavingTrainer(Trainer):
@@ -111,6 +111,7 @@ class SavingTrainer(Trainer):
             self.save_model(str(self.run_folder / UNFINISHED_FOLDER))
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
+                (self.run_folder / RESULTS_FILE).unlink(missing_ok=True)  # where it lies, it is that of the model there
                 checkpoints.move_files(self.run_folder / UNFINISHED_FOLDER, self.run_folder)
 
     def check_room(self) -> None:

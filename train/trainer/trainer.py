@@ -159,8 +159,8 @@ class RunTrainer(SavingTrainer):
 
     def evaluate_final_model(self) -> dict[str, float]:
         """The validation figures of the model that training ended with; computed unless its step was evaluated."""
-        best = self.state.best_global_step if self.args.load_best_model_at_end else None
-        step = best or self.state.global_step
+        loads_best = self.args.load_best_model_at_end and self.state.best_model_checkpoint
+        step = self.state.best_global_step if loads_best else self.state.global_step
         for entry in reversed(self.state.log_history):
             if entry["step"] == step and "eval_loss" in entry:
                 return {name: value for name, value in entry.items() if name.startswith("eval_")}

@@ -85,7 +85,6 @@ def test_steps_are_numbers_not_text(make, tmp_path):
     for step in (1000, 200, 30):
         make(step)
     (tmp_path / "checkpoint-old").mkdir()
-    (tmp_path / "checkpoint-5000").touch()  # no folder
     assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-1000", "checkpoint-200", "checkpoint-30"]
 
 
@@ -127,10 +126,35 @@ def test_a_new_start_clears_the_way(make, tmp_path):
     flip_one_bit(tmp_path / "checkpoint-20" / "model.safetensors")
     (tmp_path / "checkpoint-30" / "model.safetensors").unlink()
     (tmp_path / UNFINISHED_FOLDER / "checkpoint-40").mkdir()
+    (tmp_path / "checkpoint-40").touch()  # no folder
+    (tmp_path / "checkpoint-50").symlink_to(tmp_path / "gone")
     for _ in range(2):
-        put_aside_damaged(tmp_path, resumed_step=10)
-        aside = [f"damaged-checkpoint-{step}" for step in (20, 30, 5)]
+        put_aside_damaged(tmp_path, resumed=tmp_path / "checkpoint-10")
+        aside = [f"damaged-checkpoint-{step}" for step in (20, 30, 40, 5, 50)]
         assert names(tmp_path) == ["checkpoint-10", *aside]
+        (tmp_path / "checkpoint-50").symlink_to(tmp_path / "gone")  # again, where one lies aside already
+
+
+@pytest.mark.parametrize("resumed", [None, "checkpoint-10"])
+def test_nothing_complete_is_put_aside(make, tmp_path, resumed):
+    made = [make(step).name for step in (10, 20, 30)]
+    put_aside_damaged(tmp_path, resumed and tmp_path / resumed)
+    assert names(tmp_path) == made
+
+
+def test_linked_checkpoints_are_resumed_from_and_rotated(make, tmp_path):
+    for step in (10, 20):
+        make(step).rename(tmp_path / f"elsewhere-{step}")
+        (tmp_path / f"checkpoint-{step}").symlink_to(tmp_path / f"elsewhere-{step}")
+    assert newest_complete(tmp_path) == (tmp_path / "checkpoint-20", [])
+    rotate(tmp_path, 1, None)
+    assert names(tmp_path) == ["checkpoint-20", "elsewhere-10", "elsewhere-20", UNFINISHED_FOLDER]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"files": 3}', "null"])
+def test_a_manifest_of_another_form_is_damage(make, tmp_path, content):
+    (make(7) / MANIFEST_FILE).write_text(content)
+    assert newest_complete(tmp_path)[0] is None
 
 
 def test_moved_files_replace_their_namesakes(tmp_path):

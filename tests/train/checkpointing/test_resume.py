@@ -34,14 +34,21 @@ def words(tiny_recipe, shared, row):
 
 
 @pytest.fixture
-def run(words, tmp_path, shared):
-    """A run of 12 steps with checkpoints 6 and 12, whose last part can be done again: a copy of one made once."""
+def finished(words, tmp_path, shared):
+    """A finished run of 12 steps with checkpoints 6 and 12: a copy of one made once."""
     made = shared / "made"
     if not made.exists():
         assert main([*words, "--lr_scheduler_type", "constant", "--output_dir", str(made)]) == 0
     folder = tmp_path / "copied"
     shutil.copytree(made, folder)
     return folder
+
+
+@pytest.fixture
+def run(finished):
+    """The same, killed before its last file: its last part can be done again."""
+    (finished / "results.json").unlink()
+    return finished
 
 
 def resume(words, folder, *more, word="true"):
@@ -98,6 +105,85 @@ def test_an_older_checkpoint_is_refused_while_newer_ones_lie_beside_it(words, ru
     assert all((found[name] == expected[name]).all() for name in expected)
 
 
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("word", ["auto", "true"])
+def test_a_finished_run_keeps_all_that_it_has(words, finished, word, caplog, capsys):
+    before = content(finished)
+    assert resume(words, finished, word=word) == 0
+    assert "holds a finished run of 12 steps: nothing to do" in caplog.text
+    assert resume(words, finished, "--max_steps", "6", word=word) == 0
+    (finished / "checkpoint-12" / "optimizer.pt").write_bytes(b"torn")  # the model is there, all the same
+    assert resume(words, finished, "--dry_run", word=word) == 0
+    assert "nothing to do" in capsys.readouterr().out.splitlines()[-1]
+    assert resume(words, finished, word=word) == 0
+    assert content(finished) == before | {finished / "checkpoint-12" / "optimizer.pt": b"torn"}
+
+
+def test_a_finished_run_goes_on_to_more_steps(words, finished, monkeypatch, caplog, log_by_step):
+    more = ("--max_steps", "16")
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("train.run.write_results", fail)  # killed when the model is new, and results would be old
+        resume(words, finished, *more, word="auto")
+    assert not (finished / "results.json").exists()
+    assert resume(words, finished, *more, word="auto") == 0
+    assert list(log_by_step(finished)) == list(range(1, 17))
+    training = json.loads((finished / "results.json").read_text())["training"]
+    losses = [line["loss"] for line in log_by_step(finished).values()]
+    assert training["train_loss"] == pytest.approx(sum(losses) / 16)
+    assert training["train_runtime"] > 0
+
+
+def test_a_fresh_start_leaves_a_run_alone(words, finished, tmp_path, caplog):
+    before = content(finished)
+    new = ["--output_dir", str(finished), "--lr_scheduler_type", "constant"]
+    assert main([*words, *new]) == 2
+    assert "already holds a run" in caplog.text
+    assert main([*words, *new, "--dry_run"]) == 2
+    assert content(finished) == before
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "results.json").write_text("{}")
+    assert main([*words, "--output_dir", str(tmp_path / "published"), "--resume_from_checkpoint", "auto"]) == 2
+
+
+def test_a_checkpoint_of_another_run_needs_a_folder_without_one(words, finished, tmp_path, caplog):
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    assert resume(words, other, "--max_steps", "16", word=str(finished / "checkpoint-12")) == 2
+    assert f"{other} also holds checkpoint-12, checkpoint-6, a finished run" in caplog.text
+    for step in (6, 12):
+        shutil.rmtree(other / f"checkpoint-{step}")
+    assert resume(words, other, word=str(finished / "checkpoint-12")) == 2
+
+
+def test_a_copied_run_keeps_its_best_model(words, tmp_path):
+    """Killed before its last files, and copied: the best is the copy's, even if the original has changed."""
+    best = ["--load_best_model_at_end", "true", "--metric_for_best_model", "eval_loss", "--greater_is_better", "true"]
+    words = [*words, *best, "--output_dir"]
+    made, copied = tmp_path / "made", tmp_path / "copied"
+    assert main([*words, str(made)]) == 0
+    expected = json.loads((made / "results.json").read_text())["evaluation"]
+    made.rename(copied)
+    shutil.copytree(copied / "checkpoint-12", made / "checkpoint-6")  # not what it was
+    (copied / "results.json").unlink()
+    assert main([*words, str(copied), "--resume_from_checkpoint", "true"]) == 0
+    assert json.loads((copied / "results.json").read_text())["evaluation"] == expected
+    weights, kept = (load_file(folder / "model.safetensors") for folder in (copied, copied / "checkpoint-6"))
+    assert all(torch.equal(weights[name], kept[name]) for name in kept)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(words, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    assert main([*words, "--output_dir", str(tmp_path / "file" / "run")]) == 2
+    assert len(caplog.text.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -114,10 +200,10 @@ def test_an_older_checkpoint_is_refused_while_newer_ones_lie_beside_it(words, ru
     ],
 )
 def test_another_recipe_is_refused_with_the_differences(words, run, caplog, more, message):
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    before = content(run)
     assert resume(words, run, *more) == 2
     assert message in caplog.text
-    assert all(path.read_bytes() == content for path, content in before.items())
+    assert content(run) == before
 
 
 def test_what_is_meant_can_be_named(words, run, caplog, log_by_step):

@@ -153,4 +153,7 @@ def test_what_a_run_goes_on_from_is_checked(finished, sft_words, caplog):
     assert pretrain(["--output_dir", str(folder), "--resume_from_checkpoint", "true"]) == 2
     assert "was made by sft, and cannot go on with pre-training" in caplog.text
     assert main([*words, "--resume_from_checkpoint", "true", "--max_samples", "100"]) == 2
+    results = (folder / "results.json").read_bytes()
     assert main([*words, "--resume_from_checkpoint", "true"]) == 0
+    assert "finished run of 12 steps: nothing to do" in caplog.text
+    assert (folder / "results.json").read_bytes() == results

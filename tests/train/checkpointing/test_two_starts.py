@@ -1,0 +1,113 @@
+"""A second start in a run's folder, made at any stage of the run: refused, or, after the run, nothing left to do."""
+
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from train.callbacks.graceful_stop import GracefulStop
+from train.checkpointing import checkpoints
+from train.checkpointing.run_lock import lock_run
+from train.pretrain import main
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
+
+# Starts the run of its command line in a new process for each line that it reads: the seconds to wait for the lock.
+STARTER = """
+import os, sys
+from train import run
+from train.pretrain import main
+
+lock_run = run.lock_run
+for line in sys.stdin:
+    if os.fork() == 0:
+        def lock(folder):
+            print("at the lock", flush=True)
+            return lock_run(folder, seconds=float(line))
+
+        run.lock_run = lock
+        status = main(sys.argv[1:])
+        print("status", status, flush=True)
+        os._exit(status)
+    if float(line) < 1:
+        os.wait()
+        print("ended", flush=True)
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+"""
+
+
+def test_a_second_start_at_any_stage_changes_nothing(tiny_recipe, tmp_path, monkeypatch):
+    words = ["--config", str(tiny_recipe), "--resume_from_checkpoint", "auto"]
+    command = [sys.executable, "-c", textwrap.dedent(STARTER), *words]
+    starter = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    stages = []
+
+    def start_second(stage):
+        """One that waits for a moment and is refused, and one that waits until the first has finished."""
+        if stage in stages:
+            return
+        stages.append(stage)
+        for seconds, awaited in ((0.1, "ended"), (200, "at the lock")):
+            starter.stdin.write(f"{seconds}\n")
+            starter.stdin.flush()
+            output = ""
+            while not output.endswith(f"{awaited}\n"):
+                output += starter.stdout.readline()
+            assert awaited != "ended" or ("Another run is writing into" in output and "status 1" in output), output
+
+    def at(stage, where, name):
+        original = getattr(where, name)
+
+        def do(*args, **kwargs):
+            start_second(stage)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, do)
+
+    at("starting", sys.modules["train.run"], "put_aside_damaged")
+    at("preparing data", sys.modules["train.pretrain"], "load_training_data")
+    at("training", GracefulStop, "on_step_end")
+    at("saving a checkpoint", checkpoints, "put_in_place")
+    at("writing the model", checkpoints, "move_files")
+    at("writing the results", sys.modules["train.run"], "write_results")
+    assert main(words) == 0
+    folder = tmp_path / "run"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {"checkpoint-6", "checkpoint-12", "results.json"} <= {path.name for path in folder.iterdir()}
+    output, _ = starter.communicate("5\n", timeout=200)
+    assert len(stages) == 6
+    assert output.count("status 0") == output.count("nothing to do") == 7, output
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_processes_of_a_launch_do_as_the_main_one_decides(
+    tiny_recipe, launch, run_to_end, repository, tmp_path, log_by_step
+):
+    """The main process waits for the lock of a run that goes on meanwhile; the other one must not choose before."""
+    config = repository / "train" / "recipes" / "accelerate" / "cpu_2_processes.yaml"
+    launcher = ("--config_file", str(config), "--main_process_port", "0")
+    words = ["--config", str(tiny_recipe), "--resume_from_checkpoint", "auto", "--per_device_train_batch_size", "2"]
+    assert main([*words, "--gradient_accumulation_steps", "2"]) == 0
+    run, aside = tmp_path / "run", tmp_path / "checkpoint-12"
+    (run / "results.json").unlink()
+    (run / "checkpoint-12").rename(aside)
+    with lock_run(run):
+        process = launch(words, launcher)
+        time.sleep(8)  # the processes have started, and the main one waits
+        aside.rename(run / "checkpoint-12")
+    output = run_to_end(process)
+    assert "checkpoint-12" in output
+    assert list(log_by_step(run)) == list(range(1, 13))
+    process = launch([*words, "--n_layer", "3"], launcher)  # refused by the main process, in both
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, output
+    assert "n_layer: 2 in checkpoint-12, 3 now" in output
