@@ -174,7 +174,7 @@ def run_chunks(
             rows_gradient[start : start + CHUNK_ROWS] = (residual @ head) * scale
             scaled = (chunk * scale).to(dtype)
             if dtype == torch.float32:
-                torch.addmm(weight_gradient, residual.T, scaled, out=weight_gradient)
+                weight_gradient.addmm_(residual.T, scaled)
             else:
                 weight_gradient += residual.T @ scaled
     return total
