@@ -18,7 +18,10 @@ def fingerprint(made_from: list) -> str:
 
 def cache_root(cache_dir: Path | None) -> Path:
     """Where all of it lies: beside the datasets library's cache by default."""
-    return (cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch").expanduser()
+    try:
+        return (cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "gpt2scratch").expanduser()
+    except RuntimeError as error:  # of a user who is not known here
+        raise ValueError(f"--data_cache_dir {cache_dir}: there is no such home folder.") from error
 
 
 def cache_folder(made_from: list, tokenizer: PreTrainedTokenizerBase, cache_dir: Path | None, prefix: str = "") -> Path:

@@ -1,11 +1,10 @@
 """Rows out of one file, a batch at a time and from any place in it; what cannot be read is refused by its place."""
 
-import bz2
 import gzip
-import lzma
+import io
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,12 +15,14 @@ from train.data.files.parquet_rows import is_parquet, open_parquet, read_parquet
 
 
 ROWS_PER_BATCH = 1000
-# By what a file begins with, whatever its name. All of them can seek, by decompressing again from the beginning.
-COMPRESSIONS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+GZIP = b"\x1f\x8b"  # at a file's beginning
 # What stands in a data file's place after a failed download or checkout, or needs another tool first.
 NO_ROWS = {
     b"version https://git-lfs.github.com/spec": "a Git LFS pointer, not the data: run `git lfs pull` at its clone",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it (`zstd -d`), or recompress it with gzip",
+    # Python's readers of these pass over what is damaged after the end of a first stream.
+    b"BZh": "compressed by bzip2: decompress it, or compress it with gzip",
+    b"\xfd7zXZ\0": "compressed by xz: decompress it, or compress it with gzip",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it, or compress it with gzip",
     b"PARE": "an encrypted parquet file: decrypt it",
     b"PK\x03\x04": "a zip archive: unpack it",
     b"\xff\xfe": "UTF-16: make it UTF-8 (`iconv -f utf-16 -t utf-8`)",
@@ -69,13 +70,13 @@ def decompressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
         raise BadShardError(f"{name} is an HTML page and not data: the download failed, fetch it again.")
     if is_parquet(name) and not beginning.startswith(b"PAR1"):
         raise BadShardError(f"{name} is no parquet file: it begins with {beginning[:4]!r}, b'PAR1' is wanted.")
-    decompress = next((opened for mark, opened in COMPRESSIONS.items() if beginning.startswith(mark)), None)
-    if decompress is None:
+    if not beginning.startswith(GZIP):
         yield file
         return
     try:
-        yield decompress(file)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        # It can seek, by decompressing again from the beginning.
+        yield io.BufferedReader(gzip.GzipFile(fileobj=file))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BadShardError(
             f"{name} is torn or damaged, it cannot be decompressed ({error}): fetch it again."
         ) from error

@@ -3,6 +3,7 @@
 import logging
 import re
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 from textwrap import shorten
 
@@ -19,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_FOLDER = Path(__file__).parent.parent / "sample"
 SAMPLE = "sample"  # the name under which `--dataset` finds the embedded rows
-FORMATS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz")  # in upper or lower case
-WANTED = "files of rows end in .parquet or .jsonl, compressed ones in .jsonl.gz, .jsonl.bz2 or .jsonl.xz"
+FORMATS = (".parquet", ".jsonl", ".jsonl.gz")  # in upper or lower case
+WANTED = "files of rows end in .parquet, .jsonl or .jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train",
         ValueError: nothing of that name, an empty folder, files of different formats, or no such split.
         ConnectionError, datasets.exceptions.DatasetNotFoundError: the Hub cannot be reached, or has no such dataset.
     """
-    path = SAMPLE_FOLDER / "train.parquet" if dataset == SAMPLE else Path(dataset).expanduser()
+    path = SAMPLE_FOLDER / "train.parquet" if dataset == SAMPLE else Path(expanduser(dataset))
     if dataset and path.exists():
         if (revision, split, config) != (None, "train", None):
             logger.warning(

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _read(source: str) -> Iterator[Any]:
     """Rows, documents or paragraphs of what `--decontaminate` names."""
-    path, ending = Path(source).expanduser(), source.lower()
+    path, ending = Path(expanduser(source)), source.lower()
     if ending.endswith(FILES) and (not path.is_file() or path.stat().st_size == 0):
         raise ValueError("there is no such file, or it is empty.")
     if ending.endswith(".txt"):

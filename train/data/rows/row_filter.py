@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from os.path import expanduser
 from pathlib import Path
 
 from train.data.rows.decontamination import Contamination
@@ -47,7 +48,7 @@ class RowFilter:
 
     def fingerprint(self) -> dict:
         """Everything that decides which rows are used; an evaluation file by its content, too."""
-        files = [Path(name).expanduser() for name in self.evaluation_sets]
+        files = [Path(expanduser(name)) for name in self.evaluation_sets]
         contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
         return {**asdict(self), "evaluation_files": contents}
 

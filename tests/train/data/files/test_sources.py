@@ -86,7 +86,7 @@ def test_a_link_to_a_folder_is_named_and_not_followed(tmp_path, row, caplog):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], r"found no rows; files of rows end in \.parquet or \.jsonl.*can be converted"),
+        ([], r"found no rows; files of rows end in \.parquet, .*can be converted"),
         (["a/b/"], "found no rows"),
         (["a.json", "b.csv"], r"found no rows; not read are a\.json, b\.csv; "),
         ([f"{number}.text" for number in range(99)], r"not read are 0\.text, .*, 28\.text, \[\.\.\.\]; "),
@@ -130,7 +130,7 @@ def test_counting_the_rows_of_a_damaged_file_names_it(tmp_path):
         find_source(str(tmp_path)).count_rows()
 
 
-@pytest.mark.parametrize("name", ["nowhere.parquet", "data/typo.JSONL", "data/*.parquet", ""])
+@pytest.mark.parametrize("name", ["nowhere.parquet", "data/typo.JSONL", "data/*.parquet", "~nobody/rows", ""])
 def test_what_cannot_be_found_is_refused(name):
     with pytest.raises(ValueError, match="neither a file or folder here, nor a Hub id"):
         find_source(name)
