@@ -1,6 +1,7 @@
 """Streams read every row once a pass, each its own, and go on from any place as if nothing had happened."""
 
 import json
+import os
 from functools import partial
 from itertools import islice
 
@@ -17,6 +18,7 @@ from train.data.sequences import streamed_sequences
 from train.data.sequences.packing import collate_sequences
 from train.data.sequences.preparation import Preparation, SequenceSettings
 from train.data.sequences.streamed_sequences import StreamedSequences
+from train.data.sequences.training_data import load_streamed_data
 from train.trainer.streaming import NOTES, collate_stream
 
 
@@ -72,6 +74,19 @@ def stream(folder, tokenizer, tmp_path):
         )
 
     return make
+
+
+def test_other_rows_under_the_same_names_sizes_and_times_are_another_stream(stream, folder):
+    def name():
+        return load_streamed_data(stream(), max_eval_sequences=2, processes=1, writes=True).name
+
+    before, file = name(), folder / "3.jsonl"
+    status = file.stat()
+    file.write_text(file.read_text().replace("What follows", "What becomes"))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = name()
+    file.touch()
+    assert before != after == name()
 
 
 @pytest.fixture
