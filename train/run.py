@@ -58,7 +58,7 @@ def run_entry(
             end_with_launcher()
             start = decided_by_main(lambda: enter_run_folder(recipe, find_parser, held), recipe.training.should_save)
             logger.info("%s", start)
-            if start.is_finished:
+            if start.finished_steps:
                 PartialState().destroy_process_group()
                 return 0
             if start.checkpoint is not None:
@@ -78,7 +78,7 @@ def enter_run_folder(recipe: RunRecipe, find_parser: Callable[[list[str]], Setti
     as no other start can change it from then on."""
     held.enter_context(lock_run(recipe.run_folder))
     start = find_start(recipe, find_parser)
-    if not start.is_finished:
+    if not start.finished_steps:
         put_aside_damaged(recipe.run_folder, start.checkpoint)
     return start
 

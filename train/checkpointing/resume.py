@@ -6,14 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.checkpointing import checkpoints
-from train.checkpointing.compatible_settings import (
-    accumulation_for,
-    changed_schedule,
-    changed_settings,
-    planned_steps,
-    render_changes,
-)
+from train.checkpointing import checkpoints, compatible_settings
 from train.errors import RunRefusedError
 from train.run_files import RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, WEIGHTS_FILE
 from train.settings.parser import SettingsParser
@@ -33,12 +26,8 @@ class Start:
     accumulated: int | None = None  # batches a step, which keep the checkpoint's steps
     finished_steps: int = 0  # of the finished run in the folder, if it has all the steps that are asked for
 
-    @property
-    def is_finished(self) -> bool:
-        return self.finished_steps > 0
-
     def __str__(self) -> str:
-        if self.is_finished:
+        if self.finished_steps:
             return (
                 f"{self.run_folder} holds a finished run of {self.finished_steps} steps: nothing to do. For more raise "
                 "--max_steps or --num_train_epochs; for another run, choose another --output_dir."
@@ -60,11 +49,10 @@ def find_start(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsPar
     words = ["--config", str(checkpoint / RECIPE_FILE)]
     before = find_parser(words).resolve(words)
     accumulated = adapt_to_checkpoint(checkpoint, before, now, training.train_batch_size, training.world_size)
-    planned = planned_steps(before, now, _read_state(checkpoint)["max_steps"])
+    planned = compatible_settings.planned_steps(before, now, _read_state(checkpoint)["max_steps"])
     has_results = all((folder / name).is_file() for name in (RESULTS_FILE, TRAINER_STATE_FILE))
     finished = _read_state(folder)["global_step"] if has_results else 0
-    is_finished = planned is not None and finished >= planned
-    return Start(folder, checkpoint, accumulated, finished_steps=finished if is_finished else 0)
+    return Start(folder, checkpoint, accumulated, finished if planned is not None and finished >= planned else 0)
 
 
 def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
@@ -77,25 +65,26 @@ def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
         ValueError: there is none, it is damaged, or a fresh start would write over a run.
     """
     kind = str(word).lower() if word is not None else "false"
-    if kind in ("true", "auto"):
-        checkpoint, passed_over = checkpoints.newest_complete(run_folder)
-        for reason in passed_over:
-            logger.warning("Passed over: %s", reason)
-        if checkpoint is not None:
-            return checkpoint
-        if kind == "true":
-            raise ValueError(
-                f"--resume_from_checkpoint true: {run_folder} holds no complete checkpoint. Leave it out to start "
-                "afresh."
-            )
-    elif kind != "false":
+    if kind not in ("true", "auto", "false"):
         return _named_checkpoint(Path(str(word)), run_folder)
-    if (checkpoints.checkpoints_in(run_folder) and kind == "false") or _holds_results(run_folder):
+    holds_results = _holds_results(run_folder)
+    if kind == "false":
+        if holds_results or checkpoints.checkpoints_in(run_folder):
+            raise ValueError(
+                f"{run_folder} already holds a run. Continue it with --resume_from_checkpoint true, choose another "
+                "--output_dir, or move it away; nothing was changed."
+            )
+        return None
+    checkpoint, passed_over = checkpoints.newest_complete(run_folder)
+    for reason in passed_over:
+        logger.warning("Passed over: %s", reason)
+    if checkpoint is None and (kind == "true" or holds_results):
+        remedy = "Choose another --output_dir, or move it away" if holds_results else "Leave it out to start afresh"
         raise ValueError(
-            f"{run_folder} already holds a run. Continue it with --resume_from_checkpoint true, choose another "
-            "--output_dir, or move it away; nothing was changed."
+            f"--resume_from_checkpoint {kind}: {run_folder} holds {'a model but ' if holds_results else ''}no complete "
+            f"checkpoint. {remedy}; nothing was changed."
         )
-    return None
+    return checkpoint
 
 
 def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
@@ -149,12 +138,14 @@ def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per
     if unknown:
         raise ValueError(f"--resume_with_changes {' '.join(unknown)}: there are no such settings.")
     state = _read_state(checkpoint)
-    changes = changed_settings(before, now) | changed_schedule(before, now, state["max_steps"], state["global_step"])
+    changes = compatible_settings.changed_settings(before, now) | compatible_settings.changed_schedule(
+        before, now, state["max_steps"], state["global_step"]
+    )
     refused = {name: values for name, values in changes.items() if name not in meant}
     if refused:
-        raise ValueError(render_changes(refused, checkpoint))
+        raise ValueError(compatible_settings.render_changes(refused, checkpoint))
     manifest = checkpoints.read_manifest(checkpoint)
-    accumulated = accumulation_for(manifest["sequences_per_step"], sequences_per_batch, processes)
+    accumulated = compatible_settings.accumulation_for(manifest["sequences_per_step"], sequences_per_batch, processes)
     made_by = (manifest["processes"], before["gradient_accumulation_steps"])
     if (processes, accumulated) != made_by:
         logger.warning(

@@ -1,6 +1,7 @@
 """The last files of a run: its results as JSON, and its loss curve as a picture."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from train.provenance import describe_hardware, describe_versions, git_commit
@@ -15,16 +16,13 @@ def write_results(folder: Path, results: dict) -> None:
 
 def training_figures(metrics: dict, log_history: list[dict], is_resumed: bool) -> dict:
     """The Trainer's figures; where a run was resumed, loss and time are of all its starts, as far as these logged."""
-    losses = [(line["step"], line["loss"]) for line in log_history if "loss" in line]
-    seconds = [line["elapsed_seconds"] for line in log_history if "elapsed_seconds" in line]
-    if not is_resumed or not losses or not seconds:
+    losses = {0: 0.0} | {line["step"]: line["loss"] for line in log_history if "loss" in line}
+    if not is_resumed or len(losses) == 1:
         return metrics
-    steps = [step for step, _ in losses]
-    weights = [step - before for before, step in zip([0, *steps], steps, strict=False)]
-    mean = sum(weight * loss for weight, (_, loss) in zip(weights, losses, strict=True)) / steps[-1]
-    of_last_start = ("train_samples_per_second", "train_steps_per_second")
-    kept = {name: value for name, value in metrics.items() if name not in of_last_start}
-    return {**kept, "train_runtime": seconds[-1], "train_loss": mean}
+    total = sum((step - before) * losses[step] for before, step in pairwise(losses))
+    seconds = max((line.get("elapsed_seconds", 0.0) for line in log_history), default=0.0)
+    kept = {name: value for name, value in metrics.items() if not name.endswith("_per_second")}  # of the last start
+    return {**kept, "train_runtime": seconds, "train_loss": total / max(losses)}
 
 
 def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
