@@ -41,7 +41,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
     else:
         steps = _describe_steps(recipe.data, tokenizer, training.num_train_epochs, recipe.tokens_per_step)
     return {
-        "parameters": f"{parameters:,}{' (of a fresh model; --init_from decides)' if recipe.model.init_from else ''}",
+        "parameters": f"{parameters:,}",
         "tokens per step": recipe.describe_step(),
         "steps": steps,
         "memory per process": f"about {(state + activations) / GIB:.1f} GiB (weights, gradients and the optimizer's "

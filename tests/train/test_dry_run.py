@@ -26,6 +26,20 @@ def test_it_tells_parameters_tokens_and_steps(recipe, tokenizer):
     assert plan["steps"] == "12 (--max_steps), 3,072 tokens"
 
 
+def test_with_earlier_weights_the_sizes_are_theirs(recipe, tokenizer, tmp_path):
+    first = recipe("--n_layer", "1", "--n_embd", "8", "--n_inner", "24")
+    model = build_model(first.model, tokenizer, first.sequence_tokens, first.training.seed)
+    model.save_pretrained(tmp_path / "first")
+    later = recipe("--init_from", str(tmp_path / "first"))
+    assert describe_plan(later, tokenizer)["parameters"] == f"{model.num_parameters():,}"
+    assert {name: later.settings[name] for name in ("n_layer", "n_embd", "n_inner", "n_positions")} == {
+        "n_layer": 1,
+        "n_embd": 8,
+        "n_inner": 24,
+        "n_positions": 64,
+    }
+
+
 def test_epochs_are_counted_where_the_data_is_prepared_and_estimated_before(recipe, tokenizer):
     epochs = recipe("--max_steps", "-1", "--num_train_epochs", "3", "--max_samples", "200")
     estimated = describe_plan(epochs, tokenizer)["steps"]

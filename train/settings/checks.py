@@ -1,5 +1,6 @@
 """Refuses settings that do not fit together, or that a run would regret, before any data is read."""
 
+import math
 from typing import Any
 
 from transformers import TrainingArguments
@@ -21,6 +22,9 @@ REFUSED: Refused = {
     "ignore_data_skip": (False, "a resumed run would see the first rows again. Leave it out"),
     "save_only_model": (False, "such checkpoints cannot be resumed from. Leave it out"),
     "prediction_loss_only": (True, "evaluation would keep all logits, for nothing. Leave it out"),
+    "fp16_full_eval": (False, "it would save a model in fp16. Leave it out: evaluation is as precise as training"),
+    "bf16_full_eval": (False, "it would save a model in bf16. Leave it out: evaluation is as precise as training"),
+    "use_liger_kernel": (False, "its kernels know other models only. Leave it out"),
     "save_on_each_node": (False, "checkpoints lie in one folder that all machines share. Leave it out"),
     "push_to_hub": (
         False,
@@ -56,6 +60,7 @@ def check_trainer(settings: dict, training: TrainingArguments, optimizer: Optimi
     if training.learning_rate <= 0:
         raise ValueError(f"--learning_rate {training.learning_rate} must be above 0.")
     check_least(training, per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)
+    _check_steps(training, optimizer)
     if not set(training.report_to) <= {"tensorboard"}:
         get_reporting_integration_callbacks(training.report_to)  # raises with the names that there are
         missing = sorted(set(training.report_to) - set(get_available_reporting_integrations()))
@@ -70,4 +75,17 @@ def check_trainer(settings: dict, training: TrainingArguments, optimizer: Optimi
         raise ValueError(
             f"--optim {training.optim.value} does not go with --optim_name muon, --hidden_lr_scale or "
             "--embedding_lr_scale, which are for AdamW: leave out the one or the others."
+        )
+
+
+def _check_steps(training: TrainingArguments, optimizer: OptimizerArguments) -> None:
+    """Refuse a warmup and a decay that are together longer than the run, where its steps are known."""
+    steps = training.max_steps
+    decay = optimizer.decay_steps if training.lr_scheduler_type == "warmup_stable_decay" else 0
+    needed = sum(part if part >= 1 else math.ceil(part * steps) for part in (training.warmup_steps, decay))
+    if 0 < steps < needed:
+        also = f" and --decay_steps {decay:g}" if decay else ""
+        raise ValueError(
+            f"--warmup_steps {training.warmup_steps:g}{also} take {needed:g} steps, the run has {steps} (--max_steps): "
+            "lower the one, or raise the other. Below 1, it is a share of the run."
         )

@@ -11,15 +11,12 @@ TOKENS_AT_ONCE_ON_CPUS = 2048  # enough for matrix products at full speed
 
 
 class EvaluationTrainer(Trainer):
-    """Identical to `transformers.Trainer`, except that the validation loss is the mean over tokens, comes with its
-    perplexity, and is computed without holding the logits of all positions."""
+    """Identical to `transformers.Trainer`, except that the validation loss is the mean over tokens of the plain
+    cross-entropy, whatever the training minimises; comes with its perplexity; and is computed without holding the
+    logits of all positions."""
 
     _evaluated_batches: int
     _validation: torch.Tensor  # nats and tokens, summed over this process's batches
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        # Training skips them by itself; in evaluation the model would return logits unless told that nobody reads them.
-        return super().compute_loss(model, {**inputs, "skip_logits": True}, return_outputs, num_items_in_batch)
 
     def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
         self._evaluated_batches = 0
@@ -47,7 +44,8 @@ class EvaluationTrainer(Trainer):
         for first in range(0, rows, at_once):
             part = {name: tensor[first : first + at_once] for name, tensor in inputs.items()}
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.compute_loss(model, part)  # of this process alone, as no number of items is given
+                # The model's own loss. With a cache, packed documents would see each other.
+                loss = model(**part, skip_logits=True, use_cache=False).loss.mean()
             tokens = (part["labels"][:, 1:] != -100).sum()
             sums += torch.stack([torch.where(tokens > 0, loss.double() * tokens, 0.0), tokens.double()])
         self._validation += sums

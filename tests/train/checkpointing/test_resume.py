@@ -205,6 +205,12 @@ def test_another_recipe_is_refused_with_the_differences(words, run, caplog, more
     assert content(run) == before
 
 
+def test_another_precision_of_accelerates_configuration_is_refused(words, run, caplog, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert resume(words, run) == 2
+    assert "bf16: False in checkpoint-12, True now" in caplog.text
+
+
 def test_what_is_meant_can_be_named(words, run, caplog, log_by_step):
     more = ["--learning_rate", "5e-4", "--weight_decay", "0.3", "--max_steps", "16"]
     assert resume(words, run, *more, "--resume_with_changes", "learning_rate") == 2

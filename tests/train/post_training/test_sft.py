@@ -61,14 +61,16 @@ def build(tmp_path, tokenizer, conversations, model):
     return build
 
 
-def mean_loss(model, conversations):
+def mean_loss(model, conversations, label_smoothing=0.0):
     """Nats a token of the answers and their ends, each conversation alone, from all logits."""
     nats = tokens = 0
     for one in conversations:
         with torch.no_grad():
             logits = model(torch.tensor([one.input_ids])).logits[0, :-1]
         labels = torch.tensor(one.labels)[1:]
-        nats += torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum").item()
+        nats += torch.nn.functional.cross_entropy(
+            logits, labels, reduction="sum", label_smoothing=label_smoothing
+        ).item()
         tokens += int((labels != -100).sum())
     return nats / tokens
 
@@ -115,12 +117,26 @@ def test_the_padding_free_batch_of_trl_has_the_same_loss(build, model, conversat
         assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("words", [(), ("--packing", "true"), ("--use_peft", "true")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--packing", "true"), ("--use_peft", "true"), ("--label_smoothing_factor", "0.1"), ("--loss_type", "dft")],
+    ids=" ".join,
+)
 def test_the_validation_loss_is_the_mean_over_tokens(build, model, conversations, words):
     expected = mean_loss(model, conversations)
     metrics = build(*words).evaluate()
     assert metrics["eval_loss"] == pytest.approx(expected, rel=1e-5)
     assert metrics["eval_perplexity"] == pytest.approx(math.exp(expected), rel=1e-4)
+
+
+def test_label_smoothing_is_that_of_the_next_token(build, model, conversations):
+    expected = mean_loss(model, conversations, label_smoothing=0.1)
+    trainer = build("--label_smoothing_factor", "0.1", "--max_steps", "1")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    trainer.train()
+    assert logged(trainer, "loss")[0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_trls_other_losses_are_trls(build, model, conversations):

@@ -101,6 +101,15 @@ def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
         (["--streaming", "true"], "streaming needs --max_eval_sequences"),
         (["--streaming", "true", "--max_eval_sequences", "2"], "streaming needs --max_steps"),
         (["--streaming", "true", "--max_eval_sequences", "2", "--max_samples", "9"], "max_samples 9: a stream ends"),
+        (["--fp16", "true", "--use_cpu", "true"], "fp16 true: on CPUs it would train in float32"),
+        (["--bf16_full_eval", "true"], "bf16_full_eval True: it would save a model in bf16"),
+        (["--use_liger_kernel", "true"], "its kernels know other models only"),
+        (["--metric_for_best_model", "accuracy"], "metric_for_best_model accuracy: this run has loss, perplexity"),
+        (["--max_steps", "9", "--warmup_steps", "10"], "warmup_steps 10 take 10 steps, the run has 9"),
+        (
+            ["--max_steps=9", "--warmup_steps=5", "--lr_scheduler_type=warmup_stable_decay", "--decay_steps=0.5"],
+            "warmup_steps 5 and --decay_steps 0.5 take 10 steps, the run has 9",
+        ),
         (["--optim_name", "adam"], "optim_name.*'adam' .choose from 'adamw', 'muon'"),
     ],
 )
@@ -108,6 +117,58 @@ def test_a_mistake_is_refused_by_name(parse, recipe_file, words, message):
     config = [] if "--config" in words else ["--config", recipe_file("n_layer: 2\n")]
     with pytest.raises(ValueError, match=message):
         parse([*config, *words])
+
+
+@pytest.mark.parametrize(
+    ("precision", "words", "found"),
+    [
+        ("bf16", [], "bf16: True"),
+        ("bf16", ["--bf16", "true"], "bf16: True"),
+        ("no", ["--bf16", "true"], "bf16: True"),
+        ("no", [], "bf16: False"),
+        ("fp16", ["--bf16", "true"], "recipe says --bf16 true"),
+        ("fp16", ["--use_cpu", "true"], "on CPUs it would train in float32"),
+        ("fp8", [], "mixed_precision 'fp8' .* is in float32, bf16 or fp16"),
+    ],
+)
+def test_a_precision_of_accelerates_configuration_is_recorded_or_refused(
+    parse, recipe_file, monkeypatch, precision, words, found
+):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+    words = ["--config", recipe_file("n_layer: 2\n"), *words]
+    if not found.startswith("bf16"):
+        with pytest.raises(ValueError, match=found):
+            parse(words)
+        return
+    recipe = parse(words)
+    assert recipe.training.mixed_precision == ("bf16" if recipe.training.bf16 else "no")
+    assert f"bf16: {recipe.settings.get('bf16', False)}" == found
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name"),
+    [("DYNAMO_BACKEND", "inductor", "torch_compile"), ("USE_FSDP", "true", "fsdp"), ("USE_DEEPSPEED", "true", "deeps")],
+)
+def test_what_else_accelerates_configuration_changes_is_refused(parse, recipe_file, monkeypatch, variable, value, name):
+    monkeypatch.setenv(f"ACCELERATE_{variable}", "no")
+    parse(["--config", recipe_file("n_layer: 2\n")])
+    monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    with pytest.raises(ValueError, match=f"ACCELERATE_{variable}={value}: .* set --{name}"):
+        parse(["--config", recipe_file("n_layer: 2\n")])
+
+
+@pytest.mark.parametrize(
+    ("words", "is_greater_better"),
+    [
+        (["--metric_for_best_model", "eval_perplexity"], False),
+        (["--metric_for_best_model", "loss"], False),
+        (["--metric_for_best_model", "perplexity", "--greater_is_better", "true"], True),
+        ([], None),
+    ],
+)
+def test_a_metric_has_its_direction(parse, recipe_file, words, is_greater_better):
+    recipe = parse(["--config", recipe_file("n_layer: 2\n"), *words])
+    assert recipe.training.greater_is_better is is_greater_better
 
 
 @pytest.mark.parametrize(

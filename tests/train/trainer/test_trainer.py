@@ -72,7 +72,10 @@ def collate_unequal(examples):
     return {**batch, "labels": labels}
 
 
-def test_evaluation_is_the_mean_over_tokens_and_its_perplexity(trainer):
+@pytest.mark.parametrize("smoothing", ["0", "0.1"])
+def test_evaluation_is_the_mean_over_tokens_and_its_perplexity(build, smoothing):
+    """The plain cross-entropy, whatever the training minimises."""
+    trainer = build("--label_smoothing_factor", smoothing)
     metrics = trainer.evaluate()
     model = trainer.model.eval()
     ids = torch.tensor(trainer.eval_dataset["input_ids"][:])
@@ -105,6 +108,18 @@ def test_log_lines_carry_tokens_and_their_rate(trainer):
     assert all(line["tokens_per_second"] > 0 for line in lines[1:])
     assert all(0 <= line["data_wait"] < 1 for line in lines[1:])
     assert all(0 < line["mfu"] < 1.5 and line["eta_seconds"] >= 0 and line["memory_gib"] > 0 for line in lines[1:])
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_label_smoothing_is_that_of_the_next_token(build, accumulated):
+    words = ("--label_smoothing_factor", "0.1", "--max_steps", "1", "--gradient_accumulation_steps", str(accumulated))
+    trainer = build(*words, collator=collate_unequal)
+    batch = collate_unequal([trainer.train_dataset[row] for row in trainer.rows_of_step(1)])
+    with torch.no_grad():
+        logits = trainer.model.eval()(batch["input_ids"]).logits[:, :-1].flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, batch["labels"][:, 1:].flatten(), label_smoothing=0.1)
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", ["1", "7", "48"])

@@ -9,10 +9,10 @@ OWN_MODEL: Refused = {
     "model_init_kwargs": (None, "set --init_from and --attn_implementation"),
     "trust_remote_code": (False, "the model's code is this project's. Leave it out"),
     "router_aux_loss_coef": (None, "there are no experts. Leave it out"),
-    "use_liger_kernel": (False, "its kernels know other models only. Leave it out"),
 }
 OWN_MODELS: Refused = {
     **OWN_MODEL,
+    "label_smoothing_factor": (0.0, "it is for losses per token. Leave it out"),
     "sync_ref_model": (False, "a checkpoint does not hold the reference, so it could not be resumed. Leave it out"),
 }
 # By method: the value to leave a setting at, and what to do.

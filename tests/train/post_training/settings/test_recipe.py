@@ -95,6 +95,9 @@ def test_the_resolved_recipe_reads_back_to_the_same_settings(parse, tmp_path):
         ("eos_token: x", "it is <|endoftext|>"),
         ("save_only_model: true", "cannot be resumed from"),
         ("learning_rate: 0", "must be above 0"),
+        ("method: dpo\nlabel_smoothing_factor: 0.1", "it is for losses per token"),
+        ("metric_for_best_model: rewards/margins", "this run has loss, perplexity"),
+        ("method: dpo\nmetric_for_best_model: perplexity", "this run has loss, rewards/accuracies, rewards/margins"),
         ("exam_tokens: 0", "--exam_tokens 0 must be at least 1"),
     ],
 )
@@ -102,6 +105,14 @@ def test_a_mistake_is_refused_by_name(parse, text, message):
     with pytest.raises(ValueError) as refusal:
         parse(text)
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "is_greater_better"), [("eval_rewards/margins", True), ("rewards/rejected", False), ("loss", False)]
+)
+def test_a_metric_has_its_direction(parse, metric, is_greater_better):
+    recipe = parse(f"method: dpo\nmetric_for_best_model: {metric}")
+    assert recipe.training.greater_is_better is is_greater_better
 
 
 def test_help_shows_our_own_settings_first_then_those_of_the_method(capsys):

@@ -1,0 +1,104 @@
+"""Brings the settings of a run in line with what will run, so that its recipe records that.
+
+The precision may come from accelerate's configuration, a model's sizes from `--init_from`, and whether a figure is
+better when it is higher from the figure.
+"""
+
+import os
+from typing import Any
+
+from transformers import AutoConfig
+
+from modeling_gpt2scratch import GPT2ScratchConfig
+
+
+# The figures of an evaluation that can choose the best checkpoint, by method; whether higher is better.
+LANGUAGE_MODEL = {"loss": False, "perplexity": False}
+METRICS: dict[str | None, dict[str, bool]] = {
+    None: LANGUAGE_MODEL,  # pre-training
+    "sft": LANGUAGE_MODEL,
+    "dpo": {
+        "loss": False,
+        "rewards/accuracies": True,
+        "rewards/margins": True,
+        "rewards/chosen": True,
+        "rewards/rejected": False,
+        "logps/chosen": True,
+        "logps/rejected": False,
+        "mean_token_accuracy": True,
+    },
+    "grpo": {
+        "loss": False,
+        "reward": True,
+        "rewards/accuracy_reward/mean": True,
+        "rewards/format_reward/mean": True,
+        "completions/clipped_ratio": False,
+    },
+}
+# What accelerate's configuration switches on for a run, and the setting that records it.
+LAUNCHED = {
+    "ACCELERATE_DYNAMO_BACKEND": "torch_compile",
+    "ACCELERATE_USE_FSDP": "fsdp",
+    "ACCELERATE_USE_DEEPSPEED": "deepspeed",
+}
+SIZES = ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "initializer_range")
+
+
+def resolve(settings: dict, on_cpu: bool) -> dict:
+    """The settings as they will run.
+
+    Raises:
+        ValueError: accelerate's configuration contradicts them, the hardware lacks the precision, or the metric for the
+            best checkpoint is none of the run's.
+    """
+    for variable, name in LAUNCHED.items():
+        value = os.environ.get(variable, "no")
+        if value.lower() not in ("no", "false", "0", "") and not settings[name]:
+            raise ValueError(
+                f"{variable}={value}: accelerate's configuration changes the run, and the recipe would not say so. "
+                f"Take it out there, or set --{name}."
+            )
+    return {**settings, **_precision(settings, on_cpu), **_direction(settings), **_sizes(settings)}
+
+
+def _precision(settings: dict, on_cpu: bool) -> dict[str, bool]:
+    meant = [name for name in ("bf16", "fp16") if settings[name]]
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if launched not in ("no", "", *(meant or ("bf16", "fp16"))):
+        instead = f"the recipe says --{meant[0]} true" if meant else "a run is in float32, bf16 or fp16"
+        raise ValueError(
+            f"mixed_precision {launched!r} in accelerate's configuration (ACCELERATE_MIXED_PRECISION): {instead}. Set "
+            "it to 'no' there."
+        )
+    if launched not in ("no", ""):
+        meant = [launched]
+    if "fp16" in meant and on_cpu:
+        raise ValueError("--fp16 true: on CPUs it would train in float32. Use --bf16 true, or leave it out.")
+    return dict.fromkeys(meant, True)
+
+
+def _direction(settings: dict) -> dict[str, bool]:
+    """transformers takes all figures for better when they are higher, but those whose names end in "loss"."""
+    metric = settings["metric_for_best_model"]
+    if metric is None:
+        return {}
+    figures = METRICS[settings.get("method")]
+    name = metric.removeprefix("eval_")
+    if name not in figures:
+        raise ValueError(f"--metric_for_best_model {metric}: this run has {', '.join(figures)}.")
+    if settings["greater_is_better"] is not None or figures[name] or name.endswith("loss"):
+        return {}
+    return {"greater_is_better": False}
+
+
+def _sizes(settings: dict) -> dict[str, Any]:
+    """The sizes of the model that a pre-training starts from."""
+    if settings.get("init_from") is None or "n_layer" not in settings:
+        return {}
+    try:
+        config = AutoConfig.from_pretrained(settings["init_from"])
+    except (OSError, ValueError):  # refused where it is loaded
+        return {}
+    if config.model_type not in (GPT2ScratchConfig.model_type, "gpt2"):
+        return {}
+    return {name: config.to_dict()[name] for name in SIZES}
