@@ -11,6 +11,7 @@ from huggingface_hub.utils import build_hf_headers
 
 from hub_card.upload import UploadError, check_repo_id, list_files, upload
 from hub_card.verification.without_project import VerificationError
+from train.run_files import user_path
 
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,9 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--dry_run", action="store_true", help="stage, verify, show what would go up; upload nothing")
     parser.add_argument("--private", action="store_true", help="make the repository private, if there is none yet")
-    parser.add_argument("--staging_dir", help="an empty or new folder to stage in, and to keep; a temporary one else")
+    parser.add_argument(
+        "--staging_dir", type=user_path, help="an empty or new folder to stage in, and to keep; a temporary one else"
+    )
 
 
 def publish(
@@ -28,7 +31,7 @@ def publish(
     *,
     dry_run: bool,
     private: bool,
-    staging_dir: str | None,
+    staging_dir: Path | None,
     is_space: bool = False,
 ) -> None:
     """`stage_and_verify` fills the given folder, and gives back the folder of each branch.
@@ -42,7 +45,7 @@ def publish(
     if not dry_run:
         build_hf_headers(token=True)  # an OSError where no token is stored here
     with tempfile.TemporaryDirectory(prefix="hub_card_") as temporary:
-        place = Path(staging_dir or temporary)
+        place = staging_dir or Path(temporary)
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise ValueError(f"--staging_dir {place} is not an empty folder: name a new one, or empty it.")
         place.mkdir(parents=True, exist_ok=True)

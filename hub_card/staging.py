@@ -4,7 +4,6 @@ Left behind are the checkpoints with their optimizer states, the Trainer's state
 in the folder, and any pickle, which would run code when it is opened.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,7 +11,6 @@ from importlib.metadata import files
 from pathlib import Path
 from shutil import copyfile
 
-import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
@@ -31,6 +29,7 @@ from train.run_files import (
     RECIPE_FILE,
     RESULTS_FILE,
     SAMPLES_FILE,
+    read_dict,
 )
 
 
@@ -43,9 +42,8 @@ REQUIRED = (CONFIG_FILE, "generation_config.json", "tokenizer.json", "tokenizer_
 OPTIONAL = ("chat_template.jinja", "special_tokens_map.json", WEIGHTS_INDEX, CURVE_FILE, SAMPLES_FILE)
 
 
-def find_run(name: str) -> Path:
-    """The folder of a finished run; raises a ValueError where there is none, or the run has not come to its end."""
-    run = Path(name)
+def find_run(run: Path) -> Path:
+    """The folder, if it is a finished run's; raises a ValueError where the run has not come to its end."""
     if not run.is_dir():
         raise ValueError(f"{run}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
     missing = [file for file in REQUIRED if not (run / file).is_file()]
@@ -117,7 +115,7 @@ def list_code(run: Path) -> set[Path]:
     Raises:
         ValueError: one of them is not there, or no class is named.
     """
-    auto_map = json.loads((run / CONFIG_FILE).read_text(encoding="utf-8")).get("auto_map", {})
+    auto_map = read_dict(run / CONFIG_FILE).get("auto_map", {})
     if not auto_map:
         raise ValueError(f"{run / CONFIG_FILE} has no auto_map, so nobody could open the model: train it again.")
     code = {run / f"{reference.rpartition('.')[0]}.py" for reference in auto_map.values()}
@@ -128,13 +126,14 @@ def list_code(run: Path) -> set[Path]:
 
 
 def list_local_paths(folder: Path) -> list[tuple[str, str]]:
-    """Absolute paths in the staged recipe and results, each with the file's name: they may name people and machines."""
-    recipe = yaml.safe_load((folder / RECIPE_FILE).read_text(encoding="utf-8"))
-    data = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")).get("data", {})
-    return [
-        (name, text)
-        for name, values in ((RECIPE_FILE, recipe), (RESULTS_FILE, data))
-        for value in values.values()
-        for text in (value if isinstance(value, list) else [value])
-        if isinstance(text, str) and is_local_path(text)
-    ]
+    """Absolute paths in the staged config, recipe and results, with the file: they may name people and machines."""
+    files = [file for file in sorted(folder.iterdir()) if file.name in (CONFIG_FILE, RECIPE_FILE, RESULTS_FILE)]
+    return [(file.name, text) for file in files for text in _texts_in(read_dict(file)) if is_local_path(text)]
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(part)

@@ -1,10 +1,13 @@
 """The names of the files and folders of a run, each of them once. Importing this module loads no heavy library."""
 
+import argparse
 import csv
 import json
 import os
 from pathlib import Path
 from typing import Literal
+
+import yaml
 
 
 # The model, as transformers writes it, and the Trainer's state
@@ -47,6 +50,30 @@ def write_whole(file: Path, text: str) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def filled(text: str) -> str:
+    """A word of a command line; an empty one, as of a variable that is not set, would name the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing: write a name, or leave the option out")
+    return text
+
+
+def user_path(text: str) -> Path:
+    """A path on a command line, which has `~` for the home also where the shell left it (`--output_dir=~/runs`)."""
+    return Path(filled(text)).expanduser()
+
+
+def read_dict(file: Path) -> dict:
+    """The names and values in a file of JSON or YAML; raises a ValueError if it is damaged or holds anything else."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) if file.suffix == ".yaml" else json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file.name} cannot be read: {' '.join(str(error).split())}") from error
+    return content
 
 
 def read_samples(run_folder: Path) -> list[dict]:

@@ -1,6 +1,5 @@
 """Reads the card's figures from a run folder; a figure that is not there is never made up."""
 
-import json
 import logging
 import math
 import re
@@ -9,9 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
-from train.evaluation.record import fits_weights, read_evaluation
+from train.evaluation.record import fits_weights, is_of_others, read_evaluation
 from train.run_files import (
     CONFIG_FILE,
     CURVE_FILE,
@@ -21,6 +18,7 @@ from train.run_files import (
     RESULTS_FILE,
     TRAINER_STATE_FILE,
     read_codecarbon,
+    read_dict,
     read_samples,
 )
 
@@ -92,15 +90,15 @@ def read_run(run: Path) -> RunRecord:
         evaluation = {}
     try:
         state_file = run / TRAINER_STATE_FILE
-        history = json.loads(state_file.read_text(encoding="utf-8"))["log_history"] if state_file.exists() else []
+        history = read_dict(state_file)["log_history"] if state_file.exists() else []
         elapsed = [entry["elapsed_seconds"] for entry in history if "elapsed_seconds" in entry]
         speeds = [entry["tokens_per_second"] for entry in history if "tokens_per_second" in entry]
-        samples = read_samples(run)
-        return RunRecord(
+        samples, results = read_samples(run), read_dict(run / RESULTS_FILE)
+        record = RunRecord(
             name=run.resolve().name,
-            results=json.loads((run / RESULTS_FILE).read_text(encoding="utf-8")),
-            recipe=yaml.safe_load((run / RECIPE_FILE).read_text(encoding="utf-8")),
-            config=json.loads((run / CONFIG_FILE).read_text(encoding="utf-8")),
+            results=results,
+            recipe=read_dict(run / RECIPE_FILE),
+            config=read_dict(run / CONFIG_FILE),
             samples=[sample for sample in samples if sample["step"] == samples[-1]["step"]],
             tokens_per_second=median(speeds) if speeds else None,
             training_seconds=elapsed[-1] if elapsed else None,
@@ -110,8 +108,14 @@ def read_run(run: Path) -> RunRecord:
             has_curve=(run / CURVE_FILE).is_file(),
             has_picture=bool(evaluation) and (run / EVALUATION_PICTURE_FILE).is_file(),
         )
-    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"A file in {run} is damaged ({error}): copy the run again, or let it end again.") from error
+    if is_of_others(results, run):
+        raise ValueError(
+            f"The weights in {run} are damaged, or others than those of its {RESULTS_FILE}, so the card would show "
+            "figures of another model: copy the whole run again, or train it again."
+        )
+    return record
 
 
 def is_local_path(text: str) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from hub_card.publishing import add_arguments, publish, report_errors
 from hub_card.upload import MAIN_BRANCH
+from train.run_files import filled
 
 
 logger = logging.getLogger("hub_card.space")
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def publish_space(arguments: argparse.Namespace) -> None:
-    if Path(arguments.model).is_dir():
+    if Path(arguments.model).expanduser().is_dir():
         raise ValueError(
             f"{arguments.model} is a folder, and a Space shows a model on the Hub: publish it first (python -m "
             f"hub_card.publish {arguments.model} --repo_id you/name), then name you/name here."
@@ -85,11 +86,13 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m hub_card.space", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help="a run folder, e.g. runs/demo, a checkpoint in it, or a model on the Hub")
+    parser.add_argument(
+        "model", type=filled, help="a run folder, e.g. runs/demo, a checkpoint in it, or a model on the Hub"
+    )
     parser.add_argument("--host", help="address to listen at; 0.0.0.0 for other machines, too; this one alone else")
     parser.add_argument("--port", type=int, help="the first free one from 7860 where unset")
     publishing = parser.add_argument_group("publishing")
-    publishing.add_argument("--publish", metavar="SPACE", help="publish the page as this Space: you/name")
+    publishing.add_argument("--publish", type=filled, metavar="SPACE", help="publish the page as this Space: you/name")
     add_arguments(publishing)
     return parser.parse_args(argv)
 

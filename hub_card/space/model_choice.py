@@ -26,7 +26,7 @@ def choose_model(name: str) -> Settings:
         ValueError: there is no such model, or the folder holds none.
         UploadError: the Hub cannot be asked, and no copy of the model is kept here.
     """
-    folder = Path(name)
+    folder = Path(name).expanduser()
     if folder.is_dir():
         title, recipes = folder.resolve().name, [folder / RECIPE_FILE, folder.parent / RECIPE_FILE]
     else:

@@ -1,5 +1,6 @@
 """Staging takes the files on the list, and no others; bad runs are refused before anything is staged."""
 
+import hashlib
 import json
 
 import pytest
@@ -87,16 +88,46 @@ def test_local_paths_are_found(finished_run):
     assert ("recipe.yaml", str(finished_run)) in found
 
 
+def test_local_paths_in_parts_of_settings_are_found(run):
+    recipe = run / "recipe.yaml"
+    recipe.write_text(f"{recipe.read_text()}deepspeed: {{offload: [{{path: /home/me/swap}}]}}\n")
+    assert ("recipe.yaml", "/home/me/swap") in list_local_paths(run)
+
+
+def test_figures_of_other_weights_are_not_published(run, tmp_path):
+    results = json.loads((run / "results.json").read_text())
+    weights = run / "model.safetensors"
+    assert results["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    weights.write_bytes(b"others")
+    with pytest.raises(ValueError, match=r"others than those of its results\.json.*: copy the whole run again"):
+        stage(run, tmp_path / "out", "you/tiny")
+
+
+@pytest.mark.parametrize("name", ["results.json", "recipe.yaml", "config.json", "trainer_state.json"])
+@pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "{"])
+def test_a_damaged_file_is_named(run, tmp_path, name, text):
+    (run / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"is damaged \({name} cannot be read: .*\): copy the run again"):
+        stage(run, tmp_path / "out", "you/tiny")
+
+
+@pytest.mark.parametrize("words", [("",), ("run", "--staging_dir", "")])
+def test_an_empty_name_is_not_the_current_folder(words, capsys):
+    with pytest.raises(SystemExit):
+        main([*words, "--repo_id", "you/tiny"])
+    assert "'' names nothing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("removed", ["model.safetensors", "results.json", "tokenizer.json"])
 def test_what_is_no_finished_run_is_refused(run, removed):
     (run / removed).unlink()
     with pytest.raises(ValueError, match=rf"lacks {removed[:5]}.*--resume_from_checkpoint true"):
-        find_run(str(run))
+        find_run(run)
 
 
 def test_a_checkpoint_is_no_run(finished_run):
     with pytest.raises(ValueError, match=r"results.json.* and not a checkpoint"):
-        find_run(str(finished_run / "checkpoint-4"))
+        find_run(finished_run / "checkpoint-4")
 
 
 @pytest.mark.parametrize("repo_id", ["tiny", "you/tiny/more", "you/ti ny", "/tiny", "you/--x"])

@@ -24,6 +24,7 @@ from train.benchmark.duel import ContenderFailedError, run_case
 from train.benchmark.report import add_figures, draw, render_line, render_table
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
 from train.provenance import describe_hardware
+from train.run_files import user_path
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -34,7 +35,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--sweep", action="store_true", help="batches and lengths, too (on a GPU: unless --quick)")
     parser.add_argument("--num_processes", type=int, default=1, help="processes that train together, each on a device")
     parser.add_argument("--only", default="", help="only cases whose name contains this")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/benchmark"), help="where JSON and picture go")
+    parser.add_argument(
+        "--output_dir", type=user_path, default=Path("runs/benchmark"), help="where JSON and picture go"
+    )
     arguments = parser.parse_args(argv)
     devices = torch.accelerator.device_count()
     if arguments.num_processes < 1 or arguments.num_processes > devices > 0:
@@ -52,10 +55,10 @@ def choose_cases(arguments: argparse.Namespace, is_gpu: bool) -> tuple[list[Case
     swept = sweep(is_gpu) if arguments.sweep or (is_gpu and not arguments.quick) else []
     if arguments.num_processes > 1:
         cases = [case for case in cases if case.work != "generate"]  # which one process does alone
-    chosen = [case for case in cases if arguments.only in case.name]
-    if not chosen and not swept:
-        raise ValueError(f"--only {arguments.only!r}: there are {'; '.join(case.name for case in cases)}.")
-    return chosen, swept
+    chosen = [[case for case in some if arguments.only in case.name] for some in (cases, swept)]
+    if not any(chosen):
+        raise ValueError(f"--only {arguments.only!r}: there are {'; '.join(case.name for case in [*cases, *swept])}.")
+    return chosen[0], chosen[1]
 
 
 def main(argv: list[str]) -> int:
@@ -65,10 +68,10 @@ def main(argv: list[str]) -> int:
     is_gpu = device.type != "cpu"
     try:
         cases, swept = choose_cases(arguments, is_gpu)
-    except ValueError as error:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     peaks = {"float32": 0.0, "bfloat16": 0.0} if is_gpu else {"float32": 0.0}
     report: dict = {
         "device": describe_hardware()["device"],

@@ -16,6 +16,7 @@ import functools
 import logging
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -30,12 +31,13 @@ from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
 from train.evaluation.tasks.lm_eval_tasks import find_tasks, run_tasks
 from train.provenance import describe_hardware, describe_versions, git_commit
-from train.run_files import EVALUATION_FILE
+from train.run_files import EVALUATION_FILE, filled, user_path
 
 
 logger = logging.getLogger("train.evaluation")
 
 OUTPUT_FOLDER = Path("runs/evaluation")  # for models that are no run folder
+LARGEST = 10**9  # of a number on the command line
 
 
 def main(argv: list[str]) -> int:
@@ -48,7 +50,7 @@ def main(argv: list[str]) -> int:
         evaluation, folder = evaluate(arguments)
     except (ValueError, OSError) as error:
         if state.is_main_process:
-            logger.error("train.evaluation: %s", error)
+            logger.error("train.evaluation: %s", " ".join(str(error).split()))
         return 1
     finally:
         state.destroy_process_group()
@@ -70,21 +72,29 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("model", help="a run folder, a checkpoint, another model folder, or a Hub id")
-    add("--compare", nargs="+", default=[], metavar="OTHER", help="other models, on the same questions")
-    add("--rows", help="a .parquet or .jsonl file, a folder of them or a Hub id (default: the validation rows)")
+    add("model", type=filled, help="a run folder, a checkpoint, another model folder, or a Hub id")
+    add("--compare", type=filled, nargs="+", default=[], metavar="OTHER", help="other models, on the same questions")
+    add(
+        "--rows",
+        type=filled,
+        help="a .parquet or .jsonl file, a folder of them or a Hub id (default: the validation rows)",
+    )
     add("--max_rows", type=positive, default=1000, help="rows to score, at most (default: 1000)")
-    add("--exam", help="'sample', or a file of rows (default: the recipe's; else validation rows with short answers)")
+    add(
+        "--exam",
+        type=filled,
+        help="'sample', or a file of rows (default: the recipe's; else validation rows with short answers)",
+    )
     add("--exam_tokens", type=positive, help="of an answer (default: the recipe's, else 128 or half of the context)")
     add("--max_questions", type=positive, default=500, help="questions to ask, at most (default: 500)")
     add("--no_loss", action="store_true", help="leave out the validation loss")
     add("--no_exam", action="store_true", help="leave out the exam")
     add("--tasks", nargs="+", metavar="TASK", help="of lm-eval, as hellaswag arc_easy piqa mmlu")
-    add("--task_folder", help="of task files of your own, in lm-eval's YAML form")
-    add("--num_fewshot", type=int, help="solved examples before a task's questions (default: its own)")
+    add("--task_folder", type=user_path, help="of task files of your own, in lm-eval's YAML form")
+    add("--num_fewshot", type=not_negative, help="solved examples before a task's questions (default: its own)")
     add("--limit", type=positive, help="documents of each task, at most")
     add("--batch_size", type=positive, default=8, help="of the tasks (default: 8)")
-    add("--output_dir", type=Path, help=f"default: the run folder; {OUTPUT_FOLDER}/NAME for what is no run folder")
+    add("--output_dir", type=user_path, help=f"default: the run folder; {OUTPUT_FOLDER}/NAME for what is no run folder")
     arguments = parser.parse_args(argv)
     if arguments.task_folder and not arguments.tasks:
         parser.error("--task_folder is for --tasks: name them, too")
@@ -93,10 +103,15 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: at least 1 (--no_loss and --no_exam leave a part out)")
+def positive(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or not least <= int(text) <= LARGEST:
+        parts = " (--no_loss and --no_exam leave a part out)" if least else ""
+        raise argparse.ArgumentTypeError(f"{text}: at least {least} and at most {LARGEST:,}, in digits{parts}")
     return int(text)
+
+
+def not_negative(text: str) -> int:
+    return positive(text, least=0)
 
 
 def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
@@ -122,8 +137,14 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
     questions = None
     if not arguments.no_exam:
         questions = choose_questions(this, arguments.exam, arguments.exam_tokens, validation, arguments.max_questions)
-        for model in opened:
-            count_too_long(model, questions)  # before anything that takes long
+        try:
+            for model in opened:
+                count_too_long(model, questions)  # before anything that takes long
+        except ValueError as error:
+            if arguments.exam or arguments.exam_tokens or (arguments.no_loss and not tasks):
+                raise  # it was asked for
+            logger.warning("The exam is left out. %s", error)
+            questions = None
     plan = Plan(
         validation=None if arguments.no_loss else validation,
         score_first=all(model.reads_after_end_of_text for model in opened),
@@ -167,6 +188,7 @@ def output_folder(opened: OpenedModel, asked: Path | None) -> Path:
     folder = asked or OUTPUT_FOLDER / opened.label.replace("/", "-")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # what lies on a read-only disk shows here, and not at the end
     except OSError as error:
         raise ValueError(f"{EVALUATION_FILE} cannot be written into {folder} ({error}): give --output_dir.") from error
     return folder

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from train.run_files import EVALUATION_FILE, write_whole
 
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1  # raised when a key changes its meaning
 PARTS = ("validation", "exam", "tasks")
@@ -31,7 +34,7 @@ def read_evaluation(folder: Path) -> dict | None:
         # "held_out" is the name that evaluations of earlier versions give to the part "validation".
         text = file.read_text(encoding="utf-8").replace('"held_out":', '"validation":')
         evaluation = json.loads(text)
-        written = evaluation["format"]
+        written, _, _ = evaluation["format"], evaluation["date"], evaluation["model"]["weights_sha256"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}): evaluate again.") from error
     if written != FORMAT:
@@ -46,7 +49,10 @@ def keep_earlier(evaluation: dict, folder: Path) -> dict:
     except ValueError:  # it is about to be replaced
         earlier = None
     digest = evaluation["model"]["weights_sha256"]
-    if earlier is None or digest is None or earlier["model"]["weights_sha256"] != digest:
+    if earlier is None or digest is None:
+        return evaluation
+    if earlier["model"]["weights_sha256"] != digest:
+        logger.warning("The %s of other weights, of %s, is replaced.", folder / EVALUATION_FILE, earlier["date"][:10])
         return evaluation
     kept = {part: earlier[part] for part in PARTS if part in earlier and part not in evaluation}
     if "tasks" in evaluation and "tasks" in earlier:
@@ -61,6 +67,12 @@ def fits_weights(evaluation: dict, folder: Path) -> bool:
     """Whether it is of the weights that lie in the folder, and not of older ones."""
     digest = hash_weights(folder.glob("*.safetensors"))
     return digest is not None and evaluation["model"]["weights_sha256"] == digest
+
+
+def is_of_others(results: dict, folder: Path) -> bool:
+    """Whether a run's results are of other weights than lie in the folder; not known where either tells no digest."""
+    digest = results.get("weights_sha256")
+    return digest is not None and hash_weights(folder.glob("*.safetensors")) not in (None, digest)
 
 
 def hash_weights(files: Iterable[Path]) -> str | None:

@@ -32,7 +32,14 @@ from tqdm.auto import tqdm
 
 from train.checkpointing.checkpoints import DamagedCheckpointError, checkpoints_in, newest_complete, step_of, verify
 from train.experiments.child_run import finish_run, read_console, start_run
-from train.run_files import TENSORBOARD_FOLDER, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE, read_samples
+from train.run_files import (
+    TENSORBOARD_FOLDER,
+    TRAINER_STATE_FILE,
+    UNFINISHED_FOLDER,
+    WEIGHTS_FILE,
+    read_samples,
+    user_path,
+)
 from train.settings.arguments import RECIPES_FOLDER
 
 
@@ -99,15 +106,27 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--kills", type=int, default=20, help="number of kills (20)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the moments (0)")
-    parser.add_argument("--folder", type=Path, help="where to work, kept afterwards; a temporary folder where unset")
+    parser.add_argument(
+        "--folder", type=user_path, help="where to work, kept afterwards; a temporary folder where unset"
+    )
     parser.add_argument("--config", default=str(RECIPES_FOLDER / "demo.yaml"), help="the recipe (the demo)")
     arguments, settings = parser.parse_known_args(argv)
     if arguments.kills < 1:
         parser.error(f"--kills {arguments.kills} must be at least 1.")
+    if (
+        arguments.folder
+        and arguments.folder.exists()
+        and (arguments.folder.is_file() or any(arguments.folder.iterdir()))
+    ):
+        parser.error(f"--folder {arguments.folder} is not an empty folder: name a new one, or empty it.")
     settings = ["--config", arguments.config, *SETTINGS, *settings]
     with contextlib.ExitStack() as stack:
         folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fault_injection_")))
-        report = inject_faults(folder, settings, kills=arguments.kills, chance=random.Random(arguments.seed))
+        try:
+            report = inject_faults(folder, settings, kills=arguments.kills, chance=random.Random(arguments.seed))
+        except (RuntimeError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 2
     print(report.render())
     return 1 if report.differences else 0
 

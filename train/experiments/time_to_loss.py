@@ -17,7 +17,7 @@ from tabulate import tabulate
 from tqdm.auto import tqdm
 
 from train.experiments.child_run import finish_run, start_run
-from train.run_files import TRAINER_STATE_FILE
+from train.run_files import TRAINER_STATE_FILE, filled, user_path
 from train.settings.arguments import RECIPES_FOLDER
 
 
@@ -141,17 +141,25 @@ def main(argv: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--dataset", required=True, help="rows with SYNTH's columns, as for train/pretrain.py")
+    parser.add_argument(
+        "--dataset", type=filled, required=True, help="rows with SYNTH's columns, as for train/pretrain.py"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of initial weights and order of data")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/time_to_loss"), help="where runs and results go")
+    parser.add_argument(
+        "--output_dir", type=user_path, default=Path("runs/time_to_loss"), help="where runs and results go"
+    )
     arguments = parser.parse_args(argv)
     if arguments.output_dir.exists():
         parser.error(f"--output_dir {arguments.output_dir} exists: choose another, or move it away")
     curves: dict[str, dict[str, Curve]] = {arm: {} for arm in ARMS}
-    todo = [(arm, seed) for seed in arguments.seeds for arm in ARMS]
+    todo = [(arm, seed) for seed in dict.fromkeys(arguments.seeds) for arm in ARMS]
     for number, (arm, seed) in enumerate(tqdm(todo, desc="Runs")):
         run_folder = arguments.output_dir / str(number)
-        curves[arm][str(seed)] = train_arm(arm, seed=seed, dataset=arguments.dataset, run_folder=run_folder)
+        try:
+            curves[arm][str(seed)] = train_arm(arm, seed=seed, dataset=arguments.dataset, run_folder=run_folder)
+        except (RuntimeError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 2
     comparison = compare(curves)
     results = {"curves": curves, "comparison": comparison}
     (arguments.output_dir / "time_to_loss.json").write_text(json.dumps(results, indent=1) + "\n")

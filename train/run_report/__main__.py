@@ -6,9 +6,8 @@ python -m train.run_report runs/demo
 import argparse
 import logging
 import sys
-from pathlib import Path
 
-from train.run_files import REPORT_FILE
+from train.run_files import REPORT_FILE, user_path
 from train.run_report.page import write_page
 from train.run_report.run_record import find_run, read_run
 
@@ -21,13 +20,15 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.run_report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="a run's --output_dir")
-    parser.add_argument("--output", type=Path, help=f"where to write the page (default: RUN/{REPORT_FILE})")
+    parser.add_argument("run", type=user_path, help="a run's --output_dir")
+    parser.add_argument("--output", type=user_path, help=f"where to write the page (default: RUN/{REPORT_FILE})")
     arguments = parser.parse_args(argv)
     try:
         folder = find_run(arguments.run)
         run = read_run(folder)
         page = arguments.output or folder / REPORT_FILE
+        if page.is_dir() or not page.parent.is_dir():
+            raise ValueError(f"--output {page}: name a file, in a folder that is there.")
         write_page(run, page)
     except (ValueError, OSError) as error:
         logger.error("run_report: %s", error)

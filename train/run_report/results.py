@@ -4,13 +4,15 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+from train.evaluation.record import hash_weights
 from train.provenance import describe_hardware, describe_versions, git_commit
 from train.run_files import CURVE_FILE, RESULTS_FILE, write_whole
 
 
 def write_results(folder: Path, results: dict) -> None:
-    """Write `results.json`: the given figures, and the code, versions and hardware that they were made with."""
+    """Write `results.json`: the given figures, their weights, and the code, versions and hardware that made them."""
     made_with = {"versions": describe_versions(), "git_commit": git_commit(), "hardware": describe_hardware()}
+    results = {**results, "weights_sha256": hash_weights(folder.glob("*.safetensors"))}
     write_whole(folder / RESULTS_FILE, json.dumps({**results, **made_with}, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -1,16 +1,14 @@
 """All that the files of a run folder say: of a run that trains, has ended, or was killed."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-import yaml
 from filelock import FileLock, Timeout
 
 from train.checkpointing.checkpoints import checkpoints_in
-from train.evaluation.record import fits_weights, read_evaluation
+from train.evaluation.record import fits_weights, is_of_others, read_evaluation
 from train.run_files import (
     BEFORE_FILE,
     EMISSIONS_FILE,
@@ -23,6 +21,7 @@ from train.run_files import (
     SAMPLES_FILE,
     TRAINER_STATE_FILE,
     read_codecarbon,
+    read_dict,
     read_samples,
 )
 
@@ -64,9 +63,8 @@ class RunRecord:
         return "finished" if self.results and (said is None or self.step == self.total_steps) else "stopped"
 
 
-def find_run(name: str) -> Path:
-    """The folder of a run; raises a `ValueError` where there is none of that name."""
-    folder = Path(name)
+def find_run(folder: Path) -> Path:
+    """The folder, if it is a run's; raises a `ValueError` else."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
     if (folder / MANIFEST_FILE).is_file():
@@ -88,14 +86,17 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
     states = [files.read_dict(f"{place}/{TRAINER_STATE_FILE}") for place in [".", *newest]]
     logs = [record.get("log", []), *(state.get("log_history", []) for state in states)]
     totals = [record.get("total_steps"), *(state.get("max_steps") for state in states)]
-    evaluation = None if held else files.read(EVALUATION_FILE, lambda: read_evaluation(folder))
+    evaluation = (not held and files.read(EVALUATION_FILE, lambda: read_evaluation(folder))) or {}
+    results = {} if held else files.read_dict(RESULTS_FILE)
+    if is_of_others(results, folder):
+        files.damaged.append(f"{RESULTS_FILE} is of other weights than those in the folder now.")
     return RunRecord(
         name=folder.resolve().name,
         record=record,
-        results={} if held else files.read_dict(RESULTS_FILE),
-        recipe=files.read_dict(RECIPE_FILE, yaml.safe_load),
-        evaluation=evaluation or {},
-        evaluation_fits=evaluation is not None and fits_weights(evaluation, folder),
+        results=results,
+        recipe=files.read_dict(RECIPE_FILE),
+        evaluation=evaluation,
+        evaluation_fits=bool(evaluation) and fits_weights(evaluation, folder),
         # While a run trains, other files may be those of an earlier run.
         log=logs[0] if held and record else max(logs, key=last_step),
         total_steps=next((total for total in totals if total), None),
@@ -119,18 +120,12 @@ class _Files:
             return load()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            self.damaged.append(f"{name} cannot be read: {error}")
+        except (OSError, ValueError) as error:
+            self.damaged.append(str(error) if name in str(error) else f"{name} cannot be read: {error}")
             return None
 
-    def read_dict(self, name: str, parse: Callable[[str], Any] = json.loads) -> dict:
-        def load() -> dict:
-            content = parse((self.folder / name).read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError(f"it holds a {type(content).__name__}")
-            return content
-
-        return self.read(name, load) or {}
+    def read_dict(self, name: str) -> dict:
+        return self.read(name, lambda: read_dict(self.folder / name)) or {}
 
 
 def is_run_held(folder: Path) -> bool:

@@ -116,6 +116,9 @@ def test_a_picture_without_a_sweep_and_one_of_failures_alone(measured, tmp_path)
 def test_only_some_cases(monkeypatch, capsys, tmp_path):
     assert benchmark.main(["--only", "nothing", "--output_dir", str(tmp_path / "out")]) == 2
     assert "--only 'nothing': there are train, 124M" in capsys.readouterr().err
+    assert benchmark.main(["--sweep", "--only", "nothing", "--output_dir", str(tmp_path / "out")]) == 2
+    (tmp_path / "file").touch()
+    assert benchmark.main(["--only", "generate", "--output_dir", str(tmp_path / "file")]) == 2
     assert not (tmp_path / "out").exists()
     arguments = benchmark.parse_arguments(["--only", "generate"])
     cases, _ = benchmark.choose_cases(arguments, is_gpu=False)

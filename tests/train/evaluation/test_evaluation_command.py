@@ -166,6 +166,12 @@ def test_a_part_that_is_left_out_stays(run_folder, capsys):
         (["--no_loss", "--no_exam"], "leave nothing to do"),
         (["--task_folder", "tasks"], "--task_folder is for --tasks"),
         (["--max_row", "3"], "unrecognized arguments"),
+        (["--max_rows", "99999999999999999999"], "at most 1,000,000,000, in digits"),
+        (["--max_rows", "nan"], "nan: at least 1"),
+        (["--num_fewshot", "-1"], "--num_fewshot: -1: at least 0"),
+        (["--rows", ""], "--rows: '' names nothing"),
+        (["--compare", " "], "--compare: ' ' names nothing"),
+        (["--output_dir", ""], "--output_dir: '' names nothing"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(tiny_folder, capsys, words, message):
@@ -189,6 +195,28 @@ def test_what_cannot_be_had_ends_in_one_line(run_folder, capsys, caplog, words, 
     assert message in record.getMessage()
     assert "\n" not in record.getMessage()
     assert not (run_folder / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize("place", ["run/config.json", "~/file/x"])
+def test_a_place_that_takes_no_file_is_refused_before_the_work(run_folder, tmp_path, monkeypatch, caplog, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("train.evaluation.__main__.measure", None)
+    assert main([str(run_folder), f"--output_dir={place}"]) == 1
+    assert f"cannot be written into {place.replace('~', str(tmp_path))}" in caplog.text
+
+
+def test_an_exam_of_which_nothing_fits_is_left_out_unless_it_was_asked_for(run_folder, tmp_path, row, caplog):
+    exam = tmp_path / "exam.jsonl"
+    exam.write_text(json.dumps(row(0, query="why " * 40)) + "\n")
+    recipe = run_folder / "recipe.yaml"
+    recipe.write_text(f"{recipe.read_text()}exam: {exam}\n")
+    assert main([str(run_folder)]) == 0
+    assert "The exam is left out. run: no question fits" in caplog.text
+    assert "validation" in (made := read_evaluation(run_folder))
+    assert "exam" not in made
+    assert main([str(run_folder), "--exam", str(exam)]) == 1
 
 
 def test_damaged_weights_are_refused(run_folder, caplog):

@@ -38,7 +38,9 @@ def test_an_earlier_evaluation_is_read_under_the_names_of_today(tmp_path):
     assert read["kept_from"] == {"validation": "2026"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 99}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "date": "", "model": 3}', '{"format": 99}']
+)
 def test_what_cannot_be_read_is_refused(tmp_path, text):
     (tmp_path / EVALUATION_FILE).write_text(text)
     with pytest.raises(ValueError, match="evaluate again"):
@@ -80,10 +82,11 @@ def test_what_is_left_out_stays_from_an_earlier_evaluation_of_the_same_weights(t
 
 
 @pytest.mark.parametrize(("mine", "earliers"), [("a", "b"), (None, None)])
-def test_parts_of_other_weights_are_not_kept(tmp_path, mine, earliers):
+def test_parts_of_other_weights_are_not_kept(tmp_path, mine, earliers, caplog):
     assert keep_earlier(evaluation(mine), tmp_path) == evaluation(mine)  # there is none
     file = write_evaluation(tmp_path, evaluation(earliers, validation=1))
     assert keep_earlier(evaluation(mine), tmp_path) == evaluation(mine)
+    assert ("of other weights" in caplog.text) == (mine is not None)  # what is replaced is named
     file.write_text("{")  # damaged
     assert keep_earlier(evaluation(mine), tmp_path) == evaluation(mine)
 

@@ -56,7 +56,7 @@ def test_the_run_folder_holds_what_a_pre_training_leaves(finished, base, tmp_pat
     assert model.num_parameters() == results["parameters"]
     assert model.config.use_cache is True
     assert AutoTokenizer.from_pretrained(folder).model_max_length == model.config.n_positions < 1024
-    assert stage(find_run(str(folder)), tmp_path, "you/name")["main"].is_dir()
+    assert stage(find_run(folder), tmp_path, "you/name")["main"].is_dir()
 
 
 def test_a_live_report_shows_the_exam_before_training(finished):

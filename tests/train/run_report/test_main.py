@@ -65,5 +65,5 @@ def test_mistakes_are_told_in_a_line(tmp_path, run_folder, caplog):
     assert main([str(tmp_path / "nowhere")]) == 1
     assert main([str(run_folder), "--output", str(tmp_path / "no" / "folder.html")]) == 1
     assert "there is no such folder" in caplog.text
-    assert "No such file or directory" in caplog.text
+    assert "name a file, in a folder that is there" in caplog.text
     assert len(caplog.messages) == 2

@@ -68,8 +68,8 @@ def test_what_is_no_run_folder_is_refused(tmp_path, finished_run):
         (finished_run / "checkpoint-12", r"is a checkpoint: name the run's own folder, tiny\."),
     ):
         with pytest.raises(ValueError, match=message):
-            find_run(str(name))
-    assert find_run(str(finished_run)) == finished_run
+            find_run(name)
+    assert find_run(finished_run) == finished_run
 
 
 @pytest.mark.parametrize("said", ["finished", "stopped", "failed"])
@@ -95,3 +95,11 @@ def test_energy_is_that_of_all_starts(tmp_path):
     assert read_run(tmp_path).energy_kwh is None
     (tmp_path / "emissions.csv").write_text("run_id,energy_consumed,country\na,0.25,x\nb,0.5,x\n")
     assert read_run(tmp_path).energy_kwh == 0.75
+
+
+def test_results_of_other_weights_are_said_to_be(tmp_path, finished_run):
+    (tmp_path / "results.json").write_text(json.dumps({"weights_sha256": "of others"}))
+    assert read_run(tmp_path).damaged == []  # there are no weights beside it
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert read_run(tmp_path).damaged == ["results.json is of other weights than those in the folder now."]
+    assert read_run(finished_run).damaged == []

@@ -33,20 +33,31 @@ class Answer:
 
 
 def answer_questions(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[Row], max_new_tokens: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: list[Row],
+    max_new_tokens: int,
+    window: int | None = None,
 ) -> list[Answer]:
     """Ask every question, greedily; all processes of a distributed run must call this, and all get all answers.
 
+    Args:
+        window: tokens of question and answer together, after which an answer is cut off; the context where unset.
+
     Returns:
-        The answers, in order; empty where a question leaves no room in the context for `max_new_tokens`.
+        The answers, in order; empty where a question fills the window, or leaves no room in the context for
+        `max_new_tokens`.
     """
     prompts = [question_to_ids(row_to_question(row), tokenizer) for row in questions]
-    room = model.config.max_position_embeddings - max_new_tokens
+    context = model.config.max_position_embeddings
+    window = window or context
+    room = min(context - max_new_tokens, window - 1)
     askable = [prompt for prompt in prompts if len(prompt) <= room]
     end_of_text = tokenizer.eos_token_id
     texts = iter(write_texts(model, askable, max_new_tokens=max_new_tokens, end_of_text=end_of_text, title="Exam"))
     return [
-        ids_to_answer(next(texts)[0], tokenizer) if len(prompt) <= room else Answer("", False) for prompt in prompts
+        ids_to_answer(next(texts)[0][: window - len(prompt)], tokenizer) if len(prompt) <= room else Answer("", False)
+        for prompt in prompts
     ]
 
 

@@ -36,8 +36,10 @@ def take_whole_exam(opened: OpenedModel, questions: Questions) -> tuple[dict, li
         `exam` of evaluation.json, and for each question of the exam whether its answer is right.
     """
     rows = questions.rows
-    answers = answer_questions(opened.model, opened.tokenizer, rows, questions.max_new_tokens)
-    citing = answer_questions(opened.model, opened.tokenizer, questions.citation_rows, questions.citation_tokens)
+    answers = answer_questions(opened.model, opened.tokenizer, rows, questions.max_new_tokens, opened.window)
+    citing = answer_questions(
+        opened.model, opened.tokenizer, questions.citation_rows, questions.citation_tokens, opened.window
+    )
     overall, *by_exercise = [
         _with_intervals(mark)
         for names in (["all"] * len(rows), name_exercises(rows, questions.known))
@@ -45,7 +47,7 @@ def take_whole_exam(opened: OpenedModel, questions: Questions) -> tuple[dict, li
     ]
     return {
         "questions": questions.description,
-        "notes": [questions.note],
+        "notes": questions.notes,
         "asked": len(rows),
         "max_new_tokens": questions.max_new_tokens,
         "too_long": count_too_long(opened, questions),

@@ -32,7 +32,7 @@ class Questions:
     citation_rows: list[Row]  # further rag rows, to see what is cited; their answers are not short, and not marked
     citation_tokens: int  # as `max_new_tokens`, for those
     description: str  # where they come from
-    note: str  # the meaning of known and new
+    notes: list[str]  # the meaning of known and new, and what was shortened
 
 
 def load_exam(exam: str) -> list[Row]:
@@ -62,9 +62,10 @@ def choose_questions(
         ValueError: no such exam, or no validation row has a short answer.
     """
     trained_on = opened.trained_on or demo_recipe()
-    if exam_tokens is None and exam in (None, trained_on.exam):
-        exam_tokens = trained_on.exam_tokens
-    exam_tokens = exam_tokens or min(MOST_EXAM_TOKENS, opened.context // 2)
+    of_recipe = trained_on.exam_tokens if exam in (None, trained_on.exam) else None
+    half = max(1, opened.window // 2)
+    wanted = exam_tokens or of_recipe or min(MOST_EXAM_TOKENS, half)
+    exam_tokens = exam_tokens or (wanted if wanted < opened.window else half)
     exam = exam or trained_on.exam or (SAMPLE if trained_on.data.dataset == SAMPLE else None)
     if exam is not None:
         rows = load_exam(exam)
@@ -75,26 +76,32 @@ def choose_questions(
     citation_tokens = max(exam_tokens, min(MOST_CITATION_TOKENS, opened.context // 2))
     citation_rows: list[Row] = []
     if validation is not None and not any(map(expects_citations, rows)):
-        room = opened.context - citation_tokens
+        room = min(opened.context - citation_tokens, opened.window - 1)
         rag = [row for row in validation.found if expects_citations(row) and _question_tokens(row, opened) <= room]
         citation_rows = draw_rows(rag, MOST_CITATION_QUESTIONS)
     known, note = _tell_known(opened, rows)
-    return Questions(rows, known, exam_tokens, citation_rows, citation_tokens, description, note)
+    notes = [note]
+    if exam_tokens < wanted:
+        notes.append(
+            f"Answers have at most {exam_tokens} tokens and not {wanted}: half of the {opened.window} that "
+            f"{opened.label} reads at once."
+        )
+    return Questions(rows, known, exam_tokens, citation_rows, citation_tokens, description, notes)
 
 
 def count_too_long(opened: OpenedModel, questions: Questions) -> int:
-    """The questions that leave no room in the context for an answer, and so are not put to the model.
+    """The questions that leave no room for an answer, and so are not put to the model.
 
     Raises:
         ValueError: that would be all of them.
     """
-    room = opened.context - questions.max_new_tokens
+    room = min(opened.context - questions.max_new_tokens, opened.window - 1)
     lengths = [_question_tokens(row, opened) for row in questions.rows]
     if min(lengths) > room:
         raise ValueError(
-            f"{opened.label}: no question fits: the shortest has {min(lengths)} tokens, and the context of "
-            f"{opened.context} less --exam_tokens {questions.max_new_tokens} leaves {max(room, 0)}. Give fewer "
-            "--exam_tokens, or --no_exam."
+            f"{opened.label}: no question fits: the shortest has {min(lengths)} tokens, and {max(room, 0)} are left of "
+            f"its context of {opened.context} (trained: {opened.window}) by --exam_tokens {questions.max_new_tokens}. "
+            "Give fewer --exam_tokens, or --no_exam."
         )
     return sum(length > room for length in lengths)
 

@@ -57,7 +57,7 @@ def find_tasks(names: list[str], folder: str | None) -> Any:
         raise ValueError('--tasks needs lm-evaluation-harness: pip install "lm_eval[hf]"') from error
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f"--task_folder {folder}: there is no such folder.")
-    manager = TaskManager(include_path=folder)
+    manager = TaskManager(include_path=folder and str(folder))
     for name in names:
         if name not in manager.task_index:
             nearest = difflib.get_close_matches(name, manager.all_tasks, n=3, cutoff=0.5)

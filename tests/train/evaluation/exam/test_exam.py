@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.evaluation.exam.answers import Answer
+from train.evaluation.exam.answers import Answer, answer_questions
 from train.evaluation.exam.exam import mark_answers, name_exercises, take_exam
 
 
@@ -72,3 +72,13 @@ def test_a_question_that_does_not_fit_the_context_counts_as_wrong(tokenizer, row
     parrot = Parrot(tokenizer("A: 6<|endoftext|>")["input_ids"], context=64)
     (result,) = take_exam(parrot, tokenizer, questions, max_new_tokens=32)
     assert (result["correct"], result["asked"]) == (1, 2)
+
+
+def test_an_answer_is_cut_off_where_the_trained_positions_end(tokenizer, row):
+    question = row(1, synthetic_answer="6")
+    parrot = Parrot(tokenizer("A: 6<|endoftext|>")["input_ids"], context=64)
+    prompt = 8  # tokens of the question
+    (whole,) = answer_questions(parrot, tokenizer, [question], 8, window=prompt + 4)
+    (cut,) = answer_questions(parrot, tokenizer, [question], 8, window=prompt + 3)
+    (none,) = answer_questions(parrot, tokenizer, [question], 8, window=prompt)
+    assert (whole.ended, cut.ended, none) == (True, False, Answer("", False))

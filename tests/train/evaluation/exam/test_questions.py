@@ -49,15 +49,18 @@ def test_the_recipes_exam_comes_first_and_the_command_lines_before_it(opened, va
     assert questions.known == [row["query"] not in held_out_queries for row in questions.rows]
     questions = choose_questions(has_exam, str(other), None, validation, 1000)
     assert len(questions.rows) == 1
-    assert questions.max_new_tokens == 32  # not the recipe's exam: half of the context
+    assert questions.max_new_tokens == 16  # not the recipe's exam: half of what it reads at once
     assert choose_questions(has_exam, str(other), 5, validation, 1000).max_new_tokens == 5
+    long = choose_questions(with_recipe(opened, exam=str(other), exam_tokens=64), None, None, validation, 1000)
+    assert long.max_new_tokens == 16
+    assert "at most 16 tokens and not 64: half of the 32" in long.notes[1]
 
 
 def test_models_of_the_sample_and_without_a_recipe_take_the_samples_exam(opened, tiny_folder):
     without = choose_questions(open_model(str(tiny_folder)), None, None, None, 1000)
     assert len(without.rows) == 290
     assert without.known is None
-    assert "no recipe" in without.note
+    assert "no recipe" in without.notes[0]
     sample = with_recipe(opened, data=replace(opened.trained_on.data, dataset="sample"))
     assert len(choose_questions(sample, None, None, None, 1000).rows) == 290
 
@@ -68,7 +71,7 @@ def test_known_and_new_are_not_told_apart_where_that_is_not_known(opened, valida
     gone = with_recipe(opened, data=replace(opened.trained_on.data, dataset="gone.parquet"))
     questions = choose_questions(gone, None, None, validation, 10)
     assert questions.known is None
-    assert "cannot be read" in questions.note
+    assert "cannot be read" in questions.notes[0]
     monkeypatch.setattr("train.evaluation.exam.questions.BYTES_TO_PREPARE", 10)
     assert choose_questions(opened, None, None, validation, 10).known is None
 
