@@ -86,7 +86,7 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
     states = [files.read_dict(f"{place}/{TRAINER_STATE_FILE}") for place in [".", *newest]]
     logs = [record.get("log", []), *(state.get("log_history", []) for state in states)]
     totals = [record.get("total_steps"), *(state.get("max_steps") for state in states)]
-    evaluation = (not held and files.read(EVALUATION_FILE, lambda: read_evaluation(folder))) or {}
+    evaluation = {} if held else files.read(EVALUATION_FILE, lambda: read_evaluation(folder)) or {}
     results = {} if held else files.read_dict(RESULTS_FILE)
     if is_of_others(results, folder):
         files.damaged.append(f"{RESULTS_FILE} is of other weights than those in the folder now.")
