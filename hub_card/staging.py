@@ -12,14 +12,14 @@ from pathlib import Path
 from shutil import copyfile
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from hub_card.card.card import render_card, render_export_card
 from hub_card.card.run_record import is_local_path, read_run
 from hub_card.upload import CARD_FILE, MAIN_BRANCH
-from modeling_gpt2scratch import GPT2ScratchForCausalLM, save_as_hf_gpt2
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, save_as_hf_gpt2
+from modeling_gpt2scratch.loading import load_own_tokenizer, load_whole_model
 from train.run_files import (
     CONFIG_FILE,
     CURVE_FILE,
@@ -86,8 +86,9 @@ def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dic
     _write_texts(main, render_card(record, repo_id, with_export))
     if not with_export:
         return {MAIN_BRANCH: main}
+    model, tokenizer = open_model(run)
     try:
-        save_as_hf_gpt2(open_model(run), AutoTokenizer.from_pretrained(run), export)
+        save_as_hf_gpt2(model, tokenizer, export)
     except ValueError as error:
         raise ValueError(f"{error} Here that is --without_hf_gpt2.") from error
     _write_texts(export, render_export_card(record, repo_id))
@@ -101,12 +102,11 @@ def _write_texts(folder: Path, card: str) -> None:
     (folder / LICENSE_FILE).write_text(licence.read_text(), encoding="utf-8")
 
 
-def open_model(run: Path) -> GPT2ScratchForCausalLM:
-    """The run's model, by this package's code, on the CPU, without dropout; a ValueError if its weights are damaged."""
-    try:
-        return GPT2ScratchForCausalLM.from_pretrained(run).eval()
-    except SafetensorError as error:
-        raise ValueError(f"The weights in {run} are damaged ({error}): copy them again from a checkpoint.") from error
+def open_model(run: Path) -> tuple[GPT2ScratchForCausalLM, PreTrainedTokenizerBase]:
+    """The run's model, by this package's code, on the CPU, without dropout, and its tokenizer; a ValueError if its
+    weights are damaged or not all there."""
+    model = load_whole_model(run, (GPT2ScratchConfig.model_type,))
+    return model, load_own_tokenizer(run, model.config.vocab_size)
 
 
 def list_code(run: Path) -> set[Path]:

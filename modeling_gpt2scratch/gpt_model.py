@@ -106,8 +106,11 @@ class GPT2ScratchModel(GPT2ScratchPreTrainedModel):
             `output_hidden_states`) every layer's.
 
         Raises:
-            ValueError: neither or both of `input_ids` and `inputs_embeds`, or more tokens than `config.n_positions`.
+            ValueError: neither or both of `input_ids` and `inputs_embeds`, more tokens than `config.n_positions`, or
+                `token_type_ids`, which transformers' GPT-2 would embed as tokens.
         """
+        if kwargs.pop("token_type_ids", None) is not None:
+            raise ValueError("There are no token types in this model: leave out token_type_ids.")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:

@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from .causal_lm import GPT2ScratchForCausalLM
 from .config import GPT2ScratchConfig
+from .loading import load_whole_model
 from .saved_folder import share_weight_files
 
 
@@ -51,12 +52,12 @@ def from_hf_gpt2(source: str | os.PathLike | GPT2LMHeadModel, **kwargs) -> GPT2S
 
     Args:
         source: a folder, a Hub id such as "openai-community/gpt2" (also -medium, -large, -xl), or a loaded model.
-        kwargs: handed to `GPT2LMHeadModel.from_pretrained` (`revision`, `dtype`, `token`, ...).
+        kwargs: handed to its `from_pretrained` (`revision`, `dtype`, `token`, ...).
 
     Raises:
-        ValueError: the model is a GPT-2 variant that this package does not compute.
+        ValueError: the model is a GPT-2 variant that this package does not compute, or it is not whole.
     """
-    hf_model = source if isinstance(source, GPT2LMHeadModel) else GPT2LMHeadModel.from_pretrained(source, **kwargs)
+    hf_model = source if isinstance(source, GPT2LMHeadModel) else load_whole_model(source, ("gpt2",), **kwargs)
     model = GPT2ScratchForCausalLM(config_from_hf(hf_model.config)).to(device=hf_model.device, dtype=hf_model.dtype)
     model.load_state_dict(weights_from_hf(hf_model.state_dict()))
     model.generation_config = hf_model.generation_config

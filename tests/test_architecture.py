@@ -16,7 +16,7 @@ ALLOWED = {
     "train": ("modeling_gpt2scratch", "train"),
     "hub_card": ("modeling_gpt2scratch", "hub_card", "train.evaluation", "train.run_files"),
 }
-MODEL_LIBRARIES = {"torch", "transformers", "huggingface_hub"}
+MODEL_LIBRARIES = {"torch", "transformers", "huggingface_hub", "safetensors"}
 
 # The floors of train/, from the ground up. A file imports from its own floor and those below.
 FLOORS = (

@@ -1,13 +1,21 @@
 """The model to train: fresh, or with earlier weights."""
 
+from pathlib import Path
+
 from torch import float32
-from transformers import AutoConfig, GPT2Config, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, from_hf_gpt2
+from modeling_gpt2scratch.loading import has_tokenizer, load_own_tokenizer, load_whole_model, refuse_adapter
+from train.run_files import CONFIG_FILE
 from train.settings.arguments import ModelArguments
 
 
 DROPOUTS = ("embd_pdrop", "attn_pdrop", "resid_pdrop")  # a matter of the training, not of the weights
+# Where the shipped recipes look for the demo, and what makes it.
+DEMOS = {"runs/demo": "make pretrain", "runs/demo_sft": "make finetune"}
+# One kind of text after the other.
+PROBE = " The 12 cats'll cost $3.50,\tn'est-ce pas?\n\n  Ünïcode: 日本 🙂<|endoftext|>\r\n"
 
 
 def build_config(model: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> GPT2ScratchConfig:
@@ -28,18 +36,62 @@ def build_model(
         config = build_config(model, tokenizer)
         built = GPT2ScratchForCausalLM._from_config(config, attn_implementation=model.attn_implementation)
     else:
-        built = load_model(model.init_from, model.attn_implementation, {name: vars(model)[name] for name in DROPOUTS})
+        dropout = {name: vars(model)[name] for name in DROPOUTS}
+        built = load_model(model.init_from, tokenizer, model.attn_implementation, dropout)
         check_length(built, "--sequence_length", sequence_length, model.init_from)
     return built.to(float32)  # the master weights; bf16 recipes train through autocast
 
 
-def load_model(source: str, attn_implementation: str, dropout: dict[str, float]) -> GPT2ScratchForCausalLM:
-    """Earlier weights: those of a run, a checkpoint, a Hub id, or Hugging Face's GPT-2; dropout rates by name."""
-    if isinstance(AutoConfig.from_pretrained(source), GPT2Config):
-        model = from_hf_gpt2(source, **dropout)
-        model.set_attn_implementation(attn_implementation)
-        return model
-    return GPT2ScratchForCausalLM.from_pretrained(source, attn_implementation=attn_implementation, **dropout)
+def load_model(
+    source: str, tokenizer: PreTrainedTokenizerBase, attn_implementation: str, dropout: dict[str, float]
+) -> GPT2ScratchForCausalLM:
+    """Earlier weights: those of a run, a checkpoint, a Hub id, or Hugging Face's GPT-2; dropout rates by name.
+
+    Raises:
+        ValueError, OSError: there is no such model, it is of another type or not whole, or reads other tokens.
+    """
+    try:
+        _check_source(source)
+        types = (GPT2ScratchConfig.model_type, "gpt2")
+        model = load_whole_model(source, types, attn_implementation=attn_implementation, **dropout)
+        if isinstance(model, GPT2LMHeadModel):
+            model = from_hf_gpt2(model)
+            model.set_attn_implementation(attn_implementation)
+        _check_tokenizer(source, model, tokenizer)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"--init_from {error}") from error
+    return model
+
+
+def _check_source(source: str) -> None:
+    """Refuse a local path without a model; what is no such path is a Hub id."""
+    folder = Path(source).expanduser()
+    refuse_adapter(folder)
+    if (folder / CONFIG_FILE).is_file():
+        return
+    if source in DEMOS:
+        raise ValueError(f"{source} holds no finished model yet: run `{DEMOS[source]}` first.")
+    if folder.exists():
+        raise ValueError(
+            f"{source} holds no model: a run leaves it there at its end. Let it end, or name one of its checkpoints."
+        )
+    if source.count("/") > 1 or source.startswith((".", "/", "~", "runs/")):
+        raise ValueError(f"{source}: there is no such folder.")
+
+
+def _check_tokenizer(source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a model that knows other tokens than those of the training, or the same under other ids."""
+    if model.config.vocab_size != len(tokenizer):
+        found, needed = f"{model.config.vocab_size:,}", f"{len(tokenizer):,}"
+        raise ValueError(f"{source} has a vocabulary of {found}; GPT-2's {needed} are needed.")
+    if not has_tokenizer(source):
+        return
+    own = load_own_tokenizer(source)
+    if own.get_vocab() != tokenizer.get_vocab() or own(PROBE)["input_ids"] != tokenizer(PROBE)["input_ids"]:
+        raise ValueError(
+            f"{source} has another tokenizer than GPT-2's, which a run trains with: its weights would read other "
+            "tokens. Start from a model with GPT-2's tokenizer."
+        )
 
 
 def check_length(model: GPT2ScratchForCausalLM, name: str, tokens: int, source: str) -> None:

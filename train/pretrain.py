@@ -13,9 +13,9 @@ checkpoints, `recipe.yaml`, `report.html`, `results.json`, `loss_curve.png`, `sa
 import logging
 import sys
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.build_model import build_config, build_model
+from train.build_model import build_model
 from train.callbacks.graceful_stop import GracefulStop
 from train.checkpointing.resume import check_data
 from train.data.sequences.training_data import TrainingData
@@ -42,14 +42,14 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns the exit status."""
     set_up_hardware(recipe.training.device, recipe.training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
     with refusing_mistakes():
-        build_config(recipe.model, tokenizer)  # sizes that no model can have show before the data is prepared
+        model = build_model(recipe.model, tokenizer, recipe.sequence_tokens, recipe.training.seed)
         questions = load_exam(recipe.run.exam) if recipe.run.exam else []
         data = load_training_data(recipe, tokenizer)
     logger.info("%s", data.statistics.render())
     if recipe.resume_from is not None:
         check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)
     stop = GracefulStop()
-    trainer = build_trainer(recipe, tokenizer, data, stop)
+    trainer = build_trainer(recipe, model, tokenizer, data, stop)
     known = data.is_known(questions)
     rows = {**data.source.describe(), **data.statistics.to_dict()}
     facts = {
@@ -73,9 +73,8 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def build_trainer(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, data: TrainingData, stop: GracefulStop
+    recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: TrainingData, stop: GracefulStop
 ) -> PretrainingTrainer:
-    model = build_model(recipe.model, tokenizer, recipe.sequence_tokens, recipe.training.seed)
     tokenizer.model_max_length = model.config.n_positions
     set_up_model(model, recipe.training.device, recipe.training.torch_compile)
     kind = StreamingTrainer if recipe.data.streaming else PretrainingTrainer

@@ -122,7 +122,8 @@ def train_and_save(
         return 128 + stop.signal_number
     evaluation = trainer.evaluate_final_model()
     results = {**facts, **describe_change(before, measure()), "tokens_seen": trainer.tokens_seen()}
-    trainer.save_final_model()
+    with report.noting_failure():
+        trainer.save_checked_model()
     trainer.save_state()
     if writes:
         training = training_figures(trained.metrics, trainer.state.log_history, recipe.resume_from is not None)

@@ -41,7 +41,6 @@ def run(arguments: argparse.Namespace) -> None:
         publish_space(arguments)
         return
     logger.info("Opening %s ...", arguments.model)
-    import modeling_gpt2scratch  # noqa: F401 (opens what it trained, without trust in the code beside the weights)
     from hub_card.space.chat.page import LAUNCH_OPTIONS, build_page
     from hub_card.space.model_choice import choose_model
 

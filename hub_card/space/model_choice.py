@@ -10,6 +10,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFo
 from hub_card.space.chat.settings import Settings
 from hub_card.staging import EXPORT_BRANCH, WEIGHTS_PATTERN
 from hub_card.upload import UploadError
+from modeling_gpt2scratch.loading import refuse_adapter
 from train.run_files import CONFIG_FILE, RECIPE_FILE
 
 
@@ -38,6 +39,7 @@ def choose_model(name: str) -> Settings:
         except (HTTPError, OSError) as error:
             raise UploadError(f"There is no folder {name} here, and the Hub cannot be asked: {error}") from error
         title, recipes = name, [folder / RECIPE_FILE]
+    refuse_adapter(folder)
     if not (folder / CONFIG_FILE).is_file() or not any(folder.glob(WEIGHTS_PATTERN)):
         raise ValueError(
             f"{folder} holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}): name a finished run, e.g. runs/demo, or a "

@@ -11,9 +11,11 @@ from huggingface_hub import SpaceCardData
 
 from hub_card.space.chat.settings import SETTINGS_FILE, Settings
 from hub_card.upload import CARD_FILE, MAIN_BRANCH
+from modeling_gpt2scratch import loading
 
 
 APP_FILE = "app.py"
+LOADER_FILE = "loading.py"
 # Plain builds of torch come with gigabytes for GPUs; this index has those for CPUs.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -24,6 +26,10 @@ def stage_space(settings: Settings, place: Path, space_id: str) -> dict[str, Pat
     (folder / "chat").mkdir(parents=True)
     for file in [here / APP_FILE, *(here / "chat").glob("*.py")]:
         copyfile(file, folder / file.relative_to(here))
+    # The loader lies beside the page there, where this package is not.
+    copyfile(loading.__file__, folder / "chat" / LOADER_FILE)
+    writer = folder / "chat" / "writer.py"
+    writer.write_text(writer.read_text(encoding="utf-8").replace("modeling_gpt2scratch.", "."), encoding="utf-8")
     texts = {
         SETTINGS_FILE: json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n",
         # The versions that are installed here, which the check runs; Gradio's is in the card.

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoTokenizer
 
 from hub_card.staging import open_model
 from hub_card.verification.check_model import compute
@@ -18,7 +17,7 @@ def verify_model(run: Path, branches: dict[str, Path]) -> None:
     Raises:
         VerificationError: a folder does not open, or computes something else.
     """
-    expected = compute(open_model(run), AutoTokenizer.from_pretrained(run))
+    expected = compute(*open_model(run))
     with tempfile.TemporaryDirectory(prefix="hub_card_check_") as work:
         save_file(expected, Path(work) / "expected.safetensors")
         # As elsewhere: no network, and nothing kept from earlier. Other threads would add in another order.

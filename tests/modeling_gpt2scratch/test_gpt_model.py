@@ -93,6 +93,12 @@ def test_neither_or_both_inputs_are_refused(tiny_model, inputs):
         tiny_model.transformer(**inputs)
 
 
+def test_token_types_are_refused(tiny_model, input_ids):
+    with pytest.raises(ValueError, match="no token types in this model"):
+        tiny_model(input_ids, token_type_ids=torch.zeros_like(input_ids))
+    tiny_model(input_ids, token_type_ids=None)
+
+
 def test_more_tokens_than_the_context_are_refused(tiny_model):
     with pytest.raises(ValueError, match=r"65 tokens do not fit the context of 64"):
         tiny_model(torch.zeros(1, 65, dtype=torch.long))

@@ -1,10 +1,13 @@
+import json
+
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.build_model import build_model
+from train.pretrain import main as pretrain
 from train.settings.recipe import parse_recipe
 
 
@@ -57,3 +60,37 @@ def test_a_block_longer_than_the_loaded_context_is_refused(build, tmp_path):
     build("--n_positions", "32").save_pretrained(tmp_path / "short")
     with pytest.raises(ValueError, match="sequence_length 48 is longer than the context"):
         build("--init_from", str(tmp_path / "short"), "--sequence_length", "48")
+
+
+def test_a_model_of_another_architecture_is_refused_before_the_data(tiny_recipe, tmp_path, caplog):
+    config = LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    words = ["--config", str(tiny_recipe), "--init_from", str(tmp_path / "llama")]
+    assert pretrain(words) == 1
+    assert "its model_type is llama, and only gpt2scratch and gpt2 can be used here" in caplog.messages[-1]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_a_model_that_reads_other_tokens_is_refused(build, tokenizer, tmp_path, stock):
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 64}
+    if stock:
+        GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(tmp_path / "other")
+    else:
+        build().save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    build("--init_from", str(tmp_path / "other"))
+    file = tmp_path / "other" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="has another tokenizer than GPT-2's"):
+        build("--init_from", str(tmp_path / "other"))
+
+
+def test_a_model_of_another_vocabulary_is_refused(build, tmp_path):
+    config = GPT2Config(n_layer=1, n_head=2, n_embd=16, n_positions=64, vocab_size=65, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "char")
+    with pytest.raises(ValueError, match="has a vocabulary of 65; GPT-2's 50,257 are needed"):
+        build("--init_from", str(tmp_path / "char"))

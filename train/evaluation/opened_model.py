@@ -5,9 +5,9 @@ from pathlib import Path
 
 from accelerate import PartialState
 from huggingface_hub import hf_hub_download
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import modeling_gpt2scratch  # noqa: F401  registers the model with the Auto classes
+from modeling_gpt2scratch.loading import load_own_tokenizer, load_whole_model, refuse_adapter
 from train.checkpointing.checkpoints import complete_checkpoints
 from train.evaluation.record import hash_weights
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
@@ -82,7 +82,7 @@ def open_model(name: str) -> OpenedModel:
     """Load model, tokenizer and recipe onto this process's device.
 
     Raises:
-        ValueError: there is no model of that name, or its tokenizer lacks what is needed.
+        ValueError: there is no model of that name, it is not whole, or its tokenizer lacks what is needed.
     """
     path = Path(name).expanduser()
     folder = path if path.exists() else None
@@ -90,12 +90,11 @@ def open_model(name: str) -> OpenedModel:
         _check_folder(folder)
     where = str(folder or name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(where).to(PartialState().device).eval()
-        tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        missing = "" if folder else "There is no such folder here, and it cannot be had from the Hub: "
-        raise ValueError(f"{name}: {missing}{reason}") from error
+        model = load_whole_model(where).to(PartialState().device)
+        tokenizer = load_own_tokenizer(where, model.config.vocab_size)
+    except OSError as error:
+        missing = "" if folder else f"{name}: There is no such folder here, and it cannot be had from the Hub: "
+        raise ValueError(f"{missing}{error}") from error
     if tokenizer.eos_token_id is None or not tokenizer.is_fast:
         raise ValueError(f"{name}: its tokenizer has no end-of-text token, or no fast version; both are needed.")
     weights = folder.glob("*.safetensors") if folder else filter(None, [_find_on_hub(name, WEIGHTS_FILE)])
@@ -144,6 +143,7 @@ def _longest_sequence(settings: dict) -> int | None:
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: name the folder that a model was saved in, or a Hub id.")
+    refuse_adapter(folder)
     if (folder / CONFIG_FILE).is_file():
         return
     checkpoints = complete_checkpoints(folder)

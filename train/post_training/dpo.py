@@ -12,3 +12,7 @@ class PreferenceTrainer(PostTrainingTrainer, DPOTrainer):
 
     def _prepare_dataset(self, dataset: Dataset, *args, **kwargs) -> Dataset:
         return dataset
+
+    def validation_ids(self, row: int) -> list[int]:
+        pair = self.eval_dataset[row]
+        return pair["prompt_ids"] + pair["chosen_ids"]

@@ -34,6 +34,9 @@ class ReinforcementTrainer(PostTrainingTrainer, GRPOTrainer):
     def describe_rows(self, step: int) -> str:
         return f"questions {', '.join(map(str, sorted(set(self.rows_of_step(step)))))}"
 
+    def validation_ids(self, row: int) -> list[int]:
+        return question_to_ids(self.eval_dataset[row]["prompt"], self.processing_class)
+
     def _tokenize_prompts(self, prompts: list[str]):
         return [question_to_ids(prompt, self.processing_class) for prompt in prompts], None, {}
 

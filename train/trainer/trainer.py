@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import ProgressCallback, get_scheduler
 from transformers.integrations import TensorBoardCallback
 
+from modeling_gpt2scratch.loading import load_whole_model
 from train.callbacks.current_settings import CurrentSettings
 from train.callbacks.graceful_stop import shield_workers
 from train.callbacks.loss_guard import LossGuard
@@ -18,11 +19,17 @@ from train.callbacks.progress import Progress
 from train.callbacks.tensorboard import RunTensorBoard
 from train.callbacks.throughput import Throughput
 from train.checkpointing import checkpoints
+from train.errors import RunFailedError
 from train.optim.parameter_groups import build_optimizer
 from train.optim.schedules import schedule_options
-from train.run_files import TENSORBOARD_FOLDER
+from train.run_files import TENSORBOARD_FOLDER, WEIGHTS_FILE
 from train.settings.arguments import OptimizerArguments
 from train.trainer.saving import SavingTrainer
+
+
+COMPARED_EXAMPLES = 4  # of the saved model and the trained one
+# Relative differences of loss that are rounding: sums in another order; and attention of another kind in 16 bits.
+SAME_LOSS, SAME_LOSS_IN_16_BITS = 1e-4, 5e-3
 
 
 class RunTrainer(SavingTrainer):
@@ -32,7 +39,9 @@ class RunTrainer(SavingTrainer):
     - the optimizer has a learning rate for each kind of weight (see `train.optim.parameter_groups`);
     - a loss or gradient that is not finite ends the run before it reaches the weights (see `callbacks.loss_guard`);
     - log lines have the run's throughput (see `train.callbacks.throughput`);
-    - a resumed run that has nothing left to train takes no further step.
+    - a resumed run that has nothing left to train takes no further step, and none warns of a tied weight, which is
+      saved once;
+    - the final model is opened once more and compared with the trained one.
 
     One private method is overridden, `_get_grad_norm`: no callback sees the loss, or the gradient norm before clipping,
     ahead of the optimizer step.
@@ -52,6 +61,7 @@ class RunTrainer(SavingTrainer):
     ):
         super().__init__(*args, **kwargs)
         self.optimizer_settings = optimizer_settings
+        self.model.register_load_state_dict_post_hook(_forget_tied_weights)
         self._step_loss: torch.Tensor | None = None
         if self.pop_callback(ProgressCallback) is not None:  # none where --disable_tqdm is on
             self.add_callback(Progress())
@@ -165,3 +175,47 @@ class RunTrainer(SavingTrainer):
             if entry["step"] == step and "eval_loss" in entry:
                 return {name: value for name, value in entry.items() if name.startswith("eval_")}
         return self.evaluate()
+
+    def save_checked_model(self) -> None:
+        """Write the final model, and open it as others will.
+
+        Raises:
+            RunFailedError: it is not whole, or has another loss than the model that was trained.
+        """
+        # Before saving, which merges adapters. Sharded weights need all processes.
+        trained = self._loss_of_few(self.model_wrapped if self.is_fsdp_enabled else self.model)
+        self.save_final_model()
+        if not self.args.should_save:
+            return
+        try:
+            saved = self._loss_of_few(load_whole_model(self.run_folder).to(self.args.device))
+            allowed = SAME_LOSS if self.accelerator.mixed_precision == "no" else SAME_LOSS_IN_16_BITS
+            if not abs(saved - trained) <= allowed * max(1.0, trained):  # so written, NaN fails, too
+                raise ValueError(f"its loss is {saved:.4f}, and that of the trained model {trained:.4f}")
+        except (OSError, ValueError) as error:
+            (self.run_folder / WEIGHTS_FILE).unlink(missing_ok=True)
+            raise RunFailedError(
+                f"The saved model is not the trained one ({error}), so {self.run_folder / WEIGHTS_FILE} was removed; "
+                "the checkpoints are as they were."
+            ) from error
+
+    @torch.no_grad()
+    def _loss_of_few(self, model: torch.nn.Module) -> float:
+        """Nats per token of a few validation examples, which are read one by one."""
+        was_training, losses = model.training, []
+        model.eval()
+        with self.accelerator.autocast():
+            for row in range(min(COMPARED_EXAMPLES, len(self.eval_dataset))):
+                ids = torch.tensor([self.validation_ids(row)], device=self.args.device)
+                losses.append(model(input_ids=ids, labels=ids, skip_logits=True, use_cache=False).loss)
+        model.train(was_training)
+        return torch.stack(losses).mean().item()
+
+    def validation_ids(self, row: int) -> list[int]:
+        """The tokens of a validation example."""
+        return [int(token) for token in self.eval_dataset[row]["input_ids"]]
+
+
+def _forget_tied_weights(model: torch.nn.Module, incompatible_keys: Any) -> None:
+    tied = getattr(model, "all_tied_weights_keys", {})
+    incompatible_keys.missing_keys[:] = [name for name in incompatible_keys.missing_keys if name not in tied]

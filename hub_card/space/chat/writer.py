@@ -6,28 +6,20 @@ from concurrent.futures import Future
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TextIteratorStreamer,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
+
+from modeling_gpt2scratch.loading import load_own_tokenizer, load_whole_model
 
 from .settings import Settings
 
 
 def open_model(settings: Settings) -> "Writer":
     """The model, on the accelerator where there is one; an OSError or a ValueError where it does not open."""
-    options: dict[str, object] = {"trust_remote_code": settings.trust_remote_code}
+    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if settings.revision is not None:
         options |= {"revision": settings.revision, "code_revision": settings.revision}
-    tokenizer = AutoTokenizer.from_pretrained(settings.model, **options)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(settings.model, **options)
-    except SafetensorError as error:
-        raise ValueError(f"The weights of {settings.model} are damaged ({error}): copy them again.") from error
+    model = load_whole_model(settings.model, **options)
+    tokenizer = load_own_tokenizer(settings.model, model.config.vocab_size, **options)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     positions = model.config.max_position_embeddings
     return Writer(model.to(device).eval(), tokenizer, min(positions, settings.context or positions))

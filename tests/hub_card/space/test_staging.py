@@ -40,7 +40,7 @@ def test_what_is_staged_is_what_runs_and_nothing_else(space, repository):
         file.relative_to(repository / "hub_card/space") for file in (repository / "hub_card/space/chat").glob("*.py")
     }
     written = {"README.md", "requirements.txt", "settings.json"}
-    assert files == {"app.py", *written, *(file.as_posix() for file in code)}
+    assert files == {"app.py", "chat/loading.py", *written, *(file.as_posix() for file in code)}
     assert Settings(**json.loads((space / "settings.json").read_text())) == SETTINGS
 
 

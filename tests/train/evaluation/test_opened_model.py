@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from train.checkpointing.checkpoints import write_manifest
 from train.evaluation.opened_model import demo_recipe, open_model, read_trained_on
@@ -88,6 +89,19 @@ def test_damaged_files_are_refused(run_folder):
         open_model(str(run_folder))
     (run_folder / "config.json").write_text(json.dumps({"model_type": "no such model"}))
     with pytest.raises(ValueError, match="no such model"):
+        open_model(str(run_folder))
+
+
+def test_what_is_no_whole_model_is_refused(run_folder, tmp_path):
+    checkpoint = tmp_path / "lora" / "checkpoint-6"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"checkpoint-6 holds an adapter .* name the run's own folder"):
+        open_model(str(checkpoint))
+    weights = load_file(run_folder / "model.safetensors")
+    weights.pop("transformer.blocks.1.attention.q_proj.weight")
+    save_file(weights, run_folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"its files lack transformer\.blocks\.1\.attention\.q_proj\.weight"):
         open_model(str(run_folder))
 
 

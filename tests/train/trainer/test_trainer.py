@@ -200,3 +200,28 @@ def test_a_final_model_that_cannot_be_written_leaves_the_one_before(trainer, mon
         trainer.save_final_model()
     assert (run / "model.safetensors").read_text() == "before"
     assert not (run / "unfinished").exists()
+
+
+def test_the_saved_model_is_compared_with_the_trained_one(trainer, monkeypatch):
+    trainer.train()
+    trainer.save_checked_model()
+    weights = trainer.run_folder / "model.safetensors"
+    assert weights.is_file()
+    save = trainer.save_final_model
+
+    def save_another():
+        torch.nn.init.normal_(trainer.model.transformer.final_norm.weight)
+        save()
+
+    monkeypatch.setattr(trainer, "save_final_model", save_another)
+    with pytest.raises(RunFailedError, match=r"The saved model is not the trained one \(its loss is \d"):
+        trainer.save_checked_model()
+    assert not weights.exists()
+
+
+def test_a_resume_does_not_warn_of_the_tied_head(build, tmp_path, caplog):
+    build("--save_strategy", "steps", "--save_steps", "3").train()
+    again = build("--save_strategy", "steps", "--save_steps", "3", "--resume_from_checkpoint", "true")
+    again.train(tmp_path / "run" / "checkpoint-3")
+    assert "missing keys" not in caplog.text
+    assert again.model.lm_head.weight is again.model.transformer.token_embedding.weight
