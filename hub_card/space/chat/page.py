@@ -2,13 +2,14 @@
 
 import html
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from .prompt import build_prompt
+from .prompt import build_prompt, text_of
 from .reply import split_reply
 from .settings import Settings
 from .writer import Writer, open_model
@@ -17,11 +18,20 @@ from .writer import Writer, open_model
 MAX_WAITING = 32  # questions in the queue; one is answered at a time
 HIGHEST_SEED = 2**32 - 1
 SECONDS_BETWEEN_UPDATES = 0.05  # a browser that shows every token of a fast model has no time left for clicks
-# Options of `launch` by which the page fetches nothing from elsewhere: fonts are those of the visitor's system, and
-# images in a text are shown from here only.
+# By these options of `launch` the page fetches nothing from elsewhere, whatever Gradio would: fonts are those of the
+# visitor's system. The copy button gives a text as it was before it was escaped.
 LAUNCH_OPTIONS: dict[str, Any] = {
     "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-    "head": """<meta http-equiv="Content-Security-Policy" content="img-src 'self' data: blob:; media-src 'self'">""",
+    "head": """<meta http-equiv="Content-Security-Policy"
+        content="default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:">
+    <script>
+        if (navigator.clipboard) {
+            const write = navigator.clipboard.writeText.bind(navigator.clipboard);
+            navigator.clipboard.writeText = (text) =>
+                write(text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&"));
+        }
+    </script>""",
+    "css": ".message-markdown-disabled .md { white-space: pre-wrap; overflow-wrap: anywhere; }",
     "ssr_mode": False,
 }
 
@@ -39,7 +49,7 @@ def build_page(settings: Settings) -> gr.ChatInterface:
         validator=chat.check,
         title=html.escape(settings.title),
         description=description,
-        chatbot=gr.Chatbot(label="Conversation", buttons=["copy"], scale=1),
+        chatbot=plain_chatbot(),
         textbox=gr.Textbox(label="Question", placeholder="Ask a question", submit_btn=True, stop_btn=True, scale=7),
         examples=[[question] for question in settings.examples],
         cache_examples=False,
@@ -62,6 +72,24 @@ def build_inputs(context: int, temperature: float, remember: bool) -> list[str |
         gr.Number(-1, precision=0, minimum=-1, maximum=HIGHEST_SEED, label="Seed", info="-1: another each time"),
         gr.Checkbox(remember, label="Remember earlier questions", info="For a model trained on conversations"),
     ]
+
+
+def plain_chatbot() -> gr.Chatbot:
+    """Gradio's, with texts as they are: even without Markdown it takes tags for HTML, and space at the edges away.
+
+    Not a class of its own: Gradio would write a stub file beside this one.
+    """
+    chatbot = gr.Chatbot(label="Conversation", buttons=["copy"], scale=1, render_markdown=False, latex_delimiters=[])
+    show, read = chatbot.postprocess, chatbot.preprocess
+    escape = partial(html.escape, quote=False)
+    chatbot.postprocess = lambda value: show(_with_texts(value or [], escape))  # type: ignore[method-assign]
+    chatbot.preprocess = lambda payload: _with_texts(read(payload), html.unescape)  # type: ignore[method-assign]
+    return chatbot
+
+
+def _with_texts(messages: Any, change: Callable[[str], str]) -> Any:
+    """Messages whose texts are changed; a text becomes a part, which Gradio leaves as it is."""
+    return [{**message, "content": [{"type": "text", "text": change(text_of(message))}]} for message in messages]
 
 
 class Chat:
@@ -110,9 +138,10 @@ class Chat:
                 shown_at = time.monotonic()
                 yield to_messages(text)
         yield to_messages(text)
+        where = "" if split_reply(text)[1] else " before an answer"
         if not ended:
-            gr.Info("The reply breaks off: it has the longest length that the settings, or the context, allow.")
-        elif not split_reply(text)[1]:
+            gr.Info(f"The reply breaks off{where}: it has the longest length that the settings, or the context, allow.")
+        elif where:
             gr.Info("The model wrote no answer.")
 
 

@@ -52,9 +52,7 @@ def _join_turns(messages: list[dict]) -> list[str]:
     """The questions that have an answer, with reasoning and answer, as texts."""
     turns, text = [], ""
     for message in messages:
-        # The page hands a content back as a list of parts, a session of the API as it was.
-        content = message["content"]
-        content = content if isinstance(content, str) else "".join(part["text"] for part in content)
+        content = text_of(message)
         if message["role"] == "user":
             text = f"Q: {_clean(content)}\n\n"
         elif (message.get("metadata") or {}).get("title"):
@@ -62,6 +60,12 @@ def _join_turns(messages: list[dict]) -> list[str]:
         else:
             turns.append(f"{text}A: {content}")
     return turns
+
+
+def text_of(message: dict) -> str:
+    """A content is a text, or a list of parts: from the page with a type, from a clicked example without."""
+    parts = [message["content"]] if isinstance(message["content"], str) else message["content"]
+    return "".join(part if isinstance(part, str) else part["text"] for part in parts)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -218,14 +218,21 @@ def test_two_visitors_and_a_program_take_turns(page, chromium, server):
     other.page.close()
 
 
-@only_desktop
-def test_a_text_fetches_nothing_from_elsewhere(page):
-    page.ask('Look: <img src="http://example.invalid/a.png" onerror="alert(1)">')
-    playwright.expect(page.page.locator(".message.user img")).to_have_count(1)
-    page.page.wait_for_timeout(200)
-    assert page.errors
-    assert all("Content Security Policy" in error for error in page.errors)
-    page.errors.clear()
+@only_phone
+def test_texts_are_shown_and_copied_as_written_and_fetch_nothing(page):
+    """Of the visitor's text; the model's goes the same way."""
+    text = (
+        '  a*b*c $$12 to $$15 <b>x</b> &lt; <source_1> ![i](http://example.invalid/a.png) <img src="http://example.invalid">'
+        "\n1. one\n\n\n5. five\n    `four`  spaces " + "x" * 500
+    )
+    page.ask(text)
+    shown = page.page.locator(".message.user .md")
+    playwright.expect(shown).to_have_text(re.compile(r"a\*b\*c"))
+    assert shown.inner_text() == text
+    assert shown.locator("*").count() == 0
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.page.get_by_role("button", name="Copy").first.click()
+    page.page.wait_for_function("text => navigator.clipboard.readText().then(copied => copied === text)", arg=text)
 
 
 def test_ctrl_c_ends_it(server):

@@ -3,7 +3,7 @@
 import gradio as gr
 import pytest
 
-from hub_card.space.chat.page import Chat, build_inputs
+from hub_card.space.chat.page import Chat, build_inputs, plain_chatbot
 from hub_card.space.chat.writer import Writer
 
 
@@ -83,3 +83,13 @@ def test_settings_out_of_range_are_refused(values):
         assert control.preprocess(control.value) == control.value
         with pytest.raises(gr.Error, match=f"Value {value} is"):
             control.preprocess(value)
+
+
+def test_the_conversation_is_shown_escaped_and_comes_back_as_it_was():
+    """Else Gradio takes what looks like a tag for one, and the text of an earlier turn would change."""
+    chatbot, text = plain_chatbot(), '  <img src="x"> &lt; a & b\n\n    c\n'
+    shown = chatbot.postprocess([{"role": "user", "content": text}, {**THOUGHT, "content": [text]}])
+    for message in shown.root:
+        assert message.content[0].text == text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for message in chatbot.preprocess(shown):
+        assert message["content"] == [{"type": "text", "text": text}]

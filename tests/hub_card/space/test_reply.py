@@ -17,6 +17,9 @@ REASONING = "Reasoning:\nA novel.\n\nAusten wrote it.\n\nA: Jane\n\nA: no more"
         ("Reasoning:\nA novel", ("A novel", "")),
         ("once upon a time", ("", "once upon a time")),
         ("Reasoning is hard", ("", "Reasoning is hard")),
+        ("A:   a\n\n\n    b\n", ("", "  a\n\n\n    b\n")),
+        ("Reasoning:\n  a\n    b\n\n\n\nA:  c", ("  a\n    b", " c")),
+        (" once", ("", " once")),
         ("A:", ("", "")),
         ("", ("", "")),
     ],
@@ -25,7 +28,9 @@ def test_a_text_is_taken_apart(text, reply):
     assert split_reply(text) == reply
 
 
-@pytest.mark.parametrize("text", [REASONING, "A: Jane Austen, in 1815", "once upon a time"])
+@pytest.mark.parametrize(
+    "text", [REASONING, "Reasoning:\n a \n\n\n\nA:  b \n", "A: Jane Austen, in 1815", "once upon a time"]
+)
 def test_what_is_shown_only_grows(text):
     whole = split_reply(text)
     for length in range(len(text)):
