@@ -9,6 +9,7 @@ The answer shows as it is written, its reasoning dimmed. Ctrl-C stops the answer
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from train.evaluation.opened_model import open_model
 
 
 INTERRUPTED = 130  # 128 + SIGINT
+LOWEST_TEMPERATURE = 1e-5  # below, scores overflow, and only the likeliest token is left anyway
 
 
 def load_chat(arguments: argparse.Namespace) -> TerminalChat:
@@ -43,7 +45,7 @@ def load_chat(arguments: argparse.Namespace) -> TerminalChat:
             )
     # A model without a template, such as OpenAI's GPT-2, has not seen this form: its answer is begun for it.
     opening = "" if tokenizer.chat_template else "A:"
-    greedy = arguments.temperature == 0
+    greedy = arguments.temperature < LOWEST_TEMPERATURE
     sampling = {name: getattr(arguments, name) for name in ("temperature", "top_p", "top_k")}
     return TerminalChat(
         model=opened.model,
@@ -88,13 +90,22 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add("--top_k", type=_number(int, 0), default=50, help="likeliest tokens to sample from; 0: all (default: 50)")
     add("--max_new_tokens", type=_number(int, 1), default=256, help="length of an answer, at most (default: 256)")
     add("--context", type=int, help="tokens of conversation and answer (default: as trained)")
-    add("--seed", type=int, help="gives the same answers again (default: others each time)")
+    add(
+        "--seed",
+        type=_number(int, -(2**63), 2**64 - 1),
+        help="gives the same answers again (default: others each time)",
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> int:
     """Run the chat; returns the exit status."""
     transformers_logging.disable_progress_bar()
+    # A closed stream is None. What is no text in a stream's encoding becomes U+FFFD or "?", and stops nothing.
+    sys.stdin, sys.stdout, sys.stderr = (stream or io.StringIO() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         arguments = parse_arguments(argv)
         chat = load_chat(arguments)

@@ -39,6 +39,11 @@ class AnswerStream(TextStreamer):
             self.ids += value.reshape(-1).tolist()
         super().put(value)
 
+    @property
+    def is_reasoning(self) -> bool:
+        """Whether no answer has begun behind the reasoning."""
+        return self._text.startswith(REASONING) and ANSWER not in self._text
+
     def is_over(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
         """A stopping criterion of `generate`. (Its own `stop_strings` read the whole vocabulary first, for seconds.)"""
         return torch.full((len(input_ids),), NEXT_QUESTION in self._text, device=input_ids.device)

@@ -65,7 +65,7 @@ class TerminalChat:
         if stopped:
             say("(stopped)")
         elif len(stream.ids) == room and stream.ids[-1] != self.tokenizer.eos_token_id:
-            say(f"(cut off after {room} tokens)")
+            say(f"(cut off after {room} tokens{', inside its reasoning' if stream.is_reasoning else ''})")
         return not stopped
 
     def converse(self) -> None:

@@ -63,6 +63,9 @@ class SettingsParser(HfArgumentParser):
         return self._parse(read_recipe_words(given["config"], self.names) + argv)
 
     def _parse(self, argv: list[str]) -> dict:
+        for word in argv:
+            if not word.isascii() and word != word.encode(errors="replace").decode():
+                raise ValueError(f"{word!a} holds bytes that are no UTF-8: a recipe could not be saved with them.")
         namespace, unknown = self.parse_known_args(argv)
         for word in unknown:
             if word.startswith("--"):

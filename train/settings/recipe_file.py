@@ -41,7 +41,7 @@ def read_recipe_file(path: str) -> dict:
         raise ValueError(f"--config {path}: no such file. The shipped recipes are {', '.join(map(str, shipped))}.")
     try:
         settings = yaml.load(file.read_text(encoding="utf-8"), Loader=_RecipeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold settings as 'name: value' lines.")

@@ -90,6 +90,30 @@ def test_a_pipe_is_one_question(chat, folder):
     assert chat(folder, "--temperature", 0, stdin=f"{question}\n") == (0, answer + "\n", "")
 
 
+def test_bytes_that_are_no_text_are_replaced(chat, folder, monkeypatch):
+    """In words, in a pipe of another encoding, and on the way out to one."""
+    words = [folder, "--temperature", 0, "--max_new_tokens", 2]
+    assert chat(*words, "--ask", "caf\udce9", "--system", "\udce9\0")[0] == 0
+    for text in (b"caf\xe9", b"\0caf\xc3\xa9\r\n"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="ascii"))
+        assert chat(*words)[0] == 0
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main([str(word) for word in [*words, "--ask", "x"]]) == 0
+    assert out.errors == "replace"
+
+
+def test_a_temperature_near_zero_is_as_zero(chat, folder):
+    assert chat(folder, "--temperature", "1e-320", "--ask", "And blue?")[:2] == (0, "A: The sky.\n")
+
+
+def test_streams_that_are_closed(chat, folder, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert chat(folder) == (2, "", "chat: the question is empty.\n")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main([str(folder), "--ask", "And blue?"]) == 0
+
+
 def test_several_turns(chat, folder):
     status, out, err = chat(folder, "--temperature", 0, typed=[*KNOWN, "/help", "", "/what now", "/exit"])
     assert status == 0
@@ -167,6 +191,10 @@ def test_a_stock_gpt2_is_begun_with_its_answer(chat, folder, tmp_path):
         (["FOLDER", "--top_k", "-3"], "--top_k: -3 is not in 0 to inf"),
         (["FOLDER", "--max_new_tokens", "0"], "--max_new_tokens: 0 is not in 1 to inf"),
         (["FOLDER", "--context", "81"], "--context 81: the model has positions for 2 to 80"),
+        (
+            ["FOLDER", "--seed", "99999999999999999999"],
+            "--seed: 99999999999999999999 is not in -9223372036854775808 to",
+        ),
         (["FOLDER", "--topp", "1"], "unrecognized arguments: --topp 1"),
         ([], "the following arguments are required: model"),
     ],

@@ -110,6 +110,7 @@ def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
             ["--max_steps=9", "--warmup_steps=5", "--lr_scheduler_type=warmup_stable_decay", "--decay_steps=0.5"],
             "warmup_steps 5 and --decay_steps 0.5 take 10 steps, the run has 9",
         ),
+        (["--sample_prompts", "caf\udce9"], r"'caf.udce9' holds bytes that are no UTF-8"),
         (["--optim_name", "adam"], "optim_name.*'adam' .choose from 'adamw', 'muon'"),
     ],
 )
@@ -183,6 +184,12 @@ def test_a_metric_has_its_direction(parse, recipe_file, words, is_greater_better
 def test_a_mistake_in_yaml_is_refused_by_name(parse, recipe_file, text, message):
     with pytest.raises(ValueError, match=message):
         parse(["--config", recipe_file(text)])
+
+
+def test_a_recipe_that_is_no_utf8_is_refused_by_name(parse, tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"sample_prompts: [caf\xe9]")
+    with pytest.raises(ValueError, match=r"latin.yaml is not valid YAML: .*0xe9"):
+        parse(["--config", str(tmp_path / "latin.yaml")])
 
 
 def test_keeping_one_checkpoint_and_the_best_is_refused(parse, recipe_file):

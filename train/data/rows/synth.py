@@ -113,10 +113,11 @@ def question_to_ids(question: str, tokenizer: PreTrainedTokenizerBase) -> list[i
     """Token ids of a question with the blank line after it, as they stand in training.
 
     GPT-2 encodes a blank line at the end of a string as one token and before more text as two, so the ids of the string
-    are not the ids of the text's beginning: a model asked with them sees a token that it never saw there.
+    are not the ids of the text's beginning: a model asked with them sees a token that it never saw there. The question
+    is repaired as rows are: what a user types may hold stray bytes.
     """
     continuation = "A"
-    ids = tokenizer(f"{question}\n\n{continuation}", split_special_tokens=True)["input_ids"]
+    ids = tokenizer(f"{repair_text(question, [])}\n\n{continuation}", split_special_tokens=True)["input_ids"]
     assert tokenizer.decode(ids[-1:]) == continuation
     return ids[:-1]
 
