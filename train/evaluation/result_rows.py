@@ -110,7 +110,9 @@ def exam_table(after: list[dict], before: Sequence[dict] = (), title: str = "Exa
     ]
     header = ["exercise", "questions", "chance", *(name for name, _, _ in columns)]
     bars = [place for place, (_, _, key) in enumerate(columns, 3) if key == "correct"]
-    return Table(header, rows, title, bars)
+    cut = [f"{mark['cut_in_reasoning']:,} ({mark['exercise']})" for mark in after if mark.get("cut_in_reasoning")]
+    notes = [f"Cut off inside their reasoning, and so without an answer: {', '.join(cut)}."] if cut else []
+    return Table(header, rows, title, bars, notes)
 
 
 def _mark(mark: dict, key: str) -> str:

@@ -147,6 +147,11 @@ def test_the_exam_before_and_after():
     assert table.bars == [3, 4]
 
 
+def test_texts_without_an_answer_are_told():
+    table = exam_table([{**MARKS, "cut_in_reasoning": 2}, {**MARKS, "exercise": "rag"}])
+    assert table.notes == ["Cut off inside their reasoning, and so without an answer: 2 (mcq, known)."]
+
+
 def test_the_exam_as_far_as_it_was_taken():
     assert exam_table([]) is None
     assert exam_table([], [MARKS]).header[3:] == [

@@ -19,9 +19,14 @@ class Answer:
     ended: bool  # whether the model ended the text by itself, within the tokens that it was given
 
     @property
+    def cut_in_reasoning(self) -> bool:
+        """Whether the tokens ran out before the reasoning ended; a line `A: ` within it is no answer."""
+        return not self.ended and self.text.startswith("Reasoning:\n") and "\n\nA: " not in self.text
+
+    @property
     def final(self) -> str:
         """The answer without the reasoning."""
-        return split_answer(self.text)[1].strip()
+        return "" if self.cut_in_reasoning else split_answer(self.text)[1].strip()
 
     @property
     def reasoning(self) -> str:

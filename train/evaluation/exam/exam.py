@@ -74,7 +74,8 @@ def mark_answers(exercises: list[str], questions: list[Row], answers: list[Answe
     Returns:
         `exercise`; `correct`, the answers equal to the expected text, to the letter; `asked`; `chance`, the share that
         always giving the commonest answer would get; `well_formed`, the texts that are reasoning (or none), then an
-        answer, then the end; `ended`, the texts that the model ended by itself.
+        answer, then the end; `ended`, the texts that the model ended by itself; `cut_in_reasoning`, those that the
+        limit of tokens cut off inside their reasoning.
     """
     marked: dict[str, list[tuple[Row, Answer]]] = {}
     for exercise, question, answer in zip(exercises, questions, answers, strict=True):
@@ -87,6 +88,7 @@ def mark_answers(exercises: list[str], questions: list[Row], answers: list[Answe
             "chance": max(Counter(row["synthetic_answer"].strip() for row, _ in pairs).values()) / len(pairs),
             "well_formed": sum(answer.well_formed for _, answer in pairs),
             "ended": sum(answer.ended for _, answer in pairs),
+            "cut_in_reasoning": sum(answer.cut_in_reasoning for _, answer in pairs),
         }
         for exercise, pairs in sorted(marked.items())
     ]

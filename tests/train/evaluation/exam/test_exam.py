@@ -21,13 +21,13 @@ def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row
     ]
     answers = [Answer(f"A: {text}", text != "b") for text in ("A", "b", "B", "Fine")]
     assert mark_answers(name_exercises(questions, None), questions, answers) == [
-        marks("editing", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
-        marks("mcq", correct=2, asked=3, chance=2 / 3, well_formed=2, ended=2),
+        marks("editing", correct=0, asked=1, chance=1.0, well_formed=1, ended=1, cut_in_reasoning=0),
+        marks("mcq", correct=2, asked=3, chance=2 / 3, well_formed=2, ended=2, cut_in_reasoning=0),
     ]
     assert mark_answers(name_exercises(questions, [True, False, True, True]), questions, answers) == [
-        marks("editing, known", correct=0, asked=1, chance=1.0, well_formed=1, ended=1),
-        marks("mcq, known", correct=2, asked=2, chance=0.5, well_formed=2, ended=2),
-        marks("mcq, new", correct=0, asked=1, chance=1.0, well_formed=0, ended=0),
+        marks("editing, known", correct=0, asked=1, chance=1.0, well_formed=1, ended=1, cut_in_reasoning=0),
+        marks("mcq, known", correct=2, asked=2, chance=0.5, well_formed=2, ended=2, cut_in_reasoning=0),
+        marks("mcq, new", correct=0, asked=1, chance=1.0, well_formed=0, ended=0, cut_in_reasoning=0),
     ]
 
 
@@ -45,6 +45,23 @@ def test_answers_are_marked_to_the_letter_by_exercise_and_by_what_was_taught(row
 )
 def test_the_form_is_reasoning_or_none_then_an_answer_then_the_end(text, ended, well_formed):
     assert Answer(text, ended).well_formed == well_formed
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "final", "cut"),
+    [
+        ("Reasoning:\nTry:\nA: 6", False, "", True),  # a line of the reasoning, not the answer
+        ("Reasoning:\nTry", False, "", True),
+        ("Reasoning:\nTry", True, "", False),
+        ("Reasoning:\nTry:\nA: 5\n\nA: 6", False, "6", False),
+        ("A: 6", False, "6", False),
+    ],
+)
+def test_a_text_cut_inside_its_reasoning_has_no_answer_and_is_counted(row, text, ended, final, cut):
+    answer = Answer(text, ended)
+    assert (answer.final, answer.cut_in_reasoning) == (final, cut)
+    (mark,) = mark_answers(["mcq"], [row(0, synthetic_answer="6")], [answer])
+    assert (mark["correct"], mark["cut_in_reasoning"]) == (int(final == "6"), int(cut))
 
 
 class Parrot(nn.Module):
