@@ -14,10 +14,10 @@ BIN = $(VENV)/bin
 .PHONY: pretrain finetune demo test conformance tools check quick
 
 pretrain: $(VENV)/installed
-	$(BIN)/accelerate launch train/pretrain.py $(ARGS)
+	$(BIN)/accelerate launch -q train/pretrain.py $(ARGS)
 
 finetune: $(VENV)/finetune-installed
-	$(BIN)/accelerate launch train/finetune.py $(ARGS)
+	$(BIN)/accelerate launch -q train/finetune.py $(ARGS)
 
 demo: $(VENV)/demo-installed
 	$(BIN)/python -m hub_card.space runs/demo $(ARGS)

@@ -36,7 +36,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
         checkpointing=training.activation_checkpointing,
         eager=recipe.model.attn_implementation == "eager",
     )
-    if training.max_steps > 0:
+    if training.max_steps >= 0:
         steps = f"{training.max_steps:,} (--max_steps), {training.max_steps * recipe.tokens_per_step:,} tokens"
     else:
         steps = _describe_steps(recipe.data, tokenizer, training.num_train_epochs, recipe.tokens_per_step)

@@ -1,11 +1,11 @@
 """Post-train a model: supervised fine-tuning, preference or reinforcement, by TRL.
 
-    accelerate launch train/finetune.py                                             # the demo's model, minutes on a CPU
-    accelerate launch train/finetune.py --config train/recipes/post_training/gpt2_124m_smoltalk_sft.yaml
-    accelerate launch train/finetune.py --config ... --init_from you/name --dry_run # any setting; only look
-    accelerate launch train/finetune.py --config ... --resume_from_checkpoint true  # go on after a stop
-    accelerate launch train/finetune.py --config ... --resume_from_checkpoint auto  # go on, or start: for job queues
-    accelerate launch train/finetune.py --method dpo --help                         # the settings of a method
+    accelerate launch -q train/finetune.py                                              # the demo's model, in minutes
+    accelerate launch -q train/finetune.py --config train/recipes/post_training/gpt2_124m_smoltalk_sft.yaml
+    accelerate launch -q train/finetune.py --config ... --init_from you/name --dry_run  # any setting; only look
+    accelerate launch -q train/finetune.py --config ... --resume_from_checkpoint true   # go on after a stop
+    accelerate launch -q train/finetune.py --config ... --resume_from_checkpoint auto   # go on, or start (job queues)
+    accelerate launch -q train/finetune.py --method dpo --help                          # the settings of a method
 
 The run folder (`--output_dir`) then holds what that of a pre-training holds; with LoRA the merged model, and the
 adapter in `adapter/`. `results.json` has the exam, and the validation loss of the pre-training, before and after.

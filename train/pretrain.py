@@ -1,10 +1,10 @@
 """Pre-train GPT-2.
 
-    accelerate launch train/pretrain.py                                               # the demo, minutes on a CPU
-    accelerate launch train/pretrain.py --config train/recipes/gpt2_124m_synth.yaml   # GPT-2 124M on SYNTH
-    accelerate launch train/pretrain.py --config ... --learning_rate 6e-4 --dry_run   # any setting; only look
-    accelerate launch train/pretrain.py --config ... --resume_from_checkpoint true    # go on after a stop
-    accelerate launch train/pretrain.py --config ... --resume_from_checkpoint auto    # go on, or start: for job queues
+    accelerate launch -q train/pretrain.py                                              # the demo, minutes on a CPU
+    accelerate launch -q train/pretrain.py --config train/recipes/gpt2_124m_synth.yaml  # GPT-2 124M on SYNTH
+    accelerate launch -q train/pretrain.py --config ... --learning_rate 6e-4 --dry_run  # any setting; only look
+    accelerate launch -q train/pretrain.py --config ... --resume_from_checkpoint true   # go on after a stop
+    accelerate launch -q train/pretrain.py --config ... --resume_from_checkpoint auto   # go on, or start (job queues)
 
 The run folder (`--output_dir`) then holds the model, which `AutoModelForCausalLM.from_pretrained` opens, its
 checkpoints, `recipe.yaml`, `report.html`, `results.json`, `loss_curve.png`, `samples.jsonl` and TensorBoard's logs.

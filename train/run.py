@@ -14,6 +14,7 @@ from tabulate import tabulate
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
+from train.buildable import check_buildable
 from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
 from train.callbacks.text_samples import TextSamples
 from train.checkpointing.checkpoints import put_aside_damaged
@@ -48,6 +49,7 @@ def run_entry(
     with ExitStack() as held:
         try:
             recipe = parse(argv)
+            check_buildable(recipe)
             tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
             if recipe.run.dry_run:
                 with refusing_mistakes():

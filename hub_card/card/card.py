@@ -56,7 +56,7 @@ def _reproduce_command(record: RunRecord) -> str:
     # Names that a shell would split or expand are left to the reader to put right.
     name = re.sub(r"[^\w.-]", "_", record.name)
     script = "finetune" if record.method else "pretrain"
-    words = [f"accelerate launch train/{script}.py --config recipe.yaml", f"--output_dir runs/{name}"]
+    words = [f"accelerate launch -q train/{script}.py --config recipe.yaml", f"--output_dir runs/{name}"]
     if record.hub_dataset:
         words.append(f"--dataset_revision {record.data['dataset_revision']}")
     elif record.dataset_name not in (None, PROJECT_SAMPLE):

@@ -4,7 +4,7 @@ python -m train.evaluation runs/demo                                      # vali
 python -m train.evaluation runs/demo --tasks hellaswag piqa               # and tasks of lm-eval
 python -m train.evaluation runs/demo --compare openai-community/gpt2      # is one better by more than chance?
 python -m train.evaluation you/name --rows rows.parquet --exam exam.jsonl # any model with GPT-2's tokenizer, any rows
-accelerate launch -m train.evaluation runs/demo --max_rows 20000          # on several GPUs
+accelerate launch -q -m train.evaluation runs/demo --max_rows 20000          # on several GPUs
 
 Prints tables, and writes evaluation.json (train/evaluation/README.md tells its keys) and evaluation.png into the run
 folder, or where --output_dir says.

@@ -24,7 +24,7 @@ def describe_plan(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase
         "parameters": f"{parameters:,}, of which {trained:,} are trained",
         "tokens per step, at most": recipe.describe_step(),
         "rows": _describe_rows(recipe, tokenizer, model.config.max_position_embeddings),
-        "steps": f"{steps:,} (--max_steps)" if steps > 0 else f"{epochs:g} passes over the rows",
+        "steps": f"{steps:,} (--max_steps)" if steps >= 0 else f"{epochs:g} passes over the rows",
     }
 
 

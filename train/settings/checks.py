@@ -6,7 +6,7 @@ from typing import Any
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
 
-from train.settings.arguments import DataArguments, ModelArguments, OptimizerArguments, check_least
+from train.settings.arguments import DataArguments, ModelArguments, OptimizerArguments
 
 
 Refused = dict[str, tuple[Any, str]]  # by setting: the one value that does no harm, and what to do
@@ -34,6 +34,36 @@ REFUSED: Refused = {
 }
 
 
+# Numbers of the Trainer's that must be above 0, and those that must not be above 1. An unset one passes.
+ABOVE_ZERO = (
+    *("learning_rate", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "save_total_limit"),
+    *("eval_accumulation_steps", "torch_empty_cache_steps", "dataloader_prefetch_factor", "ddp_bucket_cap_mb"),
+    *("ddp_timeout", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+)
+BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor", "embd_pdrop", "attn_pdrop", "resid_pdrop")
+SEEDS = ("seed", "data_seed", "split_seed")
+LARGEST_SEED = 2**32 - 1  # NumPy's
+LARGEST = 2**53  # beyond it, a float skips whole numbers
+
+
+def check_numbers(settings: dict, stock: dict) -> None:
+    """Refuse numbers that nothing can count with: not finite, too large, or below 0 where the default is not."""
+    for name, value in settings.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            default = stock[name] if isinstance(stock.get(name), int | float) else 0
+            limit = LARGEST_SEED if name in SEEDS else LARGEST
+            if not math.isfinite(number) or number > limit:
+                raise ValueError(f"--{name} {number} must be a finite number, at most {limit}.")
+            if number < min(0, default):
+                raise ValueError(f"--{name} {number} must be at least {min(0, default):g}.")
+            if name in ABOVE_ZERO and number <= 0:
+                raise ValueError(f"--{name} {number} must be above 0.")
+            if name in BELOW_ONE and number >= 1:
+                raise ValueError(f"--{name} {number} must be below 1.")
+
+
 def refuse_others(settings: dict, refused: Refused) -> None:
     """Refuse settings with another value than the one that does no harm."""
     for name, (harmless, remedy) in refused.items():
@@ -57,9 +87,6 @@ def check_pretraining(model: ModelArguments, data: DataArguments, training: Trai
 def check_trainer(settings: dict, training: TrainingArguments, optimizer: OptimizerArguments) -> None:
     """Refuse what the Trainer would accept and the user would regret."""
     refuse_others(settings, REFUSED)
-    if training.learning_rate <= 0:
-        raise ValueError(f"--learning_rate {training.learning_rate} must be above 0.")
-    check_least(training, per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)
     _check_steps(training, optimizer)
     if not set(training.report_to) <= {"tensorboard"}:
         get_reporting_integration_callbacks(training.report_to)  # raises with the names that there are

@@ -2,7 +2,8 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -40,7 +41,7 @@ class SettingsParser(HfArgumentParser):
                 _group("training", trainer, shown),
                 _group("all other settings of the Trainer", trainer, rest, hidden=not show_all),
             ],
-            usage=f"accelerate launch {script} [--config RECIPE.yaml] [--SETTING VALUE ...]",
+            usage=f"accelerate launch -q {script} [--config RECIPE.yaml] [--SETTING VALUE ...]",
             description=description,
             epilog="Recipes: " + ", ".join(sorted(path.name for path in recipes.glob("*.yaml"))),
             allow_abbrev=False,
@@ -83,6 +84,16 @@ class SettingsParser(HfArgumentParser):
             and value is not None
             and (name in self.always_saved or value != self.stock_defaults[name])
         }
+
+
+@contextmanager
+def refusing_any() -> Iterator[None]:
+    """Around a library that reads settings: whatever it raises becomes a `ValueError` of one line."""
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())[:600]
+        raise ValueError(text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}") from error
 
 
 def pick(settings: dict, kind: type[Arguments]) -> Arguments:

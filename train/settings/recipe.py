@@ -10,8 +10,8 @@ import yaml
 from transformers import TrainingArguments
 
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
-from train.settings.checks import check_pretraining, check_trainer
-from train.settings.parser import SettingsParser, pick
+from train.settings.checks import check_numbers, check_pretraining, check_trainer
+from train.settings.parser import SettingsParser, pick, refusing_any
 from train.settings.resolving import resolve
 
 
@@ -134,6 +134,7 @@ def settings_parser(argv: list[str]) -> SettingsParser:
 def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str], length_name: str) -> AnyRecipe:
     """A recipe of some kind, with the checks that all kinds share; `length_name` names the bound of a sequence."""
     settings = parser.resolve(argv)
+    check_numbers(settings, parser.stock_defaults)
     # Without this the processes of a distributed run on CPUs never meet: each would train alone, in the same folder.
     use_cpu = settings["use_cpu"] or not torch.accelerator.is_available()
     settings = resolve(settings, on_cpu=use_cpu)
@@ -142,7 +143,8 @@ def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str],
         for field in dataclasses.fields(kind)
         if dataclasses.is_dataclass(field.type) and field.name != "training"
     }
-    training = pick({**settings, "use_cpu": use_cpu}, parser.trainer)
+    with refusing_any():
+        training = pick({**settings, "use_cpu": use_cpu}, parser.trainer)
     check_trainer(settings, training, groups["optimizer"])
     return kind(
         **groups,

@@ -42,14 +42,22 @@ def read_recipe_file(path: str) -> dict:
     try:
         settings = yaml.load(file.read_text(encoding="utf-8"), Loader=_RecipeLoader)
     except (yaml.YAMLError, UnicodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold settings as 'name: value' lines.")
-    return {RENAMED.get(name, name): value for name, value in settings.items()}
+    return {RENAMED.get(name, name) if isinstance(name, str) else str(name): value for name, value in settings.items()}
 
 
 class _RecipeLoader(yaml.SafeLoader):
-    """YAML as people read it: `6e-4` is a number and `no` is a word (YAML 1.1 has them the other way round)."""
+    """YAML as people read it: `6e-4` is a number and `no` is a word (YAML 1.1 has them the other way round), and a
+    name that stands twice is a mistake (YAML takes the last)."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise yaml.YAMLError(f"{name!r} stands twice in it. Leave one out.")
+        return super().construct_mapping(node, deep)
 
 
 _BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"

@@ -68,7 +68,7 @@ def test_figures_stand_in_the_text(record):
     assert f"Q: What follows 3?\n\n{record.samples[-1]['text']}\n```" in card
     assert len(record.samples) == 1  # of the last step only
     assert f"torch {results['versions']['torch']}" in card
-    assert "accelerate launch train/pretrain.py --config recipe.yaml --output_dir runs/tiny" in card
+    assert "accelerate launch -q train/pretrain.py --config recipe.yaml --output_dir runs/tiny" in card
 
 
 def test_a_missing_figure_shows_as_missing(record):
@@ -177,7 +177,7 @@ def test_a_post_training_is_called_that(record):
     tuned = dataclasses.replace(tuned, recipe={**record.recipe, "method": "sft", "init_from": "runs/demo"})
     card = render_card(tuned, "you/tuned")
     assert "post-trained (sft) from the weights of demo" in card
-    assert "accelerate launch train/finetune.py --config recipe.yaml" in card
+    assert "accelerate launch -q train/finetune.py --config recipe.yaml" in card
     assert "64 validation sequences of the pre-training, to see what was forgotten: 2.0000 before, 2.2500 after" in card
     assert ModelCard(card).data.tags == ["gpt2", "gpt2scratch", "sft"]
     assert "held out, to see" not in render_card(record, "you/tiny")

@@ -141,5 +141,7 @@ def _task_manager(include_path: Path | None) -> Any:
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise ValueError('anything but a .txt, .jsonl or .parquet file needs lm-eval: pip install "lm_eval"') from error
+        raise ValueError(
+            "anything but a .txt, .jsonl or .parquet file needs lm-eval: pip install -c constraints.txt -e .[lm_eval]"
+        ) from error
     return TaskManager(include_path=include_path)

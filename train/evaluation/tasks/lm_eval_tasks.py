@@ -54,7 +54,7 @@ def find_tasks(names: list[str], folder: str | None) -> Any:
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise ValueError('--tasks needs lm-evaluation-harness: pip install "lm_eval[hf]"') from error
+        raise ValueError("--tasks needs lm-evaluation-harness: pip install -c constraints.txt -e .[lm_eval]") from error
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f"--task_folder {folder}: there is no such folder.")
     manager = TaskManager(include_path=folder and str(folder))

@@ -67,10 +67,13 @@ def parse_recipe(argv: list[str]) -> PostTrainingRecipe:
 def settings_parser(argv: list[str]) -> SettingsParser:
     """The parser of the method that a command line asks for; `ValueError` where there is no such method or recipe."""
     method = _find_method(argv)
-    # Importing TRL takes seconds.
-    from trl.trainer.dpo_config import DPOConfig
-    from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.sft_config import SFTConfig
+    try:  # importing TRL takes seconds
+        import peft  # noqa: F401
+        from trl.trainer.dpo_config import DPOConfig
+        from trl.trainer.grpo_config import GRPOConfig
+        from trl.trainer.sft_config import SFTConfig
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is not installed: pip install -c constraints.txt -e .[finetune]") from error
 
     trainer = {"sft": SFTConfig, "dpo": DPOConfig, "grpo": GRPOConfig}[method]
     saved, shown = METHOD_SETTINGS[method]
