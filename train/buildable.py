@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import Trainer, get_scheduler
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
@@ -18,8 +19,8 @@ STEPS = 1000  # of a run whose length the data decides
 
 
 def check_buildable(recipe: RunRecipe) -> None:
-    """Refuse an output folder that cannot be written, and an attention function, an optimizer or a schedule that this
-    machine cannot build or take a step with, by a `RunRefusedError`."""
+    """Refuse an output folder that cannot be written, and an attention function, an optimizer, a schedule or workers
+    that this machine cannot build or take a step with, by a `RunRefusedError`."""
     training, settings = recipe.training, recipe.all_settings
     _check_folder("output_dir", recipe.run_folder)
     if settings["data_cache_dir"] is not None:
@@ -50,6 +51,13 @@ def check_buildable(recipe: RunRecipe) -> None:
         for step in (0, steps // 2, steps):  # a wrong type shows where a rate is computed
             if hasattr(built, "lr_lambdas") and not 0 <= (rate := built.lr_lambdas[0](step)) < float("inf"):
                 raise ValueError(f"the rate would be {rate} times --learning_rate at step {step}")
+    with _naming(settings, "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context"):
+        DataLoader(
+            [0],
+            num_workers=training.dataloader_num_workers,
+            prefetch_factor=training.dataloader_prefetch_factor,
+            multiprocessing_context=training.dataloader_multiprocessing_context,
+        )
     if training.device.type == "cpu" and not recipe.optimizer.differs_from_stock:
         with _naming(settings, "optim", "optim_args"):
             optimizer.step()

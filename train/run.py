@@ -95,7 +95,7 @@ def refusing_mistakes() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise RunRefusedError(str(error)) from error
+        raise RunRefusedError(" ".join(str(error).split())) from error
 
 
 def train_and_save(
