@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, get_scheduler
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
@@ -51,9 +52,10 @@ def check_buildable(recipe: RunRecipe) -> None:
         for step in (0, steps // 2, steps):  # a wrong type shows where a rate is computed
             if hasattr(built, "lr_lambdas") and not 0 <= (rate := built.lr_lambdas[0](step)) < float("inf"):
                 raise ValueError(f"the rate would be {rate} times --learning_rate at step {step}")
-    with _naming(settings, "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context"):
+    names = (f"dataloader_{name}" for name in ("num_workers", "prefetch_factor", "multiprocessing_context"))
+    with _naming(settings, *names):
         DataLoader(
-            [0],
+            cast(Dataset, [0]),
             num_workers=training.dataloader_num_workers,
             prefetch_factor=training.dataloader_prefetch_factor,
             multiprocessing_context=training.dataloader_multiprocessing_context,

@@ -19,6 +19,8 @@ WORDS = ("", "x", "/nowhere", "-1", "nan", "a b", "{}", '{"a": 1}', "[1]", "{bad
 FIXED = {"config", "help", "help_all", "dry_run", "exam", "method", "hub_token", "dataset", "init_from", "output_dir"}
 # Compiling takes longer than the rest of the tests.
 SLOW = {"torch_compile", "torch_compile_backend", "torch_compile_mode"}
+# What these set in a process stays set.
+GLOBAL = {"deepspeed", "full_determinism", "tf32", "fsdp", "fsdp_config", "log_level", "log_level_replica"}
 SEEDED = settings(
     deadline=None,
     derandomize=True,
@@ -31,7 +33,7 @@ def settings_with_values(parser) -> list[tuple[str, list[str]]]:
     """The settings of a parser, each with the values that its type calls for, and some that it does not."""
     found = []
     for action in parser._actions:
-        if action.option_strings and action.dest not in FIXED | SLOW:
+        if action.option_strings and action.dest not in FIXED | SLOW | GLOBAL:
             choices = [str(choice) for choice in action.choices or ()]
             values = [*choices, "x"] if choices else NUMBERS if action.type in (int, float) else WORDS
             found.append((action.dest, list(values)))
