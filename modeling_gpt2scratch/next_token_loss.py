@@ -174,7 +174,8 @@ def run_chunks(
             rows_gradient[start : start + CHUNK_ROWS] = (residual @ head) * scale
             scaled = (chunk * scale).to(dtype)
             if dtype == torch.float32:
-                weight_gradient.addmm_(residual.T, scaled)
+                # In place; FLOP counters do not see addmm_.
+                torch.addmm(weight_gradient, residual.T, scaled, out=weight_gradient)
             else:
                 weight_gradient += residual.T @ scaled
     return total

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, get_scheduler
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.errors import RunRefusedError
 from train.optim.schedules import schedule_options
 from train.settings.recipe import RunRecipe
 
@@ -21,7 +20,7 @@ STEPS = 1000  # of a run whose length the data decides
 
 def check_buildable(recipe: RunRecipe) -> None:
     """Refuse an output folder that cannot be written, and an attention function, an optimizer, a schedule or workers
-    that this machine cannot build or take a step with, by a `RunRefusedError`."""
+    that this machine cannot build or take a step with, by a `ValueError`."""
     training, settings = recipe.training, recipe.all_settings
     _check_folder("output_dir", recipe.run_folder)
     if settings["data_cache_dir"] is not None:
@@ -73,7 +72,7 @@ def _naming(settings: dict, *names: str) -> Iterator[None]:
     except Exception as error:
         given = " ".join(f"--{name} {settings[name]}" for name in names if settings[name] is not None)
         reason = " ".join(str(error).split())[:400] or type(error).__name__
-        raise RunRefusedError(f"{given}: this machine cannot train with it: {reason}") from error
+        raise ValueError(f"{given}: this machine cannot train with it: {reason}") from error
 
 
 def _check_folder(name: str, folder: Path) -> None:
@@ -82,6 +81,6 @@ def _check_folder(name: str, folder: Path) -> None:
     while not above.exists() and not above.is_symlink():
         above = above.parent
     if not above.is_dir():
-        raise RunRefusedError(f"--{name} {folder}: {above} is not a folder. Choose another.")
+        raise ValueError(f"--{name} {folder}: {above} is not a folder. Choose another.")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise RunRefusedError(f"--{name} {folder}: {above} cannot be written. Choose another, or mount it for writing.")
+        raise ValueError(f"--{name} {folder}: {above} cannot be written. Choose another, or mount it for writing.")

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 
 # The model, as transformers writes it, and the Trainer's state
 CONFIG_FILE = "config.json"
@@ -66,6 +64,8 @@ def user_path(text: str) -> Path:
 
 def read_dict(file: Path) -> dict:
     """The names and values in a file of JSON or YAML; raises a ValueError if it is damaged or holds anything else."""
+    import yaml
+
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.safe_load(text) if file.suffix == ".yaml" else json.loads(text)

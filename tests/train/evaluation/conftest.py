@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import AutoTokenizer
 
-from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
+from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2ScratchForCausalLM
 
 
 def save_tiny(folder: Path, tokenizer, seed: int = 0, context: int = 64) -> Path:
@@ -20,9 +21,10 @@ def save_tiny(folder: Path, tokenizer, seed: int = 0, context: int = 64) -> Path
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tokenizer, tmp_path_factory) -> Path:
+def tiny_folder(tmp_path_factory) -> Path:
     """A model without a recipe; not to be changed."""
-    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", tokenizer)
+    # A tokenizer of its own: TRL gives that of other tests a padding token.
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ def test_the_state_holds_one_average_for_a_matrix_and_two_for_the_rest(build):
     [
         (["--optim_name", "adam"], "invalid choice: 'adam'"),
         (["--hidden_lr_scale", "0"], "--hidden_lr_scale 0.0 must be above 0"),
-        (["--embedding_lr_scale", "-1"], "--embedding_lr_scale -1.0 must be above 0"),
+        (["--embedding_lr_scale", "-1"], "--embedding_lr_scale -1.0 must be at least 0"),
         (["--muon_momentum", "1"], r"--muon_momentum 1.0 must be in \[0, 1\)"),
         (["--decay_steps", "0"], "--decay_steps 0.0 must be above 0"),
         ([*MUON, "--optim", "adafactor"], "--optim adafactor does not go with --optim_name muon"),

@@ -224,7 +224,7 @@ def test_files_without_passages_are_refused(tmp_path, name, content, message):
 def test_a_task_without_lm_eval_says_how_to_get_it(monkeypatch):
     decontamination._task_manager.cache_clear()
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
-    with pytest.raises(ValueError, match=r'--decontaminate my_task: .*pip install "lm_eval"'):
+    with pytest.raises(ValueError, match=r"--decontaminate my_task: .*pip install .* -e \.\[lm_eval\]"):
         Contamination.from_sources(["my_task"])
 
 
