@@ -23,7 +23,7 @@ GIB = 2**30
 
 
 def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """The figures that follow from a recipe, by name; reads at most a thousand rows."""
+    """The figures that follow from a recipe, by name; reads at most a thousand rows, and hashes local files."""
     config, training = build_config(recipe.model, tokenizer), recipe.training
     with torch.device("meta"):
         parameters = GPT2ScratchForCausalLM(config).num_parameters()
