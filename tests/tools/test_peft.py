@@ -19,7 +19,7 @@ def test_lora_trains_saves_loads_and_merges(target, layers, custom_folder, token
     assert sum(name.endswith("lora_A.default.weight") for name, _ in model.named_parameters()) == layers
 
     batch = tokenizer("Q: Who wrote Hamlet?\n\nA: Somebody else<|endoftext|>", return_tensors="pt")
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     losses = []
     for _ in range(30):
         loss = model.train()(**batch, labels=batch["input_ids"]).loss
