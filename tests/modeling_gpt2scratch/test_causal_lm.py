@@ -167,6 +167,7 @@ def test_it_writes_with_and_without_cache_alike(tiny_model, input_ids, settings)
     assert written[0].shape[1] > 20
 
 
+@pytest.mark.slow
 def test_it_learns_a_text_by_heart(tiny_config):
     torch.manual_seed(0)
     model = GPT2ScratchForCausalLM(tiny_config).train()
