@@ -29,14 +29,14 @@ from train.run_files import (
     RECIPE_FILE,
     RESULTS_FILE,
     SAMPLES_FILE,
+    WEIGHTS_INDEX,
+    WEIGHTS_PATTERN,
     read_dict,
 )
 
 
 EXPORT_BRANCH = "gpt2"
 LICENSE_FILE = "LICENSE"
-WEIGHTS_PATTERN = "model*.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"  # of weights in several files
 REQUIRED = (CONFIG_FILE, "generation_config.json", "tokenizer.json", "tokenizer_config.json", RESULTS_FILE, RECIPE_FILE)
 # There with some tokenizers and recipes only.
 OPTIONAL = ("chat_template.jinja", "special_tokens_map.json", WEIGHTS_INDEX, CURVE_FILE, SAMPLES_FILE)

@@ -12,6 +12,7 @@ from transformers import Trainer, get_scheduler
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train.optim.schedules import schedule_options
+from train.run_files import RESULTS_FILE
 from train.settings.recipe import RunRecipe
 
 
@@ -22,10 +23,13 @@ def check_buildable(recipe: RunRecipe) -> None:
     """Refuse an output folder that cannot be written, and an attention function, an optimizer, a schedule or workers
     that this machine cannot build or take a step with, by a `ValueError`."""
     training, settings = recipe.training, recipe.all_settings
-    _check_folder("output_dir", recipe.run_folder)
-    if settings["data_cache_dir"] is not None:
-        _check_folder("data_cache_dir", Path(settings["data_cache_dir"]).expanduser())
-    config = GPT2ScratchConfig(vocab_size=16, n_positions=16, n_embd=16, n_layer=1, n_head=1)
+    if not (recipe.run_folder / RESULTS_FILE).exists():  # into a finished run, nothing may be left to write
+        _check_folder("output_dir", recipe.run_folder)
+        if settings["data_cache_dir"] is not None:
+            _check_folder("data_cache_dir", Path(settings["data_cache_dir"]).expanduser())
+    config = GPT2ScratchConfig(
+        vocab_size=16, n_positions=16, n_embd=16, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0
+    )
     attention = settings["attn_implementation"]
     with _naming(settings, "attn_implementation"):
         model = GPT2ScratchForCausalLM._from_config(config, attn_implementation=attention)

@@ -22,7 +22,7 @@ from train.checkpointing.resume import Start, find_start
 from train.checkpointing.run_lock import decided_by_main, lock_run
 from train.data.files.chunk import BadShardError
 from train.errors import RunFailedError, RunRefusedError
-from train.run_files import BEFORE_FILE, RECIPE_FILE, write_whole
+from train.run_files import BEFORE_FILE, RECIPE_FILE, RESULTS_FILE, write_whole
 from train.run_report.callback import RunReport
 from train.run_report.results import draw_loss_curve, training_figures, write_results
 from train.settings.arguments import RunArguments
@@ -78,9 +78,15 @@ def run_entry(
 def enter_run_folder(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsParser], held: ExitStack) -> Start:
     """Take the run folder's lock for as long as `held` lasts, and read and tidy what lies there; by the main process,
     as no other start can change it from then on."""
-    held.enter_context(lock_run(recipe.run_folder))
+    cannot_write = None
+    try:
+        held.enter_context(lock_run(recipe.run_folder))
+    except OSError as error:
+        cannot_write = error
     start = find_start(recipe, find_parser)
-    if not start.finished_steps:
+    if not start.finished_steps:  # else nothing is written
+        if cannot_write is not None:
+            raise cannot_write
         put_aside_damaged(recipe.run_folder, start.checkpoint)
     return start
 
@@ -111,7 +117,8 @@ def train_and_save(
     folder, writes = recipe.run_folder, recipe.training.should_save
     if writes:
         trainer.check_room()
-        write_whole(folder / RECIPE_FILE, recipe.to_yaml())
+        if not (folder / RESULTS_FILE).exists():  # else the recipe is that of the results, until there is a new model
+            write_whole(folder / RECIPE_FILE, recipe.to_yaml())
     before = figures_before(folder, recipe.resume_from is not None, writes, measure)
     report = RunReport(folder, facts, recipe.run.html_report)
     trainer.add_callback(report)

@@ -11,6 +11,8 @@ from typing import Literal
 # The model, as transformers writes it, and the Trainer's state
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_INDEX = f"{WEIGHTS_FILE}.index.json"  # of weights in several files
+WEIGHTS_PATTERN = "model*.safetensors"  # of one file or several
 TRAINER_STATE_FILE = "trainer_state.json"
 
 # Of the run

@@ -8,10 +8,10 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
 
 from hub_card.space.chat.settings import Settings
-from hub_card.staging import EXPORT_BRANCH, WEIGHTS_PATTERN
+from hub_card.staging import EXPORT_BRANCH
 from hub_card.upload import UploadError
 from modeling_gpt2scratch.loading import refuse_adapter
-from train.run_files import CONFIG_FILE, RECIPE_FILE
+from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_PATTERN
 
 
 GENERAL_EXAMPLES = ["What is the capital of France?", "Why is the sky blue?", "Who wrote Hamlet?"]

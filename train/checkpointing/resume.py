@@ -1,6 +1,5 @@
 """Which checkpoint a run goes on from, and whether it may go on from it under the given settings."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from train.checkpointing import checkpoints, compatible_settings
 from train.errors import RunRefusedError
-from train.run_files import RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, WEIGHTS_FILE
+from train.run_files import RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, WEIGHTS_PATTERN, read_dict
 from train.settings.parser import SettingsParser
 from train.settings.recipe import RunRecipe
 from train.settings.recipe_file import read_recipe_file
@@ -42,24 +41,34 @@ def find_start(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsPar
         ValueError: there is nothing to go on from, or the settings do not train what the checkpoint's did.
     """
     folder, training, now = recipe.run_folder, recipe.training, recipe.all_settings
+    finished = finished_steps(folder)
     checkpoint = find_checkpoint(folder, training.resume_from_checkpoint)
-    if checkpoint is None:
+    made = checkpoint or (folder if finished else None)  # where the settings lie that the run was made with
+    if made is None:
         return Start(folder)
-    check_method(checkpoint, now.get("method"))
-    words = ["--config", str(checkpoint / RECIPE_FILE)]
+    check_method(made, now.get("method"))
+    words = ["--config", str(made / RECIPE_FILE)]
     before = find_parser(words).resolve(words)
-    accumulated = adapt_to_checkpoint(checkpoint, before, now, training.train_batch_size, training.world_size)
-    planned = compatible_settings.planned_steps(before, now, _read_state(checkpoint)["max_steps"])
-    has_results = all((folder / name).is_file() for name in (RESULTS_FILE, TRAINER_STATE_FILE))
-    finished = _read_state(folder)["global_step"] if has_results else 0
-    return Start(folder, checkpoint, accumulated, finished if planned is not None and finished >= planned else 0)
+    check_settings(made, before, now)
+    planned = compatible_settings.planned_steps(before, now, _read_state(made)["max_steps"])
+    if finished and planned is not None and finished >= planned:
+        return Start(folder, checkpoint, finished_steps=finished)
+    if checkpoint is None:
+        raise ValueError(_no_checkpoint(folder, training.resume_from_checkpoint))
+    return Start(folder, checkpoint, adapt_batch(checkpoint, before, training.train_batch_size, training.world_size))
+
+
+def finished_steps(run_folder: Path) -> int:
+    """The steps of the finished run in a folder; 0 where there is none, or its model is gone."""
+    is_whole = all(any(run_folder.glob(name)) for name in (RESULTS_FILE, TRAINER_STATE_FILE, WEIGHTS_PATTERN))
+    return _read_state(run_folder)["global_step"] if is_whole else 0
 
 
 def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
     """The checkpoint that `--resume_from_checkpoint WORD` asks for, verified; `None` for a fresh start.
 
     The word is "true" for the newest complete checkpoint, "auto" for the same or else a fresh start, "false" or `None`
-    for a fresh start, or a checkpoint's path.
+    for a fresh start, or a checkpoint's path. A finished run may have no checkpoint left.
 
     Raises:
         ValueError: there is none, it is damaged, or a fresh start would write over a run.
@@ -78,13 +87,19 @@ def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
     checkpoint, passed_over = checkpoints.newest_complete(run_folder)
     for reason in passed_over:
         logger.warning("Passed over: %s", reason)
-    if checkpoint is None and (kind == "true" or holds_results):
-        remedy = "Choose another --output_dir, or move it away" if holds_results else "Leave it out to start afresh"
-        raise ValueError(
-            f"--resume_from_checkpoint {kind}: {run_folder} holds {'a model but ' if holds_results else ''}no complete "
-            f"checkpoint. {remedy}; nothing was changed."
-        )
+    if checkpoint is None and (kind == "true" or holds_results) and not finished_steps(run_folder):
+        raise ValueError(_no_checkpoint(run_folder, kind))
     return checkpoint
+
+
+def _no_checkpoint(run_folder: Path, word: str | None) -> str:
+    has, remedy = "", "Leave it out to start afresh"
+    if _holds_results(run_folder):
+        has, remedy = "a model but ", "Choose another --output_dir, or move it away"
+    return (
+        f"--resume_from_checkpoint {word}: {run_folder} holds {has}no complete checkpoint. {remedy}; "
+        "nothing was changed."
+    )
 
 
 def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
@@ -110,11 +125,11 @@ def _named_checkpoint(checkpoint: Path, run_folder: Path) -> Path:
 
 
 def _holds_results(run_folder: Path) -> bool:
-    return any((run_folder / name).exists() for name in (WEIGHTS_FILE, RESULTS_FILE))
+    return any(any(run_folder.glob(name)) for name in (WEIGHTS_PATTERN, RESULTS_FILE))
 
 
 def _read_state(folder: Path) -> dict:
-    return json.loads((folder / TRAINER_STATE_FILE).read_text(encoding="utf-8"))
+    return read_dict(folder / TRAINER_STATE_FILE)
 
 
 def check_method(checkpoint: Path, method: str | None) -> None:
@@ -127,23 +142,24 @@ def check_method(checkpoint: Path, method: str | None) -> None:
         )
 
 
-def adapt_to_checkpoint(checkpoint: Path, before: dict, now: dict, sequences_per_batch: int, processes: int) -> int:
-    """Check that all settings `now` train what those `before` did; returns the batches to accumulate a step.
-
-    Raises:
-        ValueError: settings differ that are not in `resume_with_changes`, or no accumulation makes the step of before.
-    """
+def check_settings(made: Path, before: dict, now: dict) -> None:
+    """Check that all settings `now` train what those `before` did, which made a checkpoint or finished run; a
+    `ValueError` where some differ that are not in `resume_with_changes`."""
     meant = set(now["resume_with_changes"] or [])
     unknown = sorted(meant - now.keys())
     if unknown:
         raise ValueError(f"--resume_with_changes {' '.join(unknown)}: there are no such settings.")
-    state = _read_state(checkpoint)
+    state = _read_state(made)
     changes = compatible_settings.changed_settings(before, now) | compatible_settings.changed_schedule(
         before, now, state["max_steps"], state["global_step"]
     )
     refused = {name: values for name, values in changes.items() if name not in meant}
     if refused:
-        raise ValueError(compatible_settings.render_changes(refused, checkpoint))
+        raise ValueError(compatible_settings.render_changes(refused, made))
+
+
+def adapt_batch(checkpoint: Path, before: dict, sequences_per_batch: int, processes: int) -> int:
+    """The batches to accumulate a step, so that it is that of before; a `ValueError` where no number does it."""
     manifest = checkpoints.read_manifest(checkpoint)
     accumulated = compatible_settings.accumulation_for(manifest["sequences_per_step"], sequences_per_batch, processes)
     made_by = (manifest["processes"], before["gradient_accumulation_steps"])

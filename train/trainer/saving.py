@@ -87,9 +87,10 @@ class SavingTrainer(Trainer):
         best = None
         if self.state.best_global_step:
             best = self.run_folder / f"checkpoint-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = None  # in the file: the run may be moved, and its step says which
+            self.state.save_to_json(str(unfinished / TRAINER_STATE_FILE))
             # The stock method has looked for it beside the unfinished one.
             self.state.best_model_checkpoint = str(best) if best.exists() or best.name == unfinished.name else None
-            self.state.save_to_json(str(unfinished / TRAINER_STATE_FILE))
         (unfinished / RECIPE_FILE).write_text(self.recipe_text, encoding="utf-8")
         checkpoints.write_manifest(unfinished, self.manifest_facts())
         checkpoints.put_in_place(unfinished, self.run_folder)
@@ -104,13 +105,14 @@ class SavingTrainer(Trainer):
             Path(output_dir or self.args.output_dir, TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def save_final_model(self) -> None:
-        """Write the model into the run folder itself, each file whole or as it was before."""
+        """Write model and recipe into the run folder itself, each file whole or as it was before."""
         if self.is_fsdp_enabled:  # whose shards are for checkpoints; a model that others open is whole
             self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         with self.removing_unfinished(self.run_folder / WEIGHTS_FILE):
             self.save_model(str(self.run_folder / UNFINISHED_FOLDER))
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
+                (self.run_folder / UNFINISHED_FOLDER / RECIPE_FILE).write_text(self.recipe_text, encoding="utf-8")
                 (self.run_folder / RESULTS_FILE).unlink(missing_ok=True)  # where it lies, it is that of the model there
                 checkpoints.move_files(self.run_folder / UNFINISHED_FOLDER, self.run_folder)
 

@@ -22,7 +22,7 @@ from train.checkpointing import checkpoints
 from train.errors import RunFailedError
 from train.optim.parameter_groups import build_optimizer
 from train.optim.schedules import schedule_options
-from train.run_files import TENSORBOARD_FOLDER, WEIGHTS_FILE
+from train.run_files import TENSORBOARD_FOLDER, WEIGHTS_INDEX, WEIGHTS_PATTERN
 from train.settings.arguments import OptimizerArguments
 from train.trainer.saving import SavingTrainer
 
@@ -193,9 +193,10 @@ class RunTrainer(SavingTrainer):
             if not abs(saved - trained) <= allowed * max(1.0, trained):  # so written, NaN fails, too
                 raise ValueError(f"its loss is {saved:.4f}, and that of the trained model {trained:.4f}")
         except (OSError, ValueError) as error:
-            (self.run_folder / WEIGHTS_FILE).unlink(missing_ok=True)
+            for file in [*self.run_folder.glob(WEIGHTS_PATTERN), self.run_folder / WEIGHTS_INDEX]:
+                file.unlink(missing_ok=True)
             raise RunFailedError(
-                f"The saved model is not the trained one ({error}), so {self.run_folder / WEIGHTS_FILE} was removed; "
+                f"The saved model is not the trained one ({error}), so its weights in {self.run_folder} were removed; "
                 "the checkpoints are as they were."
             ) from error
 

@@ -1,6 +1,8 @@
 """Which checkpoint is resumed, and under which settings: the same, or ones that train the same."""
 
+import errno
 import json
+import os
 import pickle
 import re
 import shutil
@@ -109,6 +111,48 @@ def content(folder):
 
 
 @pytest.mark.parametrize("word", ["auto", "true"])
+def test_a_finished_run_without_checkpoints_has_nothing_to_do(words, finished, word, caplog):
+    for step in (6, 12):
+        shutil.rmtree(finished / f"checkpoint-{step}")
+    before = content(finished)
+    assert resume(words, finished, word=word) == 0
+    assert "holds a finished run of 12 steps: nothing to do" in caplog.text
+    for more, message in (
+        (["--max_steps", "16"], f"{word}: {finished} holds a model but no complete checkpoint"),
+        (["--n_layer", "3"], "n_layer: 2 in copied, 3 now"),
+    ):
+        assert resume(words, finished, *more, word=word) == 2
+        assert message in caplog.text
+    assert content(finished) == before
+    (finished / "model.safetensors").unlink()  # then there is something to do
+    assert resume(words, finished, word=word) == 2
+
+
+def test_a_finished_run_that_cannot_be_written_ends_cleanly(words, finished, monkeypatch, caplog, capsys):
+    """As on a read-only disk; one that is not finished is refused in one line."""
+    before = content(finished)
+
+    def read_only(path, mode):
+        return mode & os.W_OK == 0
+
+    def lock(folder):
+        raise OSError(errno.EROFS, "Read-only file system", str(folder / LOCK_FILE))
+
+    monkeypatch.setattr("train.buildable.os.access", read_only)
+    monkeypatch.setattr("train.run.lock_run", lock)
+    assert resume(words, finished, word="auto") == resume(words, finished, "--dry_run", word="auto") == 0
+    assert "nothing to do" in caplog.text and "nothing to do" in capsys.readouterr().out
+    caplog.clear()
+    assert resume(words, finished, "--max_steps", "16", word="auto") == 2
+    assert "Read-only file system" in caplog.text
+    (finished / "results.json").unlink()
+    assert resume(words, finished, word="auto") == 2
+    assert "cannot be written" in caplog.text
+    assert len(caplog.text.strip().splitlines()) == 2
+    assert content(finished).keys() == before.keys() - {finished / "results.json"}
+
+
+@pytest.mark.parametrize("word", ["auto", "true"])
 def test_a_finished_run_keeps_all_that_it_has(words, finished, word, caplog, capsys):
     before = content(finished)
     assert resume(words, finished, word=word) == 0
@@ -127,10 +171,18 @@ def test_a_finished_run_goes_on_to_more_steps(words, finished, monkeypatch, capl
     def fail(*args):
         raise KeyboardInterrupt
 
+    kept = [finished / name for name in ("recipe.yaml", "results.json", "trainer_state.json", "model.safetensors")]
+    before = [file.read_bytes() for file in kept]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("train.run.RunTrainer.save_checked_model", fail)  # killed while all that is there is of 12 steps
+        resume(words, finished, *more, word="auto")
+    assert (finished / "checkpoint-16").exists()
+    assert [file.read_bytes() for file in kept] == before
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("train.run.write_results", fail)  # killed when the model is new, and results would be old
         resume(words, finished, *more, word="auto")
     assert not (finished / "results.json").exists()
+    assert "max_steps: 16" in (finished / "recipe.yaml").read_text()
     assert resume(words, finished, *more, word="auto") == 0
     assert list(log_by_step(finished)) == list(range(1, 17))
     training = json.loads((finished / "results.json").read_text())["training"]
@@ -169,6 +221,7 @@ def test_a_copied_run_keeps_its_best_model(words, tmp_path):
     assert main([*words, str(made)]) == 0
     expected = json.loads((made / "results.json").read_text())["evaluation"]
     made.rename(copied)
+    assert str(made) not in (copied / "checkpoint-12" / "trainer_state.json").read_text()
     shutil.copytree(copied / "checkpoint-12", made / "checkpoint-6")  # not what it was
     (copied / "results.json").unlink()
     assert main([*words, str(copied), "--resume_from_checkpoint", "true"]) == 0
@@ -177,10 +230,23 @@ def test_a_copied_run_keeps_its_best_model(words, tmp_path):
     assert all(torch.equal(weights[name], kept[name]) for name in kept)
 
 
-def test_a_folder_that_cannot_be_written_is_refused_in_one_line(words, tmp_path, caplog):
+@pytest.mark.parametrize("place", ["file", "file/run", "link"])
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(words, tmp_path, caplog, place):
     (tmp_path / "file").touch()
-    assert main([*words, "--output_dir", str(tmp_path / "file" / "run")]) == 2
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "run")
+    assert main([*words, "--output_dir", str(tmp_path / place)]) == 2
+    assert "is not a folder. Choose another" in caplog.text
     assert len(caplog.text.strip().splitlines()) == 1
+
+
+def test_a_damaged_recipe_is_no_way_on(words, run, caplog):
+    """That of the run's folder is not needed for a resume; that of a checkpoint is, and the one before is taken."""
+    (run / "recipe.yaml").write_text("n_layer: [")
+    (run / "checkpoint-12" / "recipe.yaml").write_text("n_layer: [")
+    assert resume(words, run) == 0
+    assert resumed_step(caplog) == 6
+    assert "Passed over: checkpoint-12: recipe.yaml has" in caplog.text
+    assert (run / "recipe.yaml").read_bytes() == (run / "checkpoint-12" / "recipe.yaml").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,10 @@ def test_the_saved_model_is_compared_with_the_trained_one(trainer, monkeypatch):
     with pytest.raises(RunFailedError, match=r"The saved model is not the trained one \(its loss is \d"):
         trainer.save_checked_model()
     assert not weights.exists()
+    monkeypatch.setattr(trainer, "save_model", partial(trainer.model.save_pretrained, max_shard_size="20KB"))
+    with pytest.raises(RunFailedError, match=r"The saved model is not the trained one"):
+        trainer.save_checked_model()  # in several files
+    assert not list(trainer.run_folder.glob("model*"))
 
 
 def test_a_resume_does_not_warn_of_the_tied_head(build, tmp_path, caplog):
