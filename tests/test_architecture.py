@@ -14,7 +14,13 @@ ROOMS = ("modeling_gpt2scratch", "train", "hub_card")
 ALLOWED = {
     "modeling_gpt2scratch": ("modeling_gpt2scratch",),
     "train": ("modeling_gpt2scratch", "train"),
-    "hub_card": ("modeling_gpt2scratch", "hub_card", "train.evaluation", "train.run_files"),
+    "hub_card": (
+        "modeling_gpt2scratch",
+        "hub_card",
+        "train.evaluation",
+        "train.run_files",
+        "train.run_report.data_tables",
+    ),
 }
 MODEL_LIBRARIES = {"torch", "transformers", "huggingface_hub", "safetensors"}
 

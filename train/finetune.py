@@ -18,9 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from train.callbacks.graceful_stop import GracefulStop
 from train.checkpointing.resume import check_data
+from train.evaluation.exam.exam import take_exam
 from train.evaluation.exam.questions import load_exam
 from train.hardware import set_up_hardware
-from train.post_training.before_after import describe_change, measure_model, render_change
+from train.post_training.before_after import describe_change, render_change
 from train.post_training.build_trainer import build_trainer
 from train.post_training.data.from_settings import to_preparation
 from train.post_training.data.prepare import load_data
@@ -64,7 +65,10 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
     }
 
     def measure() -> dict:
-        return measure_model(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known, sequences)
+        return {
+            "exam": take_exam(trainer.model, tokenizer, questions, recipe.run.exam_tokens, known),
+            "pretraining_loss": sequences and sequences.mean_loss(trainer.model),  # nats per token
+        }
 
     def describe(before: dict, after: dict) -> dict:
         logger.info("%s", render_change(before, after))

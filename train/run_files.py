@@ -78,12 +78,20 @@ def read_dict(file: Path) -> dict:
     return content
 
 
-def read_samples(run_folder: Path) -> list[dict]:
-    """The lines of `samples.jsonl`, without a last line that was cut off; empty where there is no such file."""
-    file = run_folder / SAMPLES_FILE
+def to_json_line(content: dict) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def read_json_lines(file: Path) -> list[dict]:
+    """The lines of a file, without a last one that was cut off."""
     # Not splitlines(): it also splits at characters that models write and JSON leaves as they are.
-    lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else [""]
-    return [json.loads(line) for line in lines[:-1]]
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def read_samples(run_folder: Path) -> list[dict]:
+    """The lines of `samples.jsonl`; empty where there is no such file."""
+    file = run_folder / SAMPLES_FILE
+    return read_json_lines(file) if file.is_file() else []
 
 
 def read_codecarbon(run_folder: Path, column: Literal["energy_consumed", "emissions"]) -> float | None:

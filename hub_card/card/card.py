@@ -9,6 +9,7 @@ from hub_card.card import tables
 from hub_card.card.metadata import build_metadata
 from hub_card.card.run_record import RunRecord, is_local_path
 from train.evaluation.result_rows import Table, evaluation_tables, exam_table
+from train.run_report.data_tables import data_tables
 
 
 CARD_TEMPLATE = "card_template.md"
@@ -26,7 +27,7 @@ def render_card(record: RunRecord, repo_id: str, with_export: bool = True) -> st
         record=record,
         with_export=with_export,
         settings=Table(["setting", "value"], _list_settings(record.recipe)),
-        statistics=tables.statistics_table(record.data),
+        data_tables=data_tables(record.results),
         exam=exam_table(results.get("exam") or [], results.get("exam_before") or []),
         evaluation=evaluation_tables(record.evaluation),
         samples=tables.samples_text(record.samples),

@@ -1,7 +1,6 @@
 """Parts of the card as Markdown: figures, tables of them, and texts that a model wrote."""
 
 import re
-from collections import Counter
 from datetime import timedelta
 
 from tabulate import tabulate
@@ -40,24 +39,6 @@ def to_markdown(table: Table | None) -> str:
     header = [escape(title) for title in table.header]
     text = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=align)
     return "\n".join([text, *([""] if table.notes else []), *(f"- {escape(note)}" for note in table.notes)])
-
-
-def statistics_table(data: dict) -> Table | None:
-    """The rows that were read, dropped and kept, and their tokens."""
-    kept, tokens = data.get("kept_rows"), data.get("tokens", {})
-    if kept is None:
-        return None
-    rows = [["read", f"{data['rows_read']:,}", ""]]
-    dropped = Counter[str](data.get("dropped_rows")).most_common()
-    rows += [[f"dropped: {reason}", f"{count:,}", ""] for reason, count in dropped]
-    rows += [[f"kept: {split}", f"{count:,}", show(tokens.get(split), ",")] for split, count in kept.items()]
-    for kind in ("exercise", "language"):
-        kind_tokens = data.get(f"tokens_by_{kind}", {})
-        rows += [
-            [f"{kind}: {name}", f"{count:,}", show(kind_tokens.get(name), ",")]
-            for name, count in Counter[str](data.get(f"rows_by_{kind}")).most_common()
-        ]
-    return Table(["", "rows", "tokens"], rows)
 
 
 def samples_text(samples: list[dict]) -> str:

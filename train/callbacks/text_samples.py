@@ -1,6 +1,5 @@
 """Answers of the model to fixed questions after each evaluation, for people to read."""
 
-import json
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -8,11 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from train.data.rows.synth import question_to_ids
 from train.evaluation.generation import write_texts
-from train.run_files import SAMPLES_FILE, read_samples, write_whole
-
-
-def _to_line(sample: dict) -> str:
-    return json.dumps(sample, ensure_ascii=False) + "\n"
+from train.run_files import SAMPLES_FILE, read_samples, to_json_line, write_whole
 
 
 class TextSamples(TrainerCallback):
@@ -34,7 +29,7 @@ class TextSamples(TrainerCallback):
         file = Path(args.output_dir) / SAMPLES_FILE
         if state.is_world_process_zero and file.exists():
             kept = [sample for sample in read_samples(file.parent) if sample["step"] <= state.global_step]
-            write_whole(file, "".join(map(_to_line, kept)))
+            write_whole(file, "".join(map(to_json_line, kept)))
 
     def on_evaluate(self, args, state, control, model: PreTrainedModel, **kwargs) -> None:
         prompts = [question_to_ids(f"Q: {question}", self.tokenizer) for question in self.questions]
@@ -55,7 +50,7 @@ class TextSamples(TrainerCallback):
         with open(samples_file, "a", encoding="utf-8") as file:
             for question, (ids,) in zip(self.questions, texts, strict=True):
                 text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-                file.write(_to_line({"step": state.global_step, "question": question, "text": text}))
+                file.write(to_json_line({"step": state.global_step, "question": question, "text": text}))
                 tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
 
         samples = read_samples(samples_file.parent)

@@ -1,37 +1,16 @@
 """A model before and after post-training: its marks in an exam, and its validation loss of the pre-training."""
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from train.data.rows.synth import Row
-from train.evaluation.exam.exam import take_exam
 from train.evaluation.result_rows import exam_table
 from train.post_training.forgetting import ValidationSequences
 
 
-def measure_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: list[Row],
-    exam_tokens: int,
-    known: list[bool] | None,
-    sequences: ValidationSequences | None,
-) -> dict:
-    """Marks by exercise, and a loss in nats per token; all processes of a distributed run must call this."""
-    return {
-        "exam": take_exam(model, tokenizer, questions, exam_tokens, known),
-        "pretraining_loss": None if sequences is None else sequences.mean_loss(model),
-    }
-
-
 def describe_change(before: dict, after: dict, sequences: ValidationSequences | None) -> dict:
     """Both figures, under the names of `results.json`."""
-    forgetting = None
-    if sequences is not None:
-        forgetting = {
-            "pretraining_loss_before": before["pretraining_loss"],
-            "pretraining_loss": after["pretraining_loss"],
-            "sequences": sequences.count,
-        }
+    forgetting = sequences and {
+        "pretraining_loss_before": before["pretraining_loss"],
+        "pretraining_loss": after["pretraining_loss"],
+        "sequences": sequences.count,
+    }
     return {"exam": after["exam"], "exam_before": before["exam"], "forgetting": forgetting}
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,9 +85,10 @@ class RunReport(TrainerCallback):
             "updated_at": time.time(),
             "step": self._state.global_step,
             "total_steps": self._state.max_steps,
-            "log": [_without_nan(line) for line in self._state.log_history],
         }
         with self._only_warning():
+            log = json.dumps(self._state.log_history)
+            self._record["log"] = json.loads(log, parse_constant=lambda constant: None)  # JSON has no NaN
             write_whole(self.folder / REPORT_DATA_FILE, json.dumps(self._record))
             write_page(read_run(self.folder, is_held=condition != "finished"), self.folder / REPORT_FILE)
             self._has_failed = False
@@ -104,10 +104,3 @@ class RunReport(TrainerCallback):
             if not self._has_failed:
                 logger.warning("report.html could not be written; the run goes on. %s: %s", type(error).__name__, error)
             self._has_failed = True
-
-
-def _without_nan(line: dict) -> dict:
-    """JSON has no NaN and no infinity."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in line.items()
-    }

@@ -4,28 +4,22 @@ from collections import Counter
 from pathlib import Path
 
 from train.evaluation.result_rows import NOT_RECORDED, Table
-from train.run_report.run_record import RunRecord
 from train.run_report.tables import show
 
 
 SPLITS = {"train": "training", "validation": "validation"}
 
 
-def data_tables(run: RunRecord) -> list[Table]:
+def data_tables(results: dict) -> list[Table]:
     """Of the rows that are trained on, and of a stream's validation rows, which have statistics of their own."""
-    known = {**run.record, **run.results}
-    titles = {"data": "Rows", "validation_data": "Validation rows of the stream"}
-    return [table for key, title in titles.items() if known.get(key) for table in _tables(known[key], title)]
-
-
-def _tables(statistics: dict, title: str) -> list[Table]:
-    kinds = [kind for kind in ("exercise", "language") if statistics.get(f"rows_by_{kind}")]
-    return [
-        _rows_table(statistics, title),
-        *(_kind_table(statistics, kind) for kind in kinds),
-        _sequences_table(statistics),
-        _source_table(statistics),
-    ]
+    tables = []
+    for key, title in {"data": "Rows", "validation_data": "Validation rows of the stream"}.items():
+        if statistics := results.get(key):
+            kinds = [kind for kind in ("exercise", "language") if statistics.get(f"rows_by_{kind}")]
+            tables += [_rows_table(statistics, title), *(_kind_table(statistics, kind) for kind in kinds)]
+            tables += [_sequences_table(statistics)] if statistics.get("sequences", statistics.get("blocks")) else []
+            tables.append(_source_table(statistics))
+    return tables
 
 
 def _rows_table(statistics: dict, title: str) -> Table:

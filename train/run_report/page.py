@@ -46,7 +46,7 @@ def render_page(run: RunRecord) -> str:
         evaluation_tables=evaluation_tables(run.evaluation),
         questions=questions,
         samples=samples,
-        data_tables=data_tables(run),
+        data_tables=data_tables({**run.record, **run.results}),
         recipe=recipe_settings(run),
         environment=environment_rows(run),
     )

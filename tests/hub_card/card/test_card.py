@@ -58,8 +58,8 @@ def test_figures_stand_in_the_text(record):
     assert line_of(card, "| parameters") == f"| parameters | {results['parameters']:,} |"
     assert line_of(card, "| tokens seen") == "| tokens seen | 512 |"
     assert line_of(card, "| loss, nats") == f"| loss, nats per token | {results['evaluation']['eval_loss']:.4f} |"
-    assert line_of(card, "| read") == "| read | 60 | |"
-    assert line_of(card, "| language: fr").startswith("| language: fr | 15 |")
+    assert line_of(card, "| read") == f"| read | 60 | | {results['data']['characters_read']:,} |"
+    assert line_of(card, "| fr").startswith("| fr | 15 | 15 |")
     known = next(mark for mark in results["exam"] if mark["exercise"] == "memorization, known")
     low, high = share_interval(known["correct"], known["asked"])
     assert line_of(card, "| memorization, known").find(f"| {low:.1%} to {high:.1%} |") > 0

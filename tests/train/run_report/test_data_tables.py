@@ -2,16 +2,15 @@ import json
 
 from train.data.rows.statistics import DatasetStatistics
 from train.run_report.data_tables import data_tables
-from train.run_report.run_record import read_run
 
 
-def cells(run):
-    return [row for table in data_tables(run) for row in table.rows]
+def cells(results):
+    return [row for table in data_tables(results) for row in table.rows]
 
 
 def test_all_counts_of_a_real_statistics_are_shown(finished_run):
-    statistics = json.loads((finished_run / "results.json").read_text())["data"]
-    found = cells(read_run(finished_run))
+    results = json.loads((finished_run / "results.json").read_text())
+    statistics, found = results["data"], cells(results)
     assert ["read", "100", "", f"{statistics['characters_read']:,}"] in found
     assert ["dropped: no answer", "10", "", f"{statistics['dropped_characters']['no answer']:,}"] in found
     kept, tokens, characters = (statistics[name]["train"] for name in ("kept_rows", "tokens", "kept_characters"))
@@ -26,19 +25,19 @@ def test_all_counts_of_a_real_statistics_are_shown(finished_run):
     assert ["SHA-256 train", statistics["sha256"]["train"]] in found
 
 
-def test_a_stream_has_its_validation_rows_first_and_its_own_at_the_end(run_files):
+def test_a_stream_has_its_validation_rows_first_and_its_own_at_the_end():
     statistics = DatasetStatistics(rows_read=5).to_dict()
-    early = run_files(record={"validation_data": statistics})
+    early = {"validation_data": statistics}
     assert [table.title for table in data_tables(early) if table.title] == ["Validation rows of the stream"]
-    late = run_files(record={"validation_data": statistics}, results={"data": statistics})
+    late = {"validation_data": statistics, "data": statistics}
     assert [table.title for table in data_tables(late) if table.title] == ["Rows", "Validation rows of the stream"]
     assert ["shared articles", "not counted, as one part was read"] in cells(late)
 
 
-def test_repairs_repetitions_and_skipped_files_are_shown(run_files):
+def test_repairs_repetitions_and_skipped_files_are_shown():
     statistics = DatasetStatistics(repeated_rows=7, skipped_shards=["/somewhere/rows-3.parquet: torn"])
     statistics.repaired_rows["NUL characters"] = 2
-    titles = [row[0] for row in cells(run_files(results={"data": statistics.to_dict()}))]
+    titles = [row[0] for row in cells({"data": statistics.to_dict()})]
     assert titles[1:4] == [
         "of these repaired: NUL characters",
         "used again, by weight",
@@ -46,5 +45,5 @@ def test_repairs_repetitions_and_skipped_files_are_shown(run_files):
     ]
 
 
-def test_without_statistics_there_is_nothing(run_files):
-    assert data_tables(run_files()) == []
+def test_without_statistics_there_is_nothing():
+    assert data_tables({}) == []

@@ -7,7 +7,7 @@ import random
 
 from train.data.sample.calculation import build_math_rows
 from train.data.sample.copying import build_editing_rows, build_rag_rows
-from train.data.sample.memorization import build_mcq_rows, iterate_memorization_exam, iterate_memorization_train
+from train.data.sample.memorization import build_mcq_rows, build_memorization_rows
 
 
 SEED = 20240229
@@ -16,10 +16,11 @@ SEED = 20240229
 def build_sample() -> tuple[list[dict], list[dict]]:
     """Training rows and exam rows. Training rows are shuffled, because neighbours share a sequence."""
     rng = random.Random(SEED)
-    parts = [(list(iterate_memorization_train()), list(iterate_memorization_exam()))]
-    parts += [build(rng) for build in (build_mcq_rows, build_math_rows, build_rag_rows, build_editing_rows)]
-    train_rows = [row for train_part, _ in parts for row in train_part]
-    exam_rows = [row for _, exam_part in parts for row in exam_part]
+    train_rows, exam_rows = [], []
+    for build in (build_memorization_rows, build_mcq_rows, build_math_rows, build_rag_rows, build_editing_rows):
+        train_part, exam_part = build(rng)
+        train_rows += train_part
+        exam_rows += exam_part
     rng.shuffle(train_rows)
     for number, row in enumerate(train_rows + exam_rows):
         row["synth_id"] = f"sample-{number:06d}"

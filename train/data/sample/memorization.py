@@ -1,81 +1,103 @@
-"""Rows about facts: asked openly (memorization) and with four options (mcq).
+"""Rows about the facts of `facts.yaml`: asked openly (memorization) and with four options (mcq).
 
 Both name the same fact by the same seed address, so that a split by seed takes the whole fact out of training.
+
+The exam asks for a known fact in a phrasing that training never uses. Its words do occur in training, in other
+sentences, and it names the relation and the entity as they stand: what is tested is recall, not synonyms.
 """
 
+import itertools
 import random
-from collections.abc import Iterator
+from pathlib import Path
 
-from train.data.sample.facts import EXAM_PHRASINGS, FOREIGN_CAPITALS, RELATIONS, ForeignCapitals, Relation
-from train.data.sample.rows import build_row
+import yaml
+
+from train.data.sample.rows import build_row, leave_out_reasoning
 
 
+TRAIN_PHRASINGS = (
+    "{Question_word} is the {relation} of {entity}?",
+    "{Question_word} is {entity}'s {relation}?",
+    "Name the {relation} of {entity}.",
+    "Tell me the {relation} of {entity}.",
+    "Let me know {entity}'s {relation}.",
+    "I forgot the {relation} of {entity}. {Question_word} is it?",
+    "For {entity}, {question_word} is the {relation}?",
+    "Do you remember {entity}'s {relation}?",
+    "Please say the {relation} of {entity}.",
+    "Can you give the {relation} of {entity}?",
+)
+EXAM_PHRASINGS = (
+    "Do you know the {relation} of {entity}?",
+    "Please give me {entity}'s {relation}.",
+)
+# The answer is the option itself, not a letter: looking a letter up is beyond a model of this size.
+MCQ_PHRASING = "Pick the {relation} of {entity}: {options}"
 OPTIONS_PER_MCQ = 4
 MCQ_EXAM_EVERY_FACTS = 3
 # One row in this many has no reasoning, as some of SYNTH's rows.
 EMPTY_REASONING_EVERY_ROWS = 12
 
+# Each relation has a `name`, a `question_word`, a `statement`, an `own_phrasing`, and answers by entity: `facts`, and
+# `exam_only`. Capitals in other languages have phrasings of their own.
+_FILE = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text(encoding="utf-8"))
+RELATIONS: list[dict] = _FILE["relations"]
+FOREIGN_CAPITALS: list[dict] = _FILE["foreign_capitals"]
+
 
 def build_fact_row(
-    relation: Relation, entity: str, answer: str, query: str, exercise: str, with_reasoning: bool = True
+    relation: dict, fact: tuple[str, str], phrasing: str, exercise: str = "memorization", options: str = ""
 ) -> dict:
     """The reasoning is the one canonical form that every phrasing of a fact leads to."""
+    name, word, (entity, answer) = relation["name"], relation["question_word"], fact
     return build_row(
         exercise=exercise,
-        seed_path=f"{relation.name}/{entity.lower().replace(' ', '-')}",
-        seed_text=relation.statement.format(entity=entity, answer=answer),
-        query=query,
-        reasoning=f"{relation.name} of {entity} -> {answer}" if with_reasoning else "",
+        seed_path=f"{name}/{entity.lower().replace(' ', '-')}",
+        seed_text=relation["statement"].format(entity=entity, answer=answer),
+        query=phrasing.format(
+            relation=name, entity=entity, question_word=word, Question_word=word.capitalize(), options=options
+        ),
+        reasoning=f"{name} of {entity} -> {answer}",
         answer=answer,
     )
 
 
-def iterate_memorization_train() -> Iterator[dict]:
-    row_number = 0
-    for relation in RELATIONS:
-        for entity, answer in relation.facts.items():
-            for phrasing in relation.train_phrasings:
-                row_number += 1
-                with_reasoning = row_number % EMPTY_REASONING_EVERY_ROWS != 0
-                query = relation.ask(phrasing, entity)
-                yield build_fact_row(
-                    relation, entity, answer, query, exercise="memorization", with_reasoning=with_reasoning
-                )
-    for capitals in FOREIGN_CAPITALS:
-        for phrasing in capitals.train_phrasings:
-            yield from iterate_foreign_rows(capitals, phrasing)
-
-
-def iterate_memorization_exam() -> Iterator[dict]:
-    for relation in RELATIONS:
-        for entity, answer in (relation.facts | relation.exam_only).items():
-            for phrasing in EXAM_PHRASINGS:
-                yield build_fact_row(relation, entity, answer, relation.ask(phrasing, entity), exercise="memorization")
-    for capitals in FOREIGN_CAPITALS:
-        yield from iterate_foreign_rows(capitals, capitals.exam_phrasing)
-
-
-def iterate_foreign_rows(capitals: ForeignCapitals, phrasing: str) -> Iterator[dict]:
-    for english_country, (country, city) in capitals.facts.items():
-        yield build_row(
+def build_foreign_rows(capitals: dict, phrasing: str) -> list[dict]:
+    return [
+        build_row(
             exercise="memorization",
             seed_path=f"capital/{english_country.lower()}",
             seed_text=f"{country}: {city}.",
             query=phrasing.format(country=country),
-            reasoning=f"{capitals.key_word}: {country} -> {city}",
+            reasoning=f"{capitals['key_word']}: {country} -> {city}",
             answer=city,
-            language=capitals.language,
+            language=capitals["language"],
         )
+        for english_country, (country, city) in capitals["facts"].items()
+    ]
 
 
-def build_mcq_row(relation: Relation, entity: str, answer: str, options: list[str]) -> dict:
-    """The answer is the option itself, not a letter: looking a letter up is beyond a model of this size."""
-    query = f"Pick the {relation.name} of {entity}: {', '.join(options)}"
-    return build_fact_row(relation, entity, answer, query, exercise="mcq")
+def build_memorization_rows(_: random.Random) -> tuple[list[dict], list[dict]]:
+    """Train rows (every known fact in every phrasing) and exam rows."""
+    train_rows, exam_rows = [], []
+    for relation in RELATIONS:
+        phrasings = (*TRAIN_PHRASINGS, relation["own_phrasing"])
+        for fact, phrasing in itertools.product(relation["facts"].items(), phrasings):
+            train_rows.append(build_fact_row(relation, fact, phrasing))
+        asked = relation["facts"] | relation["exam_only"]
+        for fact, phrasing in itertools.product(asked.items(), EXAM_PHRASINGS):
+            exam_rows.append(build_fact_row(relation, fact, phrasing))
+    for row in train_rows[EMPTY_REASONING_EVERY_ROWS - 1 :: EMPTY_REASONING_EVERY_ROWS]:
+        leave_out_reasoning(row)
+    for capitals in FOREIGN_CAPITALS:
+        for phrasing in capitals["train_phrasings"]:
+            train_rows += build_foreign_rows(capitals, phrasing)
+        exam_rows += build_foreign_rows(capitals, capitals["exam_phrasing"])
+    return train_rows, exam_rows
 
 
-def draw_options(relation: Relation, answer: str, rng: random.Random) -> list[str]:
-    others = [other for other in relation.facts.values() if other != answer]
+def draw_options(relation: dict, answer: str, rng: random.Random) -> list[str]:
+    others = [other for other in relation["facts"].values() if other != answer]
     options = [answer, *rng.sample(others, OPTIONS_PER_MCQ - 1)]
     rng.shuffle(options)
     return options
@@ -85,11 +107,11 @@ def build_mcq_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
     """Train and exam rows; an exam row shows options that training never showed for this fact."""
     train_rows, exam_rows = [], []
     for relation in RELATIONS:
-        for fact_number, (entity, answer) in enumerate(relation.facts.items()):
-            shown = draw_options(relation, answer, rng)
-            train_rows.append(build_mcq_row(relation, entity, answer, shown))
+        for fact_number, fact in enumerate(relation["facts"].items()):
+            shown = draw_options(relation, fact[1], rng)
+            train_rows.append(build_fact_row(relation, fact, MCQ_PHRASING, "mcq", ", ".join(shown)))
             if fact_number % MCQ_EXAM_EVERY_FACTS == 0:
-                while (options := draw_options(relation, answer, rng)) == shown:
+                while (options := draw_options(relation, fact[1], rng)) == shown:
                     pass
-                exam_rows.append(build_mcq_row(relation, entity, answer, options))
+                exam_rows.append(build_fact_row(relation, fact, MCQ_PHRASING, "mcq", ", ".join(options)))
     return train_rows, exam_rows

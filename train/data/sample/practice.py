@@ -12,6 +12,7 @@ import re
 
 from train.data.sample.copying import iterate_rag_rows
 from train.data.sample.generate import build_sample
+from train.data.sample.rows import leave_out_reasoning
 
 
 SEED = 20240301
@@ -29,12 +30,11 @@ def build_practice() -> tuple[list[dict], list[dict]]:
     train, exam = build_sample()
     taken = {sources_of(row) for row in (*train, *exam) if row["exercise"] == "rag"}
     fresh = (row for row in iterate_rag_rows(random.Random(SEED)) if sources_of(row) not in taken)
-    rows = [
-        {**row, "query_seed_url": f"sample://practice/{number:04d}", "synthetic_reasoning": ""}
-        for number, row in enumerate(itertools.islice(fresh, PRACTICE_ROWS + EXAM_ROWS))
-    ]
+    rows = list(itertools.islice(fresh, PRACTICE_ROWS + EXAM_ROWS))
+    for number, row in enumerate(rows):
+        row["query_seed_url"] = f"sample://practice/{number:04d}"
+        leave_out_reasoning(row)
     practice, practice_exam = rows[:PRACTICE_ROWS], [*exam, *rows[PRACTICE_ROWS:]]
     for number, row in enumerate(practice + practice_exam):
         row["synth_id"] = f"practice-{number:06d}"
-        row["words"] = len(row["synthetic_reasoning"].split()) + len(row["synthetic_answer"].split())
     return practice, practice_exam

@@ -28,3 +28,8 @@ def build_row(
         "synthetic_answer": answer,
         "words": len(reasoning.split()) + len(answer.split()),
     }
+
+
+def leave_out_reasoning(row: dict) -> None:
+    row["synthetic_reasoning"] = ""
+    row["words"] = len(row["synthetic_answer"].split())

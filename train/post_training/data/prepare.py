@@ -135,7 +135,9 @@ def _write_examples(preparation: RowPreparation) -> None:
                     article_keys.write(b"".join(map(article_key, articles(one.row))))
     for writer in writers.values():
         writer.close()
-    _check_enough(statistics)
+    for split, remedy in (("train", "give more rows"), ("validation", "raise --validation_fraction, or give more")):
+        if not statistics.kept_rows[split]:
+            raise RunRefusedError(f"No row is left for {split}: {remedy}.\n{statistics.render()}")
     statistics.sha256["train"] = digest.hexdigest()
     (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
     unfinished.rename(folder)
@@ -161,9 +163,3 @@ def _make_counted(
 def _schema(example: Example) -> pa.Schema:
     ids = pa.list_(pa.int32())
     return pa.schema([(name, ids if isinstance(value, list) else pa.string()) for name, value in example.items()])
-
-
-def _check_enough(statistics: RowStatistics) -> None:
-    for split, remedy in (("train", "give more rows"), ("validation", "raise --validation_fraction, or give more")):
-        if not statistics.kept_rows[split]:
-            raise RunRefusedError(f"No row is left for {split}: {remedy}.\n{statistics.render()}")

@@ -1,6 +1,5 @@
 """Preference pairs of a model's own answers: to a question, a right answer in the right form, and a wrong one."""
 
-import json
 import logging
 import random
 from collections.abc import Iterator
@@ -14,12 +13,13 @@ from train.errors import RunRefusedError
 from train.evaluation.exam.answers import ids_to_answer
 from train.post_training.rollouts.answer_sampling import sample_answers
 from train.post_training.rollouts.verifiable_answers import is_right
-from train.run_files import PAIRS_FILE, write_whole
+from train.run_files import PAIRS_FILE, read_json_lines, to_json_line, write_whole
 
 
 logger = logging.getLogger(__name__)
 
-Pair = dict[str, list[int]]  # prompt_ids, chosen_ids and rejected_ids
+Pair = dict[str, list[int]]
+IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
 def find_pairs(
@@ -83,7 +83,7 @@ def make_pairs(
         rng.shuffle(wrong)
         prompt = question_to_ids(question["prompt"], tokenizer)
         for chosen, rejected in list(zip(right, wrong, strict=False))[:pairs_per_question]:
-            yield {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+            yield dict(zip(IDS, (prompt, chosen, rejected), strict=True))
 
 
 def write_pairs(file: Path, pairs: dict[str, list[Pair]], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -92,14 +92,12 @@ def write_pairs(file: Path, pairs: dict[str, list[Pair]], tokenizer: PreTrainedT
     for split, some in pairs.items():
         for pair in some:
             texts = {name.removesuffix("_ids"): tokenizer.decode(ids) for name, ids in pair.items()}
-            lines.append(json.dumps({"split": split, **texts, **pair}, ensure_ascii=False) + "\n")
+            lines.append(to_json_line({"split": split, **texts, **pair}))
     write_whole(file, "".join(lines))
 
 
 def read_pairs(file: Path) -> dict[str, list[Pair]]:
     pairs: dict[str, list[Pair]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        noted = json.loads(line)
-        ids = {name: noted[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
-        pairs.setdefault(noted["split"], []).append(ids)
+    for noted in read_json_lines(file):
+        pairs.setdefault(noted["split"], []).append({name: noted[name] for name in IDS})
     return pairs

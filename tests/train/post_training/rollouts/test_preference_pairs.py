@@ -39,7 +39,7 @@ def test_no_pairs_where_all_are_right_or_all_wrong(tokenizer, sampled, text):
 
 
 def test_pairs_can_be_read_again(tokenizer, sampled, tmp_path):
-    pairs = list(make_pairs([QUESTION], [sampled("A: 5<|endoftext|>", "A: 6")], tokenizer, 4, seed=0))
+    pairs = list(make_pairs([QUESTION], [sampled("A: 5<|endoftext|>", "A: 6\u2028")], tokenizer, 4, seed=0))
     write_pairs(tmp_path / "pairs.jsonl", {"train": pairs, "validation": pairs}, tokenizer)
     assert read_pairs(tmp_path / "pairs.jsonl") == {"train": pairs, "validation": pairs}
-    assert '"chosen": "A: 5<|endoftext|>", "rejected": "A: 6"' in (tmp_path / "pairs.jsonl").read_text()
+    assert '"chosen": "A: 5<|endoftext|>", "rejected": "A: 6\u2028"' in (tmp_path / "pairs.jsonl").read_text()
