@@ -52,6 +52,12 @@ def write_whole(file: Path, text: str) -> None:
         raise
 
 
+def command_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser for `python -m MODULE`, whose help shows a docstring as it is written."""
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=f"python -m {module}", description=description, formatter_class=form)
+
+
 def filled(text: str) -> str:
     """A word of a command line; an empty one, as of a variable that is not set, would name the current folder."""
     if not text.strip():

@@ -24,13 +24,11 @@ from train.benchmark.duel import ContenderFailedError, run_case
 from train.benchmark.report import add_figures, draw, render_line, render_table
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
 from train.provenance import describe_hardware
-from train.run_files import user_path
+from train.run_files import command_parser, user_path
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("train.benchmark", __doc__)
     parser.add_argument("--quick", action="store_true", help="few and small cases, under three minutes")
     parser.add_argument("--sweep", action="store_true", help="batches and lengths, too (on a GPU: unless --quick)")
     parser.add_argument("--num_processes", type=int, default=1, help="processes that train together, each on a device")

@@ -9,7 +9,6 @@ Afterwards every loss, gradient norm and learning rate, every point that TensorB
 final weights must be the same bits. The exit status is 1 if anything differs.
 """
 
-import argparse
 import contextlib
 import json
 import random
@@ -37,6 +36,7 @@ from train.run_files import (
     TRAINER_STATE_FILE,
     UNFINISHED_FOLDER,
     WEIGHTS_FILE,
+    command_parser,
     read_samples,
     user_path,
 )
@@ -84,26 +84,18 @@ class Report:
         different = Counter(difference.partition(":")[0] for difference in self.differences)
         compared = [(name, count, different[name]) for name, count in self.compared.items()]
         verdict = "DIFFERENT" if self.differences else "the same, bit for bit"
-        return "\n".join(
-            (
-                tabulate(kills, headers=("killed while", "kills", "amid a write", "torn checkpoints")),
-                "",
-                tabulate(compared, headers=("compared", "values", "different"), intfmt=","),
-                "",
-                *self.differences[:20],
-                f"{len(self.kills)} kills, {self.finished_runs} finished run(s), compared with one never killed: "
-                f"{verdict}.",
-            )
-        )
+        parts = [
+            tabulate(kills, headers=("killed while", "kills", "amid a write", "torn checkpoints")) + "\n",
+            tabulate(compared, headers=("compared", "values", "different"), intfmt=",") + "\n",
+            *self.differences[:20],
+            f"{len(self.kills)} kills, {self.finished_runs} finished run(s), beside one never killed: {verdict}.",
+        ]
+        return "\n".join(parts)
 
 
 def main(argv: list[str]) -> int:
     """Run the experiment that a command line asks for; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.experiments.fault_injection",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("train.experiments.fault_injection", __doc__)
     parser.add_argument("--kills", type=int, default=20, help="number of kills (20)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the moments (0)")
     parser.add_argument(
@@ -113,15 +105,12 @@ def main(argv: list[str]) -> int:
     arguments, settings = parser.parse_known_args(argv)
     if arguments.kills < 1:
         parser.error(f"--kills {arguments.kills} must be at least 1.")
-    if (
-        arguments.folder
-        and arguments.folder.exists()
-        and (arguments.folder.is_file() or any(arguments.folder.iterdir()))
-    ):
-        parser.error(f"--folder {arguments.folder} is not an empty folder: name a new one, or empty it.")
+    folder = arguments.folder
+    if folder and folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        parser.error(f"--folder {folder} is not an empty folder: name a new one, or empty it.")
     settings = ["--config", arguments.config, *SETTINGS, *settings]
     with contextlib.ExitStack() as stack:
-        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fault_injection_")))
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fault_injection_")))
         try:
             report = inject_faults(folder, settings, kills=arguments.kills, chance=random.Random(arguments.seed))
         except (RuntimeError, OSError) as error:

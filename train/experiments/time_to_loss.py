@@ -7,17 +7,18 @@ same sequences in the same order; the control with AdamW, for twice as many step
 for three seeds. Prints a table, and writes `time_to_loss.json` and `time_to_loss.png` into `--output_dir`.
 """
 
-import argparse
 import json
 import statistics
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 from tqdm.auto import tqdm
 
 from train.experiments.child_run import finish_run, start_run
-from train.run_files import TRAINER_STATE_FILE, filled, user_path
+from train.run_files import TRAINER_STATE_FILE, command_parser, filled, user_path
 from train.settings.arguments import RECIPES_FOLDER
 
 
@@ -61,12 +62,9 @@ def read_curve(log_history: list[dict]) -> Curve:
 
 def seconds_to(loss: float, curve: Curve) -> float | None:
     """When a curve first comes down to a loss, on straight lines between its points; `None` if it never does."""
-    before = curve[0]
-    for seconds, value in curve:
+    for (start, before), (end, value) in pairwise([curve[0], *curve]):
         if value <= loss:
-            share = (before[1] - loss) / (before[1] - value) if before[1] > loss else 1.0
-            return before[0] + share * (seconds - before[0])
-        before = seconds, value
+            return float(np.interp(-loss, [-before, -value], [start, end]))  # which wants rising values
     return None
 
 
@@ -92,26 +90,16 @@ def compare(curves: dict[str, dict[str, Curve]]) -> list[dict]:
 
 
 def render(rows: list[dict]) -> str:
-    headers = ("seed", "control's last loss", "after", "recipe there after", "ratio", "recipe's last loss", "after")
+    """A table, its times in minutes."""
+    headers = ("seed", "control's last loss", "minutes", "recipe there at", "ratio", "recipe's last loss", "minutes")
+    forms = ("", ".3f", ".1f", ".1f", ".2f", ".3f", ".1f")
     cells = [
-        (
-            row["seed"],
-            f"{row['control_loss']:.3f}",
-            _minutes(row["control_seconds"]),
-            _minutes(row["recipe_seconds"]),
-            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
-            f"{row['recipe_last_loss']:.3f}",
-            _minutes(row["recipe_last_seconds"]),
-        )
-        for row in rows
+        [value and value / 60 if name.endswith("_seconds") else value for name, value in row.items()] for row in rows
     ]
-    table = tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True)
+    missing = ("", "", "", "never", "", "", "")
+    table = tabulate(cells, headers=headers, tablefmt="github", floatfmt=forms, missingval=missing)
     ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
     return f"{table}\n\nMedian ratio: {statistics.median(ratios):.2f}" if ratios else table
-
-
-def _minutes(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{seconds / 60:.1f} min"
 
 
 def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
@@ -136,11 +124,7 @@ def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
 
 def main(argv: list[str]) -> int:
     """Run the experiment that a command line asks for; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.experiments.time_to_loss",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("train.experiments.time_to_loss", __doc__)
     parser.add_argument(
         "--dataset", type=filled, required=True, help="rows with SYNTH's columns, as for train/pretrain.py"
     )

@@ -3,11 +3,10 @@
 python -m train.run_report runs/demo
 """
 
-import argparse
 import logging
 import sys
 
-from train.run_files import REPORT_FILE, user_path
+from train.run_files import REPORT_FILE, command_parser, user_path
 from train.run_report.page import write_page
 from train.run_report.run_record import find_run, read_run
 
@@ -17,9 +16,7 @@ logger = logging.getLogger("train.run_report")
 
 def main(argv: list[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    parser = argparse.ArgumentParser(
-        prog="python -m train.run_report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("train.run_report", __doc__)
     parser.add_argument("run", type=user_path, help="a run's --output_dir")
     parser.add_argument("--output", type=user_path, help=f"where to write the page (default: RUN/{REPORT_FILE})")
     arguments = parser.parse_args(argv)

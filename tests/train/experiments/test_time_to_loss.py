@@ -41,7 +41,7 @@ def test_each_seed_is_compared_with_its_own_control(curves):
     assert second["ratio"] is None
     table = render([first, second])
     cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
-    assert cells == ["1", "5.000", "1.7 min", "0.6 min", "0.33", "4.500", "0.7 min"]
+    assert cells == ["1", "5.000", "1.7", "0.6", "0.33", "4.500", "0.7"]
     assert "never" in table
 
 

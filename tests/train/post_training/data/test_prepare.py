@@ -136,7 +136,7 @@ def test_examples_that_were_lost_are_refused(load, row, kept):
 def test_a_preparation_that_was_killed_leaves_nothing(load, row, monkeypatch):
     rows = [row(number) for number in range(40)]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(prepare, "_check_enough", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr(prepare.RowStatistics, "to_dict", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
         load(rows)
     assert len(load(None).train)
 
