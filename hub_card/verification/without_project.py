@@ -43,6 +43,7 @@ def run_without_project(script: str, *arguments: str, folder: Path, environment:
 
 
 if __name__ == "__main__":
-    sys.modules |= dict.fromkeys(PROJECT)  # a name that stands for None cannot be imported
+    for package in PROJECT:
+        sys.modules[package] = None  # type: ignore[assignment]  # so it cannot be imported, installed or not
     del sys.argv[0]
     runpy.run_path(sys.argv[0], run_name="__main__")
