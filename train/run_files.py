@@ -53,9 +53,11 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def command_parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser for `python -m MODULE`, whose help shows a docstring as it is written."""
+    """A parser for `python -m MODULE`, which takes whole names only, and whose help shows a docstring as it is."""
     form = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=f"python -m {module}", description=description, formatter_class=form)
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}", description=description, formatter_class=form, allow_abbrev=False
+    )
 
 
 def filled(text: str) -> str:

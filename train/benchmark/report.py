@@ -2,24 +2,12 @@
 
 from pathlib import Path
 
-from tabulate import tabulate
+from train.evaluation.result_rows import Table
 
 
 GB = 1e9
 SIDES = ("ours", "transformers")
 COLORS = ["tab:blue", "tab:gray"]
-COLUMNS = (
-    "case",
-    "ours s",
-    "theirs s",
-    "ratio",
-    "ours GB",
-    "theirs GB",
-    "ratio",
-    "ours tokens/s",
-    "MFU",
-    "MFU by sheet",
-)
 
 
 def add_figures(result: dict, measured_peak: dict[str, float], sheet_peak: float | None, processes: int) -> dict:
@@ -45,22 +33,21 @@ def render_line(result: dict) -> str:
 
 def render_table(results: list[dict]) -> str:
     """All cases but those that failed; ratios below 1 where ours is better."""
-    rows = []
-    for result in results:
-        if "failed" not in result:
-            ours, theirs = result["ours"], result["transformers"]
-            rows.append(
-                (
-                    result["case"],
-                    *(f"{side['median_seconds']:.3f}" for side in (ours, theirs)),
-                    f"{result['time_ratio']:.2f}",
-                    *(f"{side['peak_memory_bytes'] / GB:.2f}" for side in (ours, theirs)),
-                    f"{result['memory_ratio']:.2f}",
-                    f"{ours['tokens_per_second']:,.0f}",
-                    *(f"{ours[name]:.1%}" if ours.get(name) else "" for name in ("mfu", "mfu_data_sheet")),
-                )
-            )
-    return tabulate(rows, headers=COLUMNS, disable_numparse=True, colalign=("left", *["right"] * (len(COLUMNS) - 1)))
+    rows = [
+        [
+            result["case"],
+            *(f"{result[side]['median_seconds']:.3f}" for side in SIDES),
+            f"{result['time_ratio']:.2f}",
+            *(f"{result[side]['peak_memory_bytes'] / GB:.2f}" for side in SIDES),
+            f"{result['memory_ratio']:.2f}",
+            f"{result['ours']['tokens_per_second']:,.0f}",
+            *(f"{result['ours'][name]:.1%}" if result["ours"].get(name) else "" for name in ("mfu", "mfu_data_sheet")),
+        ]
+        for result in results
+        if "failed" not in result
+    ]
+    seconds, memory = ["ours s", "theirs s", "ratio"], ["ours GB", "theirs GB", "ratio"]
+    return Table(["case", *seconds, *memory, "ours tokens/s", "MFU", "MFU by sheet"], rows).to_text()
 
 
 def draw(path: Path, report: dict) -> None:
@@ -100,6 +87,5 @@ def _draw_sweep(axes, swept: list[dict], fixed: str, varied: str) -> None:
     chosen = table[table[fixed] == value].sort_values(varied)
     chosen.plot(x=varied, y=[*SIDES], ax=axes, marker="o", color=COLORS, ylim=(0, None))
     axes.set_xscale("log", base=2)
-    axes.set_xlabel(f"{varied} ({fixed} {value})")
-    axes.set_ylabel("tokens per second, training")
+    axes.set(xlabel=f"{varied} ({fixed} {value})", ylabel="tokens per second, training")
     axes.grid(alpha=0.3)

@@ -8,7 +8,6 @@ Parts can be prepared at the same time on machines that share `--data_cache_dir`
 run itself, then finds them. Takes all settings of train/pretrain.py; a preparation that was killed goes on.
 """
 
-import argparse
 import logging
 import re
 import sys
@@ -19,6 +18,7 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.from_settings import to_preparation
 from train.data.sequences.chunk_pool import prepare_chunks
 from train.data.sequences.prepare import load_evaluation_sets, prepare_data
+from train.run_files import command_parser
 from train.settings.recipe import parse_recipe
 
 
@@ -28,12 +28,7 @@ logger = logging.getLogger("train.data")
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    parser = argparse.ArgumentParser(
-        "python -m train.data",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("train.data", __doc__)
     parser.add_argument("--shards", help="PART/PARTS: only these files of the dataset, counted from 0")
     own, recipe_argv = parser.parse_known_args(argv)
     try:

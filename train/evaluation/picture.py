@@ -105,14 +105,11 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             for value, place in zip(values, places, strict=True):
                 text = f"{value:{panel.form}}"
                 axes.annotate(text, (value, place), textcoords="offset points", xytext=(0, 4), ha="center", fontsize=7)
-    marks = [(value, rows[name]) for name, value in panel.marks.items() if name in rows]
-    if marks:
-        axes.plot(
-            *zip(*marks, strict=True), "|", color="0.35", markersize=11, markeredgewidth=1.5, label=panel.marks_name
-        )
+    if marks := [(value, rows[name]) for name, value in panel.marks.items() if name in rows]:
+        style = {"color": "0.35", "markersize": 11, "markeredgewidth": 1.5}
+        axes.plot(*zip(*marks, strict=True), "|", label=panel.marks_name, **style)
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel(panel.unit)
+    axes.set(xlabel=panel.unit, ylim=(len(rows) - 0.4, -0.6))
     axes.set_title(panel.title, loc="left", fontsize=11)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8, loc="best")

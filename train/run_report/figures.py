@@ -22,7 +22,7 @@ TILES = (
 
 def describe_progress(run: RunRecord) -> dict[str, str]:
     """How far the run is, as far as it is recorded."""
-    total, per_step = run.total_steps, tokens_per_step(run)
+    total, per_step = run.total_steps, tokens_per_step(run.log)
     tokens = NOT_RECORDED
     if per_step is not None:
         tokens = f"{run.step * per_step:,.0f}" + (f" of {total * per_step:,.0f}" if total else "")
@@ -37,9 +37,9 @@ def describe_progress(run: RunRecord) -> dict[str, str]:
     }
 
 
-def tokens_per_step(run: RunRecord) -> float | None:
+def tokens_per_step(log: list[dict]) -> float | None:
     """Tokens that an optimizer step sees; `None` for a log without tokens."""
-    return max((line["tokens_seen"] / line["step"] for line in run.log if line.get("tokens_seen")), default=None)
+    return max((line["tokens_seen"] / line["step"] for line in log if line.get("tokens_seen")), default=None)
 
 
 def make_tiles(run: RunRecord) -> list[tuple[str, str, str]]:
@@ -57,7 +57,7 @@ def make_charts(run: RunRecord) -> dict:
 
     `form` is in the notation of d3-format. A point without a value is a gap, and a chart without points has no line.
     """
-    scale = tokens_per_step(run) or 1
+    scale = tokens_per_step(run.log) or 1
 
     def line(key: str, name: str = "", marks: bool = False, factor: float = 1.0) -> list[dict]:
         entries = [entry for entry in run.log if key in entry and entry["step"] > 0]
@@ -83,7 +83,7 @@ def make_charts(run: RunRecord) -> dict:
         chart("memory", "Memory, peak (GiB)", ".2f", line("memory_gib"), unit=" GiB"),
         chart("wait", "Waiting for data, share of the time", ".2%", line("data_wait")),
     ]
-    return {"over": "steps" if tokens_per_step(run) is None else "tokens seen", "charts": charts}
+    return {"over": "steps" if tokens_per_step(run.log) is None else "tokens seen", "charts": charts}
 
 
 def _rate_factors(run: RunRecord) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from train.evaluation.record import hash_weights
 from train.provenance import describe_hardware, describe_versions, git_commit
 from train.run_files import CURVE_FILE, RESULTS_FILE, write_whole
+from train.run_report.figures import tokens_per_step
 
 
 def write_results(folder: Path, results: dict) -> None:
@@ -31,12 +32,9 @@ def draw_loss_curve(folder: Path, log_history: list[dict]) -> None:
     """Draw `loss_curve.png` from the Trainer's log: training and validation loss over tokens, in nats per token."""
     from matplotlib.figure import Figure  # here, as only the end of a run needs it
 
-    logged = [entry for entry in log_history if "tokens_seen" in entry]
-    tokens_per_step = max((entry["tokens_seen"] / entry["step"] for entry in logged if entry["step"]), default=0)
-    training = [(entry["tokens_seen"], entry["loss"]) for entry in logged]
-    validation = [
-        (entry["step"] * tokens_per_step, entry["eval_loss"]) for entry in log_history if "eval_loss" in entry
-    ]
+    scale = tokens_per_step(log_history) or 0
+    training = [(entry["tokens_seen"], entry["loss"]) for entry in log_history if "tokens_seen" in entry]
+    validation = [(entry["step"] * scale, entry["eval_loss"]) for entry in log_history if "eval_loss" in entry]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     if training:

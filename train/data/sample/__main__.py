@@ -3,7 +3,6 @@
 python -m train.data.sample [--output_dir DIR]
 """
 
-import argparse
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from train.data.sample.generate import build_sample
 from train.data.sample.practice import build_practice
+from train.run_files import command_parser
 
 
 def write_files(output_dir: Path) -> None:
@@ -24,6 +24,6 @@ def write_files(output_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("train.data.sample", __doc__)
     parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent, help="default: this folder")
     write_files(parser.parse_args().output_dir)
