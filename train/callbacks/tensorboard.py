@@ -34,12 +34,11 @@ class RunTensorBoard(TensorBoardCallback):
 
 def render_samples(samples: list[dict]) -> str:
     """A Markdown table with a row for each step and a column for each question."""
-    texts: dict[int, dict[str, str]] = {}
-    for sample in samples:
-        texts.setdefault(sample["step"], {})[sample["question"]] = sample["text"]
     questions = list(dict.fromkeys(sample["question"] for sample in samples))
+    texts = {(sample["step"], sample["question"]): sample["text"] for sample in samples}
     lines = [["step", *questions], ["---"] * (len(questions) + 1)]
-    lines += [[f"{step:,}", *(answers.get(question, "") for question in questions)] for step, answers in texts.items()]
+    for step in dict.fromkeys(step for step, _ in texts):
+        lines.append([f"{step:,}", *(texts.get((step, question), "") for question in questions)])
     return "\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines)
 
 

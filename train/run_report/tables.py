@@ -36,12 +36,9 @@ def samples_grid(run: RunRecord) -> tuple[list[str], list[tuple[int, list[tuple[
     """The questions; and for each step, the newest first, the text that answers each of them, as the part before the
     answer and the answer."""
     questions = list(dict.fromkeys(sample["question"] for sample in run.samples))
-    texts: dict[int, dict[str, str]] = {}
-    for sample in run.samples:
-        texts.setdefault(sample["step"], {})[sample["question"]] = sample["text"]
-
-    steps = sorted(texts, reverse=True)
-    return questions, [(step, [split_answer(texts[step].get(name, "")) for name in questions]) for step in steps]
+    texts = {(sample["step"], sample["question"]): sample["text"] for sample in run.samples}
+    steps = sorted({step for step, _ in texts}, reverse=True)
+    return questions, [(step, [split_answer(texts.get((step, name), "")) for name in questions]) for step in steps]
 
 
 def recipe_settings(run: RunRecord) -> dict[str, list[tuple[str, str, str | None]]]:
