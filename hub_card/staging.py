@@ -31,6 +31,7 @@ from train.run_files import (
     SAMPLES_FILE,
     WEIGHTS_INDEX,
     WEIGHTS_PATTERN,
+    leave_out_damaged,
     read_dict,
 )
 
@@ -40,6 +41,14 @@ LICENSE_FILE = "LICENSE"
 REQUIRED = (CONFIG_FILE, "generation_config.json", "tokenizer.json", "tokenizer_config.json", RESULTS_FILE, RECIPE_FILE)
 # There with some tokenizers and recipes only.
 OPTIONAL = ("chat_template.jinja", "special_tokens_map.json", WEIGHTS_INDEX, CURVE_FILE, SAMPLES_FILE)
+
+FILES_OF_PARTS = {  # of the record that the card is made of
+    "results": RESULTS_FILE,
+    "recipe": RECIPE_FILE,
+    "config": CONFIG_FILE,
+    "samples": SAMPLES_FILE,
+    "evaluation": EVALUATION_FILE,
+}
 
 
 def find_run(run: Path) -> Path:
@@ -77,6 +86,11 @@ def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dic
         ValueError: the run folder lacks something, or Hugging Face's GPT-2 does not compute its model.
     """
     record = read_run(run)
+    _, damaged = leave_out_damaged(record, lambda whole: render_card(whole, repo_id), FILES_OF_PARTS)
+    if damaged:
+        raise ValueError(
+            f"{run} has something else in {' or '.join(damaged)} than a run writes: copy it again, or let it end again."
+        )
     main, export = place / MAIN_BRANCH, place / EXPORT_BRANCH
     main.mkdir()
     names = [*REQUIRED, *OPTIONAL, *([EVALUATION_FILE, EVALUATION_PICTURE_FILE] if record.evaluation else [])]
@@ -116,7 +130,7 @@ def list_code(run: Path) -> set[Path]:
         ValueError: one of them is not there, or no class is named.
     """
     auto_map = read_dict(run / CONFIG_FILE).get("auto_map", {})
-    if not auto_map:
+    if not (auto_map and isinstance(auto_map, dict) and all(isinstance(name, str) for name in auto_map.values())):
         raise ValueError(f"{run / CONFIG_FILE} has no auto_map, so nobody could open the model: train it again.")
     code = {run / f"{reference.rpartition('.')[0]}.py" for reference in auto_map.values()}
     try:

@@ -41,7 +41,8 @@ def load_whole_model(
             model, report = AutoModelForCausalLM.from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
-        _check_report(**report)
+        damaged = [name for name, weight in model.state_dict().items() if not weight.float().isfinite().all()]
+        _check_report(**report, damaged=damaged)
     return model
 
 
@@ -75,13 +76,16 @@ def refuse_adapter(source: str | os.PathLike) -> None:
         )
 
 
-def _check_report(missing_keys: set, unexpected_keys: set, mismatched_keys: set, error_msgs: list[str]) -> None:
+def _check_report(
+    missing_keys: set, unexpected_keys: set, mismatched_keys: set, error_msgs: list[str], damaged: list[str]
+) -> None:
     shapes = [f"{name} {tuple(found)} in place of {tuple(wanted)}" for name, found, wanted in mismatched_keys]
     problems = (
         ("its files lack", missing_keys),
         ("its files hold what the model has no place for:", unexpected_keys),
         ("its tensors have other shapes than its config says:", shapes),
         ("its weights cannot be read:", error_msgs),
+        ("its weights are damaged, not finite numbers in", damaged),
     )
     told = [f"{problem} {_shorten(names)}" for problem, names in problems if names]
     if told:
@@ -116,5 +120,7 @@ def _errors_in_one_line(source: str | os.PathLike) -> Iterator[None]:
         raise ValueError(f"{source}: its weights are damaged ({error}): copy them again.") from error
     except Exception as error:  # over damaged files, libraries raise errors of every kind
         told = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, AttributeError | IndexError | KeyError | TypeError):
+            told = f"its files cannot be read ({type(error).__name__}: {told}): copy them again."
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(f"{source}: {told}") from error

@@ -4,8 +4,11 @@ import argparse
 import csv
 import json
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 # The model, as transformers writes it, and the Trainer's state
@@ -84,6 +87,23 @@ def read_dict(file: Path) -> dict:
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file.name} cannot be read: {' '.join(str(error).split())}") from error
     return content
+
+
+def leave_out_damaged(record: Any, render: Callable[[Any], str], files: dict[str, str]) -> tuple[Any, list[str]]:
+    """A dataclass of what files say, without those parts that `render` fails over, and the names of their files.
+
+    Files that people or other programs changed may hold anything under any name, so what fits is found by rendering.
+
+    Args:
+        files: by each part that may be left out, the file that it was read from.
+    """
+    for parts in ([], *([part] for part in files), list(files)):
+        kept = replace(record, **{part: type(vars(record)[part])() for part in parts})
+        with suppress(Exception):
+            render(kept)
+            return kept, [files[part] for part in parts]
+    render(record)  # it is no file's fault: the error is shown as it is
+    return record, []
 
 
 def to_json_line(content: dict) -> str:

@@ -91,8 +91,10 @@ def read_run(run: Path) -> RunRecord:
     try:
         state_file = run / TRAINER_STATE_FILE
         history = read_dict(state_file)["log_history"] if state_file.exists() else []
-        elapsed = [entry["elapsed_seconds"] for entry in history if "elapsed_seconds" in entry]
-        speeds = [entry["tokens_per_second"] for entry in history if "tokens_per_second" in entry]
+        elapsed, speeds = (
+            [float(entry[name]) for entry in history if name in entry]
+            for name in ("elapsed_seconds", "tokens_per_second")
+        )
         samples, results = read_samples(run), read_dict(run / RESULTS_FILE)
         record = RunRecord(
             name=run.resolve().name,

@@ -1,9 +1,7 @@
 """Chooses the model that the page shows: a folder, a model on the Hub, or, for a Space, one commit of it."""
 
-import json
 from pathlib import Path
 
-import yaml
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
 
@@ -11,11 +9,11 @@ from hub_card.space.chat.settings import Settings
 from hub_card.staging import EXPORT_BRANCH
 from hub_card.upload import UploadError
 from modeling_gpt2scratch.loading import refuse_adapter
-from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_PATTERN
+from train.evaluation.opened_model import longest_sequence, read_own_settings
+from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_PATTERN, read_dict
 
 
 GENERAL_EXAMPLES = ["What is the capital of France?", "Why is the sky blue?", "Who wrote Hamlet?"]
-LENGTH_SETTINGS = ("sequence_length", "block_size", "max_length")  # of pre-training, of older runs, of post-training
 
 
 def choose_model(name: str) -> Settings:
@@ -66,7 +64,7 @@ def choose_published_model(model_id: str) -> tuple[Settings, bool]:
         files = {sibling.rfilename for sibling in info.siblings or []}
         if CONFIG_FILE not in files or not any(Path(file).match(WEIGHTS_PATTERN) for file in files):
             raise ValueError(f"{model_id} on the Hub holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}).")
-        config = json.loads(Path(hf_hub_download(model_id, CONFIG_FILE, revision=info.sha)).read_text(encoding="utf-8"))
+        config = read_dict(Path(hf_hub_download(model_id, CONFIG_FILE, revision=info.sha)))
         # The recipe is on `main`: the branch `gpt2` has none.
         has_recipe = api.file_exists(model_id, RECIPE_FILE)
         recipe = Path(hf_hub_download(model_id, RECIPE_FILE)) if has_recipe else None
@@ -89,11 +87,11 @@ def choose_published_model(model_id: str) -> tuple[Settings, bool]:
 
 def _read_recipe(recipe_file: Path | None) -> dict:
     """The settings of the page that a run's recipe gives."""
-    recipe = yaml.safe_load(recipe_file.read_text(encoding="utf-8")) if recipe_file else {}
+    recipe = read_own_settings(recipe_file) if recipe_file else {}
     found = {
         "examples": recipe.get("sample_prompts") or GENERAL_EXAMPLES,
         "temperature": recipe.get("sample_temperature"),
-        "context": next((recipe[name] for name in LENGTH_SETTINGS if recipe.get(name)), None),
+        "context": longest_sequence(recipe),
         "remember": "method" in recipe,  # of post-training, on conversations
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -111,6 +111,25 @@ def test_a_damaged_file_is_named(run, tmp_path, name, text):
         stage(run, tmp_path / "out", "you/tiny")
 
 
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("results.json", {"data": None}),
+        ("results.json", {"exam": [{"exercise": 1}], "versions": "x"}),
+        ("recipe.yaml", {"exam": 5}),
+        ("config.json", {"vocab_size": [1]}),
+        ("samples.jsonl", {"step": 1, "question": "?"}),
+        ("config.json", {"auto_map": "x"}),
+        ("config.json", {"auto_map": {"AutoModel": 1}}),
+    ],
+)
+def test_a_file_of_another_form_is_named(run, tmp_path, file, changes):
+    kept = {} if file in ("recipe.yaml", "samples.jsonl") else json.loads((run / file).read_text())
+    (run / file).write_text(json.dumps({**kept, **changes}) + "\n")
+    with pytest.raises(ValueError, match=rf"something else in {file} than a run writes|{file} has no auto_map"):
+        stage(run, tmp_path, "you/tiny", with_export=False)
+
+
 @pytest.mark.parametrize("words", [("",), ("run", "--staging_dir", "")])
 def test_an_empty_name_is_not_the_current_folder(words, capsys):
     with pytest.raises(SystemExit):

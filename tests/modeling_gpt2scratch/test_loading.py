@@ -37,6 +37,9 @@ FAULTS = {
     f"lack {QUERY}": lambda weights: weights.pop(QUERY),
     "has no place for: transformer.extra": lambda weights: weights.update({"transformer.extra": torch.ones(1)}),
     rf"{QUERY} \(4, 8\) in place of \(8, 8\)": lambda weights: weights.update({QUERY: torch.ones(4, 8)}),
+    "damaged, not finite numbers in transformer.final_norm.bias": lambda weights: weights[
+        "transformer.final_norm.bias"
+    ].fill_(float("nan")),
     "lack .* and 1 more": lambda weights: [weights.pop(name) for name in sorted(weights)[:4]],
 }
 
@@ -58,6 +61,12 @@ def test_damaged_files_are_told_in_one_line(folder, tmp_path):
     with pytest.raises(OSError, match="00002") as raised:
         load_whole_model(sharded)
     assert "\n" not in str(raised.value)
+    config = (folder / "config.json").read_text()
+    for text in ("null", "[]"):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ValueError, match="its files cannot be read"):
+            load_whole_model(folder)
+    (folder / "config.json").write_text(config)
     with open(folder / "model.safetensors", "r+b") as file:
         file.truncate(2000)
     with pytest.raises(ValueError, match="its weights are damaged"):

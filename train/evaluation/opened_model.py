@@ -1,18 +1,19 @@
 """The model to evaluate, from a folder or the Hugging Face Hub, and what its recipe tells of its training."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
 from huggingface_hub import hf_hub_download
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import HfArgumentParser, PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch.loading import load_own_tokenizer, load_whole_model, refuse_adapter
 from train.checkpointing.checkpoints import complete_checkpoints
 from train.evaluation.record import hash_weights
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
-from train.settings.arguments import RECIPES_FOLDER, DataArguments
-from train.settings.recipe_file import read_recipe_file
+from train.settings.arguments import RECIPES_FOLDER, DataArguments, RunArguments, check_least
+from train.settings.parser import field_names, pick
+from train.settings.recipe_file import read_recipe_file, settings_to_words
 
 
 @dataclass(frozen=True)
@@ -124,19 +125,55 @@ def read_trained_on(recipe: Path) -> TrainedOn | None:
     Raises:
         ValueError: it is damaged.
     """
-    settings = read_recipe_file(str(recipe))
+    settings = read_own_settings(recipe)
     if "dataset" not in settings:
         return None
-    data = DataArguments(**{one.name: settings[one.name] for one in fields(DataArguments) if one.name in settings})
-    return TrainedOn(data, _longest_sequence(settings), settings.get("exam"), settings.get("exam_tokens"))
+    data = pick(settings, DataArguments)
+    return TrainedOn(data, longest_sequence(settings), settings.get("exam"), settings.get("exam_tokens"))
 
 
-def _longest_sequence(settings: dict) -> int | None:
+@dataclass
+class _OtherSettings:
+    """Of pre-training's model and of post-training, what is read here."""
+
+    init_from: str | None = None
+    method: str | None = None
+    max_length: int | None = None  # TRL's
+
+    def __post_init__(self) -> None:
+        check_least(self, max_length=2)
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> None:
+        raise ValueError(message)
+
+
+def read_own_settings(recipe: Path) -> dict:
+    """What a recipe says of rows, lengths and samples, each in its own type; settings that it leaves out are absent.
+
+    Raises:
+        ValueError: it is damaged, or a value is none of its setting's.
+    """
+    settings = read_recipe_file(str(recipe))
+    if "method" in settings:
+        settings.pop("packing", None)  # another setting of that name, TRL's
+    groups = (DataArguments, RunArguments, _OtherSettings)
+    names = [name for group in groups for name in field_names(group) if settings.get(name) is not None]
+    try:
+        words = settings_to_words({name: settings[name] for name in names})
+        parsed = _Parser(groups, allow_abbrev=False).parse_args_into_dataclasses(words)
+    except ValueError as error:
+        raise ValueError(f"{recipe}: {error}") from error
+    return {name: value for group in parsed for name, value in vars(group).items() if name in names}
+
+
+def longest_sequence(settings: dict) -> int | None:
     """A recipe that bounds no positions (one of grpo) sends on to the run that it started from."""
-    longest = settings.get("sequence_length") or settings.get("max_length")  # the latter is TRL's
+    longest = settings.get("sequence_length") or settings.get("max_length")
     start = Path(settings.get("init_from") or "") / RECIPE_FILE
     if longest is None and start.is_file():
-        return _longest_sequence(read_recipe_file(str(start)))
+        return longest_sequence(read_own_settings(start))
     return longest
 
 

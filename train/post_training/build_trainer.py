@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from train.post_training.data.prepare import PostTrainingData
 from train.post_training.rollouts.answer_sampling import sample_answers
 from train.post_training.rollouts.preference_pairs import find_pairs
-from train.post_training.rollouts.verifiable_answers import accuracy_reward, build_format_reward
+from train.post_training.rollouts.verifiable_answers import build_rewards
 from train.post_training.settings.lora import build_adapter_config
 from train.post_training.settings.recipe import PostTrainingRecipe
 from train.post_training.trainer import PostTrainingTrainer
@@ -93,5 +93,5 @@ def _build_reinforcement_trainer(recipe: PostTrainingRecipe, arguments: dict[str
             "Answers serve for several steps (--steps_per_generation, --num_iterations): a run that is stopped between "
             "them samples them anew when it is resumed, and is the same in distribution, not bit for bit."
         )
-    rewards = [accuracy_reward, build_format_reward(arguments["processing_class"].eos_token_id)]
+    rewards = build_rewards(arguments["processing_class"].eos_token_id)
     return ReinforcementTrainer(reward_funcs=rewards, **arguments)

@@ -6,9 +6,9 @@ python -m train.run_report runs/demo
 import logging
 import sys
 
-from train.run_files import REPORT_FILE, command_parser, user_path
-from train.run_report.page import write_page
-from train.run_report.run_record import find_run, read_run
+from train.run_files import REPORT_FILE, command_parser, leave_out_damaged, user_path
+from train.run_report.page import render_page, write_page
+from train.run_report.run_record import FILES_OF_PARTS, find_run, read_run
 
 
 logger = logging.getLogger("train.run_report")
@@ -22,13 +22,14 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     try:
         folder = find_run(arguments.run)
-        run = read_run(folder)
+        run, damaged = leave_out_damaged(read_run(folder), render_page, FILES_OF_PARTS)
+        run.damaged.extend(f"{file} holds something else than a run writes, and is left out." for file in damaged)
         page = arguments.output or folder / REPORT_FILE
         if page.is_dir() or not page.parent.is_dir():
             raise ValueError(f"--output {page}: name a file, in a folder that is there.")
         write_page(run, page)
     except (ValueError, OSError) as error:
-        logger.error("run_report: %s", error)
+        logger.error("run_report: %s", " ".join(str(error).split()))
         return 1
     for message in run.damaged:
         logger.warning("run_report: %s", message)

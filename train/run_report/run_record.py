@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -27,6 +27,15 @@ from train.run_files import (
 
 
 Condition = Literal["running", "finished", "stopped", "failed"]
+FILES_OF_PARTS = {  # of the record below
+    "record": REPORT_DATA_FILE,
+    "results": RESULTS_FILE,
+    "recipe": RECIPE_FILE,
+    "evaluation": EVALUATION_FILE,
+    "samples": SAMPLES_FILE,
+    "exam_before": BEFORE_FILE,
+    "log": TRAINER_STATE_FILE,
+}
 Found = TypeVar("Found")
 
 
@@ -84,7 +93,7 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
     record = files.read_dict(REPORT_DATA_FILE)
     newest = [checkpoint.name for checkpoint in checkpoints_in(folder)[:1]]
     states = [files.read_dict(f"{place}/{TRAINER_STATE_FILE}") for place in [".", *newest]]
-    logs = [record.get("log", []), *(state.get("log_history", []) for state in states)]
+    logs = [_log(record.get("log")), *(_log(state.get("log_history")) for state in states)]
     totals = [record.get("total_steps"), *(state.get("max_steps") for state in states)]
     evaluation = {} if held else files.read(EVALUATION_FILE, lambda: read_evaluation(folder)) or {}
     results = {} if held else files.read_dict(RESULTS_FILE)
@@ -99,7 +108,7 @@ def read_run(folder: Path, is_held: bool | None = None) -> RunRecord:
         evaluation_fits=bool(evaluation) and fits_weights(evaluation, folder),
         # While a run trains, other files may be those of an earlier run.
         log=logs[0] if held and record else max(logs, key=last_step),
-        total_steps=next((total for total in totals if total), None),
+        total_steps=next((total for total in totals if total and isinstance(total, int)), None),
         samples=files.read(SAMPLES_FILE, lambda: read_samples(folder)) or [],
         exam_before=files.read_dict(BEFORE_FILE).get("exam", []),
         energy_kwh=files.read(EMISSIONS_FILE, lambda: read_codecarbon(folder, "energy_consumed")),
@@ -140,6 +149,14 @@ def is_run_held(folder: Path) -> bool:
         return True
     except OSError:  # a folder that belongs to somebody else, and can only be read
         return False
+
+
+def _log(lines: Any) -> list[dict]:
+    """The lines of a log, each of which has its step; of anything else, none."""
+    is_log = isinstance(lines, list) and all(
+        isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines
+    )
+    return lines if is_log else []
 
 
 def last_step(log: list[dict]) -> int:

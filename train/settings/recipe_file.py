@@ -22,10 +22,16 @@ RENAMED = {
 
 def read_recipe_words(path: str, names: list[str]) -> list[str]:
     """A YAML recipe as command-line words; a `ValueError` as of `read_recipe_file`, or for a key that is no setting."""
-    words = []
-    for name, value in read_recipe_file(path).items():
+    settings = read_recipe_file(path)
+    for name in settings:
         if name not in names:
             raise ValueError(f"{path}: {unknown_setting(str(name), names)}")
+    return settings_to_words(settings)
+
+
+def settings_to_words(settings: dict) -> list[str]:
+    words = []
+    for name, value in settings.items():
         if value is not None:
             values = value if isinstance(value, list) else [value]
             words.append(f"--{name}")

@@ -19,17 +19,23 @@ MAX_WAITING = 32  # questions in the queue; one is answered at a time
 HIGHEST_SEED = 2**32 - 1
 SECONDS_BETWEEN_UPDATES = 0.05  # a browser that shows every token of a fast model has no time left for clicks
 # By these options of `launch` the page fetches nothing from elsewhere, whatever Gradio would: fonts are those of the
-# visitor's system. The copy button gives a text as it was before it was escaped.
+# visitor's system. The copy button gives a text as it was before it was escaped, also where the page is no secure
+# context (http to another machine) and so has no clipboard of its own.
 LAUNCH_OPTIONS: dict[str, Any] = {
     "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     "head": """<meta http-equiv="Content-Security-Policy"
         content="default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:">
     <script>
-        if (navigator.clipboard) {
-            const write = navigator.clipboard.writeText.bind(navigator.clipboard);
-            navigator.clipboard.writeText = (text) =>
-                write(text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&"));
-        }
+        const select = async (text) => {
+            const area = document.body.appendChild(Object.assign(document.createElement("textarea"), {value: text}));
+            area.select();
+            document.execCommand("copy");
+            area.remove();
+        };
+        const write = navigator.clipboard?.writeText.bind(navigator.clipboard) ?? select;
+        if (!navigator.clipboard) Object.defineProperty(navigator, "clipboard", {value: {}});
+        navigator.clipboard.writeText = (text) =>
+            write(text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&"));
     </script>""",
     "css": ".message-markdown-disabled .md { white-space: pre-wrap; overflow-wrap: anywhere; }",
     "ssr_mode": False,

@@ -49,6 +49,16 @@ def test_weights_that_are_damaged(caplog, model_folder, tmp_path):
     assert "damaged" in line
 
 
+@pytest.mark.parametrize("text", [b"", b"[]", b"a: \xff", b"sequence_length: long", b"sample_temperature: hot"])
+def test_a_recipe_that_is_damaged(caplog, model_folder, tmp_path, text):
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).symlink_to(model_folder / file)
+    (tmp_path / "recipe.yaml").write_bytes(text)
+    status, line = run(caplog, str(tmp_path))
+    assert status == 2
+    assert f"{tmp_path / 'recipe.yaml'}" in line
+
+
 def test_a_port_that_is_taken(caplog, model_folder):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

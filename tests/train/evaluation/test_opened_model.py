@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from train.checkpointing.checkpoints import write_manifest
 from train.evaluation.opened_model import demo_recipe, open_model, read_trained_on
 from train.evaluation.record import hash_weights
+from train.settings.arguments import RECIPES_FOLDER
 
 
 def test_a_model_without_a_recipe(tiny_folder):
@@ -120,6 +121,28 @@ def test_recipes_of_pre_training_and_post_training(read):
     assert read(dataset="sample", packing=True, max_length=96, method="sft").longest == 96
     assert read(dataset="sample").longest is None
     assert read(learning_rate=1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("sequence_length", "long", "invalid int value: 'long'"),
+        ("max_length", -3, "--max_length -3 must be at least 2"),
+        ("validation_fraction", "x", "invalid float value: 'x'"),
+        ("exam_tokens", "many", "invalid int value: 'many'"),
+        ("exam_tokens", -1, "--exam_tokens -1 must be at least 1"),
+        ("packing", "loose", "invalid choice: 'loose'"),
+        ("sample_temperature", [1, 2], "unrecognized|invalid|not used"),
+    ],
+)
+def test_a_value_that_is_none_of_its_settings_is_refused(read, name, value, message):
+    with pytest.raises(ValueError, match=rf"recipe\.yaml: .*({message})"):
+        read(**{"dataset": "sample", name: value})
+
+
+def test_every_shipped_recipe_is_read():
+    for recipe in (*RECIPES_FOLDER.glob("*.yaml"), *RECIPES_FOLDER.glob("post_training/*.yaml")):
+        assert read_trained_on(recipe).data.dataset
 
 
 def test_an_old_recipe_is_read_under_the_names_of_today(read):

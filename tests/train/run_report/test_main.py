@@ -1,5 +1,6 @@
 """`python -m train.run_report`, on runs in any state."""
 
+import json
 import logging
 
 import pytest
@@ -52,6 +53,35 @@ def test_damage_is_told_on_the_page_and_on_the_console(run_folder, page, caplog)
     (run_folder / "results.json").write_text("{")
     assert "results.json cannot be read" in page(run_folder)
     assert "run_report: results.json cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("results.json", {"data": 5}),
+        ("results.json", {"exam": [1]}),
+        ("recipe.yaml", {"hidden_lr_scale": [1], "embedding_lr_scale": "x"}),
+        ("report.json", {"starts": "x"}),
+        ("report.json", {"step": "x", "total_steps": "x", "log": [{"step": "x"}], "updated_at": "x"}),
+        ("before.json", {"exam": [{"exercise": 1}]}),
+        ("samples.jsonl", {"step": []}),
+    ],
+)
+def test_a_file_of_another_form_is_named_and_left_out(run_folder, page, caplog, file, changes):
+    place = run_folder / file
+    for name in {"before.json": ["results.json", "report.json"]}.get(file, []):
+        (run_folder / name).unlink()
+    content = {} if file in ("before.json", "recipe.yaml", "samples.jsonl") else json.loads(place.read_text())
+    place.write_text(json.dumps({**content, **changes}) + "\n")
+    assert f"{file} holds something else than a run writes" in page(run_folder)
+    assert f"run_report: {file} holds something else" in caplog.text
+
+
+def test_a_log_of_another_form_is_no_log(run_folder, page):
+    (run_folder / "report.json").unlink()
+    for log in ("x", [1], [{"step": "x"}]):
+        (run_folder / "trainer_state.json").write_text(json.dumps({"log_history": log, "max_steps": "x"}))
+        assert "12 of 12" in page(run_folder)  # as its checkpoint says
 
 
 def test_another_place_leaves_the_folder_as_it_is(run_folder, tmp_path):

@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import datetime
 from fractions import Fraction
 
-from train.data.rows.synth import Row, split_answer
+from train.data.rows.synth import Row
 from train.evaluation.exam.answers import Answer
 
 
@@ -100,23 +100,23 @@ def _date(text: str) -> str | None:
     return None
 
 
-def accuracy_reward(
-    completions: list[str], exercise: list[str | None], query: list[str], synthetic_answer: list[str], **kwargs
-) -> list[float]:
-    """TRL's form of `is_right`: 1 for a text that ends in the expected answer, else 0."""
-    return [
-        float(is_right(split_answer(text)[1], {"exercise": kind, "query": question, "synthetic_answer": expected}))
-        for text, kind, question, expected in zip(completions, exercise, query, synthetic_answer, strict=True)
-    ]
+def build_rewards(end_of_text: int) -> list[Callable[..., list[float]]]:
+    """The rewards in TRL's form. `accuracy_reward`: 1 for a text that ends in the expected answer, else 0; a text that
+    was cut off inside its reasoning has none. `format_reward`: 1 for reasoning or none, one answer, and then the end.
+    """
 
+    def read(completions: list[str], completion_ids: list[list[int]]) -> list[Answer]:
+        pairs = zip(completions, completion_ids, strict=True)
+        return [Answer(text, ids[-1:] == [end_of_text]) for text, ids in pairs]
 
-def build_format_reward(end_of_text: int) -> Callable[..., list[float]]:
-    """A reward for the form: 1 for a text that is reasoning or none, one answer, and then the end; else 0."""
-
-    def format_reward(completions: list[str], completion_ids: list[list[int]], **kwargs) -> list[float]:
+    def accuracy_reward(completions, completion_ids, exercise, query, synthetic_answer, **kwargs) -> list[float]:
+        columns = zip(read(completions, completion_ids), exercise, query, synthetic_answer, strict=True)
         return [
-            float(Answer(text, ids[-1:] == [end_of_text]).well_formed)
-            for text, ids in zip(completions, completion_ids, strict=True)
+            float(is_right(answer.final, {"exercise": kind, "query": question, "synthetic_answer": expected}))
+            for answer, kind, question, expected in columns
         ]
 
-    return format_reward
+    def format_reward(completions, completion_ids, **kwargs) -> list[float]:
+        return [float(answer.well_formed) for answer in read(completions, completion_ids)]
+
+    return [accuracy_reward, format_reward]

@@ -7,8 +7,7 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.sample.generate import build_sample
 from train.post_training.rollouts.verifiable_answers import (
     MOST_WORDS,
-    accuracy_reward,
-    build_format_reward,
+    build_rewards,
     is_right,
     options_of,
     value_of,
@@ -137,6 +136,7 @@ def test_rewards():
         "Reasoning:\nsum: 2 + 3 = 5\n\nA: 6<|endoftext|>",  # wrong
         "Reasoning:\nsum: 2 + 3 = 5<|endoftext|>",  # no answer
         "A: 5",  # did not end
+        "Reasoning:\nsum of\nA: 5",  # cut off inside its reasoning
         "so it is\nA: 6\nA: 5<|endoftext|>",  # the last answer counts, the form is another
         "",
     ]
@@ -144,7 +144,7 @@ def test_rewards():
     completions = [text.removesuffix("<|endoftext|>") for text in texts]
     columns = {"exercise": ["math exercise"], "query": ["What is 2 + 3?"], "synthetic_answer": ["5"]}
     columns = {name: values * len(texts) for name, values in columns.items()}
-    assert accuracy_reward(completions=completions, completion_ids=ids, **columns) == [1, 1, 0, 0, 1, 1, 0]
-    form = build_format_reward(tokenizer.eos_token_id)
-    assert form.__name__ == "format_reward"
-    assert form(completions=completions, completion_ids=ids, **columns) == [1, 1, 1, 0, 0, 0, 0]
+    accuracy, form = build_rewards(tokenizer.eos_token_id)
+    assert (accuracy.__name__, form.__name__) == ("accuracy_reward", "format_reward")
+    assert accuracy(completions=completions, completion_ids=ids, **columns) == [1, 1, 0, 0, 1, 0, 1, 0]
+    assert form(completions=completions, completion_ids=ids, **columns) == [1, 1, 1, 0, 0, 0, 0, 0]
