@@ -23,7 +23,8 @@ GIB = 2**30
 
 
 def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """The figures that follow from a recipe, by name; reads at most a thousand rows, and hashes local files."""
+    """The figures that follow from a recipe, by name; reads at most a thousand rows, `--decontaminate`'s texts, and
+    local files for their hashes."""
     config, training = build_config(recipe.model, tokenizer), recipe.training
     with torch.device("meta"):
         parameters = GPT2ScratchForCausalLM(config).num_parameters()

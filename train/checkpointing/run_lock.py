@@ -28,14 +28,20 @@ Decision = TypeVar("Decision")
 @contextmanager
 def lock_run(folder: Path, seconds: float = SECONDS_TO_WAIT) -> Iterator[None]:
     """Hold the folder for this process, or refuse the run; the system lets go of it however the process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / LOCK_FILE, timeout=seconds):
-            yield
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / LOCK_FILE, timeout=seconds).acquire()
     except Timeout:
         raise RunRefusedError(
             f"Another run is writing into {folder} ({LOCK_FILE} is held): stop it, or choose another --output_dir."
         ) from None
+    except OSError as error:
+        raise OSError(
+            f"{folder / LOCK_FILE} cannot be locked ({error.strerror}): choose another --output_dir, or mount its disk "
+            "for writing and with file locks."
+        ) from error
+    with held:
+        yield
 
 
 def decided_by_main(decide: Callable[[], Decision], is_main: bool) -> Decision:

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.from_settings import to_preparation
 from train.data.sequences.chunk_pool import prepare_chunks
-from train.data.sequences.prepare import load_evaluation_sets, prepare_data
+from train.data.sequences.prepare import prepare_data
 from train.run_files import command_parser
 from train.settings.recipe import parse_recipe
 
@@ -59,7 +59,6 @@ def prepare(recipe_argv: list[str], part: str | None) -> None:
         logger.info("Part %s of %d files is empty: there is nothing to do.", part, files)
         return
     if not preparation.is_whole:
-        load_evaluation_sets(preparation)
         prepare_chunks(preparation, arguments.dataset_num_proc, shards)
     logger.info("Files %d to %d of %d are prepared: %s", shards.start, shards.stop - 1, files, preparation.folder)
 

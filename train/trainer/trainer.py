@@ -179,6 +179,9 @@ class RunTrainer(SavingTrainer):
     def save_checked_model(self) -> None:
         """Write the final model, and open it as others will.
 
+        Under FSDP, all processes compute the loss of the sharded model, and the main one opens the files into which its
+        weights are gathered. No test covers that: on CPUs, accelerate shards nothing.
+
         Raises:
             RunFailedError: it is not whole, or has another loss than the model that was trained.
         """

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from train.checkpointing.checkpoints import verify, write_manifest
 from train.checkpointing.compatible_settings import accumulation_for
 from train.checkpointing.run_lock import lock_run
+from train.errors import RunRefusedError
 from train.pretrain import main
 from train.run_files import LOCK_FILE, MANIFEST_FILE
 
@@ -352,6 +353,21 @@ def test_a_second_run_in_the_folder_is_refused(words, run, caplog, monkeypatch):
         assert "Another run is writing into" in caplog.text
         other.kill()
     assert resume(words, run) == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_file_locks_is_refused_or_has_a_lock_of_its_own(tmp_path, monkeypatch, number):
+    def flock(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    if number == errno.ENOSYS:
+        refused = pytest.raises(RunRefusedError, match="Another run is writing into")
+        with pytest.warns(UserWarning, match="flock not"), lock_run(tmp_path), refused, lock_run(tmp_path, seconds=0.2):
+            pass
+    else:
+        with pytest.raises(OSError, match=rf"cannot be locked \({os.strerror(number)}\)"), lock_run(tmp_path):
+            pass
 
 
 class RunsCodeWhenLoaded:

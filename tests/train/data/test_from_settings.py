@@ -2,12 +2,14 @@ import dataclasses
 
 import pytest
 
+from train.data.files.sources import SAMPLE_FOLDER
 from train.data.from_settings import to_preparation
 from train.data.rows.row_filter import RowFilter
 from train.data.sequences.preparation import Limit, SequenceSettings
 from train.settings.arguments import DataArguments
 
 
+EVALUATION_SET = str(SAMPLE_FOLDER / "train.parquet")
 # These say how the work is done or shown, and not what comes out.
 HARMLESS = {"dataset_num_proc": 7, "max_eval_sequences": 7, "streaming": True, "shuffle_buffer": 7}
 OTHER_VALUES = {
@@ -19,7 +21,7 @@ OTHER_VALUES = {
     "max_row_tokens": 1000,
     "exercise_weights": ["memorization=2"],
     "language_weights": ["en=2"],
-    "decontaminate": ["hellaswag"],
+    "decontaminate": [EVALUATION_SET],
     "max_samples": 60,
     "max_tokens": 2000,
     "packing": "best_fit",
@@ -60,7 +62,7 @@ def test_settings_become_values(rows_file, tokenizer, tmp_path):
         language_weights=["fr=0.5"],
         validation_fraction=0.25,
         split_seed=4,
-        decontaminate=["hellaswag"],
+        decontaminate=[EVALUATION_SET],
         sequence_length=8,
         packing="best_fit",
         broken_shards="skip",
@@ -69,7 +71,7 @@ def test_settings_become_values(rows_file, tokenizer, tmp_path):
     )
     preparation = to_preparation(arguments, tokenizer)
     assert preparation.row_filter == RowFilter(
-        *(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, ("hellaswag",))
+        *(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, (EVALUATION_SET,))
     )
     assert preparation.settings == SequenceSettings(8, "best_fit", skip_broken=True)
     assert preparation.limit == Limit(rows=7)

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from os.path import expanduser
-from pathlib import Path
 
 from train.data.rows.decontamination import Contamination
 from train.data.rows.statistics import DatasetStatistics
@@ -47,10 +45,10 @@ class RowFilter:
         return Contamination.from_sources(self.evaluation_sets) if self.evaluation_sets else None
 
     def fingerprint(self) -> dict:
-        """Everything that decides which rows are used; an evaluation file by its content, too."""
-        files = [Path(expanduser(name)) for name in self.evaluation_sets]
-        contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
-        return {**asdict(self), "evaluation_files": contents}
+        """Everything that decides which rows are used; files and tasks of evaluation sets by their content, too, which
+        is read for that."""
+        grams = [] if self.contamination is None else [hashlib.sha256(self.contamination.grams.tobytes()).hexdigest()]
+        return {**asdict(self), "evaluation_files": grams}  # by this name, rows that lie prepared are found
 
     def warn_of_misspelt(self, statistics: DatasetStatistics) -> None:
         """Say which languages and exercises the settings name, and no row has that was read."""

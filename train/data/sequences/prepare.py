@@ -3,7 +3,6 @@ where it was."""
 
 import hashlib
 import json
-import logging
 import shutil
 import time
 from contextlib import suppress
@@ -22,8 +21,6 @@ from train.data.sequences.preparation import STATISTICS_FILE, Preparation
 from train.data.sequences.prepared_sequences import PreparedSequences
 from train.run_files import write_whole
 
-
-logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 1.0
 CHUNKS_FILE = "chunks.json"
@@ -63,18 +60,10 @@ def prepare_data(preparation: Preparation, processes: int = 1, writes: bool = Tr
         ValueError: a file or an evaluation set cannot be read, or the rows do not fill a sequence of each part.
     """
     if writes and not preparation.is_whole:
-        load_evaluation_sets(preparation)
         seal(preparation, prepare_chunks(preparation, processes))
     while not preparation.is_whole:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return load_prepared(preparation)
-
-
-def load_evaluation_sets(preparation: Preparation) -> None:
-    """Read them here, before worker processes get a copy of the row filter."""
-    contamination = preparation.row_filter.contamination
-    if contamination is not None:
-        logger.info("Training rows are compared with %s runs of words.", f"{len(contamination):,}")
 
 
 def load_prepared(preparation: Preparation) -> PreparedData:

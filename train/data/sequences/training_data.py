@@ -13,7 +13,7 @@ from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import SYNTH_COLUMNS, Row
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.preparation import Preparation
-from train.data.sequences.prepare import load_evaluation_sets, prepare_data
+from train.data.sequences.prepare import prepare_data
 from train.data.sequences.prepared_sequences import PreparedSequences
 from train.data.sequences.streamed_sequences import StreamedSequences
 
@@ -69,7 +69,6 @@ def load_streamed_data(
     """
     preparation, source = stream.preparation, stream.preparation.source
     validation = prepare_data(preparation.only_validation(max_eval_sequences), processes, writes)
-    load_evaluation_sets(preparation)
     if source.revision is None and not preparation.settings.skip_broken:
         for shard in source.shards:  # now, and not in the step that comes to it
             check_file(Path(shard.name), str(shard), SYNTH_COLUMNS)

@@ -1,8 +1,11 @@
 import itertools
 import pickle
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from train.data.rows import decontamination
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import split_of
 from train.settings.arguments import parse_weights
@@ -169,3 +172,25 @@ def test_an_evaluation_set_is_read_when_it_is_needed(tmp_path, row, evaluation_s
     assert row_filter.contamination is row_filter.contamination
     # A copy for another process has what was read.
     assert pickle.loads(pickle.dumps(row_filter)).__dict__["contamination"].found_in(PASSAGE)
+
+
+def test_what_evaluation_sets_hold_is_in_the_fingerprint(tmp_path, evaluation_sets, monkeypatch):
+    """Of files and tasks, whose names stay the same: rows that were compared with older content are prepared again."""
+    documents = [{"text": f"{PASSAGE} It is long."}]
+    task = SimpleNamespace(eval_docs=documents)
+    tasks = {"my_task": SimpleNamespace(yaml_path=None)}
+    manager = SimpleNamespace(
+        task_index=tasks,
+        load=lambda names: {"tasks": dict.fromkeys(names, task)},
+    )
+    monkeypatch.setattr(decontamination, "_task_manager", lambda folder: manager)
+
+    def fingerprint():
+        return RowFilter(evaluation_sets=(*evaluation_sets, "my_task")).fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first != RowFilter(evaluation_sets=evaluation_sets).fingerprint()
+    documents.append({"text": f"Another task says that {PASSAGE}"})
+    second = fingerprint()
+    Path(*evaluation_sets).write_text(f"{PASSAGE} A sentence more.")
+    assert len({str(one) for one in (first, second, fingerprint())}) == 3

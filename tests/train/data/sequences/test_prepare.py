@@ -14,7 +14,7 @@ import pytest
 
 from train.data.files import chunk, shard_reading
 from train.data.files.chunk import BadShardError, Chunk
-from train.data.files.sources import find_source
+from train.data.files.sources import SAMPLE_FOLDER, find_source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import article_key, row_to_text, split_of
 from train.data.sequences import chunks, prepare
@@ -255,7 +255,7 @@ def test_prepared_data_is_found_again(preparation, monkeypatch):
         {"max_row_tokens": 1000},
         {"exercise_weights": {"memorization": 2}},
         {"language_weights": {"en": 2}},
-        {"evaluation_sets": ("passage.txt",)},
+        {"evaluation_sets": (str(SAMPLE_FOLDER / "train.parquet"),)},
         {"max_samples": 60},
         {"max_tokens": 2000},
         {"packing": "best_fit"},
