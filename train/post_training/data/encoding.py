@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
-from train.post_training.data.conversations import Message
+from train.data.rows.conversations import Message
 
 
 NO_LOSS = -100  # the label that the loss ignores

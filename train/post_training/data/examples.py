@@ -16,8 +16,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from train.data.rows.conversations import Message, UnusableRowError, row_to_messages
 from train.data.rows.synth import Row, question_to_ids, repair, row_to_question
-from train.post_training.data.conversations import Message, UnusableRowError, row_to_messages
 from train.post_training.data.encoding import encode_conversations
 from train.post_training.data.usable_rows import UsableRow
 from train.post_training.rollouts.verifiable_answers import why_not_verifiable

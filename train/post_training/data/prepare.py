@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.cache_folder import cache_folder, cache_root, writing_into
 from train.data.files.sources import Source
+from train.data.rows.conversations import is_synth
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS
 from train.data.rows.synth import Row, article_key, articles
 from train.data.sequences.prepare import SECONDS_BETWEEN_LOOKS, touch_articles
 from train.errors import RunRefusedError
-from train.post_training.data.conversations import is_synth
 from train.post_training.data.encoding import NO_LOSS
 from train.post_training.data.examples import Example, make_examples
 from train.post_training.data.statistics import RowStatistics

@@ -7,9 +7,9 @@ from itertools import islice
 from train.data.files.chunk import Columns
 from train.data.files.shard_access import read_source
 from train.data.files.sources import Source
+from train.data.rows.conversations import Message, UnusableRowError, is_synth, row_to_messages
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import COLUMNS, Row, Split, article_key, split_of
-from train.post_training.data.conversations import Message, UnusableRowError, is_synth, row_to_messages
 from train.post_training.data.statistics import RowStatistics
 
 

@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.files.sources import SAMPLE_FOLDER
+from train.data.rows.conversations import row_to_messages
 from train.data.rows.synth import BLANK, question_to_ids, row_to_question, row_to_text
-from train.post_training.data.conversations import row_to_messages
 from train.post_training.data.encoding import NO_LOSS, encode_conversations
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from train.data.rows.conversations import UnusableRowError
 from train.data.rows.synth import question_to_ids
-from train.post_training.data.conversations import UnusableRowError
 from train.post_training.data.examples import pair_example, question_example
 
 

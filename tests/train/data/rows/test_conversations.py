@@ -2,8 +2,8 @@
 
 import pytest
 
+from train.data.rows.conversations import UNANSWERED, UnusableRowError, row_to_messages
 from train.data.rows.synth import row_to_text
-from train.post_training.data.conversations import UNANSWERED, UnusableRowError, row_to_messages
 
 
 def user(content):
