@@ -11,7 +11,6 @@ from modeling_gpt2scratch.next_token_loss import CHUNK_ROWS
 from train.build_model import build_config
 from train.data.from_settings import to_preparation
 from train.data.rows.reading import first_rows
-from train.data.rows.synth import row_to_text
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import load_prepared
 from train.settings.arguments import DataArguments
@@ -98,7 +97,8 @@ def _count_training_tokens(preparation: Preparation) -> tuple[int | None, str]:
     if preparation.is_whole:
         train = load_prepared(preparation).train
         return len(train) * train.sequence_length, "counted"
-    first = first_rows(preparation.source, ROWS_TO_ESTIMATE_FROM)
+    schema = preparation.row_filter.schema
+    first = first_rows(preparation.source, ROWS_TO_ESTIMATE_FROM, schema)
     row_filter = dataclasses.replace(preparation.row_filter, evaluation_sets=())  # which leave out few
     usable = [row for row in first if row_filter.judge(row)[0] is None]
     rows_total = preparation.source.count_rows()
@@ -107,7 +107,8 @@ def _count_training_tokens(preparation: Preparation) -> tuple[int | None, str]:
         rows = min(rows, rows_total * len(usable) / len(first))
     if rows == math.inf or not usable:
         return None, "its number of rows is not known"
-    token_lists = preparation.tokenizer([row_to_text(row) for row in usable], split_special_tokens=True)["input_ids"]
+    texts = [text for row in usable for text in schema.to_texts(row)]
+    token_lists = preparation.tokenizer(texts, split_special_tokens=True)["input_ids"]
     tokens_per_row = sum(len(token_ids) + 1 for token_ids in token_lists) / len(usable)
     tokens = rows * tokens_per_row * (1 - row_filter.validation_fraction)
     return round(min(tokens, preparation.limit.train_tokens)), f"estimated from the first {len(first):,} rows"

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import find_source
 from train.data.rows.row_filter import RowFilter
+from train.data.rows.schemas import find_schema
 from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
 from train.settings.arguments import DataArguments, parse_weights
 
@@ -15,12 +16,29 @@ def to_preparation(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase)
     """Find the source, and put the settings with it.
 
     Raises:
-        ValueError: the source cannot be found, or a weight is none.
+        ValueError: the source cannot be found, its rows are of no schema, or a weight is none.
         OSError: the Hub cannot be reached.
     """
+    source = find_source(
+        arguments.dataset, arguments.dataset_revision, arguments.dataset_split, arguments.dataset_config
+    )
+    needed = {
+        "language": arguments.languages or arguments.language_weights,
+        "exercise": arguments.exercises or arguments.exercise_weights,
+    }
+    schema = find_schema(
+        source,
+        arguments.text_column,
+        arguments.document_separator,
+        needed=tuple(name for name, settings in needed.items() if settings),
+        skip_broken=arguments.broken_shards == "skip",
+    )
+    if arguments.require_reasoning and schema.name == "text":
+        raise ValueError(f"--require_reasoning true: {arguments.dataset} has texts, which do not tell reasoning apart.")
     return Preparation(
-        source=find_source(arguments.dataset, arguments.dataset_revision, arguments.dataset_split),
+        source=source,
         row_filter=RowFilter(
+            schema=schema,
             languages=arguments.languages,
             exercises=arguments.exercises,
             require_reasoning=arguments.require_reasoning,

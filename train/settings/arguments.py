@@ -66,14 +66,15 @@ class SourceArguments:
 
     _argument_group_name = "data"
 
-    dataset: str = setting("'sample', .parquet or .jsonl(.gz) files, or a Hub id; with SYNTH's columns.", "sample")
+    dataset: str = setting("'sample', a file or folder (.parquet, .jsonl, .txt), or a Hub id.", "sample")
+    dataset_config: str | None = setting("Configuration of a Hub dataset that has several, e.g. 20231101.en.")
     dataset_revision: str | None = setting("Branch, tag or commit of a Hub dataset.")
     dataset_split: str = setting("Split of a Hub dataset.", "train")
-    languages: list[str] | None = setting("Keep only SYNTH rows in these languages, e.g. en fr; all where unset.")
-    exercises: list[str] | None = setting("Keep only SYNTH rows of these exercises, e.g. mcq rag; all where unset.")
+    languages: list[str] | None = setting("Keep only rows in these languages, e.g. en fr; all where unset.")
+    exercises: list[str] | None = setting("Keep only rows of these exercises, e.g. mcq rag; all where unset.")
     max_samples: int | None = setting("Stop at this many usable rows of both parts; pre-training to within 1,000 rows.")
     validation_fraction: float = setting(
-        "Share of the seed articles, or first messages, held out for validation.", 0.02
+        "Share of SYNTH's seed articles, texts, or first messages, held out for validation.", 0.02
     )
     split_seed: int = setting("Chooses which these are.", 0)
     data_cache_dir: str | None = setting("Where tokenised rows are kept; beside the cache of datasets where unset.")
@@ -91,6 +92,12 @@ class SourceArguments:
 class DataArguments(SourceArguments):
     """The rows to train on, and how they are cut into sequences."""
 
+    text_column: str | None = setting(
+        "The column that holds the text; where unset, SYNTH's columns, else `text`, else `messages`."
+    )
+    document_separator: str | None = setting(
+        r"Parts a .txt file into documents, e.g. '\n\n' or '<|endoftext|>'; where unset, passages of about 8 KB are."
+    )
     require_reasoning: bool = setting("Keep only rows with reasoning.", False)
     min_row_tokens: int | None = setting("Drop rows with fewer tokens.")
     max_row_tokens: int | None = setting("Drop rows with more tokens.")
@@ -115,6 +122,10 @@ class DataArguments(SourceArguments):
         super().__post_init__()
         check_least(self, sequence_length=2, max_tokens=1, shuffle_buffer=1, dataset_num_proc=1)
         check_least(self, max_eval_sequences=1, min_row_tokens=1, max_row_tokens=self.min_row_tokens or 1)
+        if self.document_separator is not None:
+            self.document_separator = self.document_separator.replace("\\n", "\n").replace("\\t", "\t")
+            if not self.document_separator:
+                raise ValueError("--document_separator '' parts nothing: leave it out, or give one such as '\\n\\n'.")
         parse_weights("exercise_weights", self.exercise_weights)
         parse_weights("language_weights", self.language_weights)
         if self.streaming and self.max_eval_sequences is None:

@@ -12,8 +12,10 @@ from train.settings.arguments import DataArguments
 EVALUATION_SET = str(SAMPLE_FOLDER / "train.parquet")
 # These say how the work is done or shown, and not what comes out.
 HARMLESS = {"dataset_num_proc": 7, "max_eval_sequences": 7, "streaming": True, "shuffle_buffer": 7}
+OF_THE_HUB = {"dataset_split": "test", "dataset_config": "en"}  # a file has none
+OF_TEXT = {"document_separator": "x"}
 OTHER_VALUES = {
-    "dataset_split": "test",  # of the Hub; a file has none
+    "text_column": "query",
     "languages": ["en"],
     "exercises": ["memorization"],
     "require_reasoning": True,
@@ -41,13 +43,17 @@ def folder(rows_file, tokenizer, tmp_path):
     return make
 
 
-def test_every_setting_that_is_not_known_to_be_harmless_is_prepared_anew(folder):
+def test_every_setting_that_is_not_known_to_be_harmless_is_prepared_anew(folder, tmp_path):
     """So that a setting which is added later is not forgotten; as for the dataset, its files and not its name count."""
     names = {field.name for field in dataclasses.fields(DataArguments)}
-    assert names - HARMLESS.keys() == OTHER_VALUES.keys() | {"dataset", "dataset_revision", "data_cache_dir"}
-    folders = [folder(**{name: value}) for name, value in OTHER_VALUES.items() if name != "dataset_split"]
+    kept = {*HARMLESS, *OF_THE_HUB, *OF_TEXT, "dataset", "dataset_revision", "data_cache_dir"}
+    assert names - kept == OTHER_VALUES.keys()
+    folders = [folder(**{name: value}) for name, value in OTHER_VALUES.items()]
     assert len({folder(), *folders}) == len(folders) + 1
     assert folder(**HARMLESS) == folder()
+    (tmp_path / "a.txt").write_text("".join(f"ax {number} " for number in range(200)))
+    text = {"dataset": str(tmp_path / "a.txt")}
+    assert folder(**text, **OF_TEXT) != folder(**text)
 
 
 def test_settings_become_values(rows_file, tokenizer, tmp_path):
@@ -71,8 +77,10 @@ def test_settings_become_values(rows_file, tokenizer, tmp_path):
     )
     preparation = to_preparation(arguments, tokenizer)
     assert preparation.row_filter == RowFilter(
-        *(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, (EVALUATION_SET,))
+        *(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, (EVALUATION_SET,)),
+        schema=preparation.row_filter.schema,
     )
+    assert preparation.row_filter.schema.columns.forms == (("query", "synthetic_answer", "language", "exercise"),)
     assert preparation.settings == SequenceSettings(8, "best_fit", skip_broken=True)
     assert preparation.limit == Limit(rows=7)
     assert preparation.folder.parent == tmp_path

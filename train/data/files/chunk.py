@@ -22,10 +22,12 @@ class Chunk:
     shard: int  # the file's number in the source
     part: int
     parts: int
+    shards: int = 1  # above 1, the chunk holds so many whole files from `shard` on
 
     @property
     def name(self) -> str:
-        return f"{self.shard:05}-{self.part:04}-of-{self.parts:04}"
+        together = f"+{self.shards - 1}" if self.shards > 1 else ""
+        return f"{self.shard:05}{together}-{self.part:04}-of-{self.parts:04}"
 
     def range_of(self, total: int) -> tuple[int, int]:
         """Its first row or byte, and the first one after it, of so many in the file."""
@@ -55,6 +57,7 @@ class Columns:
     text: tuple[str, ...] = ()  # they hold strings or null; one that is not in a row is null
     other: tuple[str, ...] | None = ()  # they hold anything, and may be absent; `None` stands for all other columns
     forms: tuple[tuple[str, ...], ...] = ()  # a file has all columns of one of these
+    separator: str | None = None  # what parts the documents of a text file, each of which is a row
 
     def of(self, names: Iterable[str]) -> list[str]:
         """Those of these columns that are read."""

@@ -17,7 +17,8 @@ def read_json_lines(
     if place is not None:
         file.seek(place)
     else:
-        check_first_line(file, name, columns)
+        if names := first_names(file, name):
+            columns.check_names(names, name)
         file.seek(max(first - 1, 0))
         if first > 0:  # a line belongs to the chunk that its first byte is in
             file.readline()
@@ -38,16 +39,16 @@ def read_json_lines(
         yield RowBatch(rows, unreadable, file.tell())
 
 
-def check_first_line(file: BinaryIO, name: str, columns: Columns) -> None:
-    """Refuse a file whose first row is none, or lacks columns."""
+def first_names(file: BinaryIO, name: str) -> list[str]:
+    """The names in a file's first row, of which an empty file has none; refused where it is none."""
     file.seek(0)
     at = 0
     while line := file.readline():
         text = _decode(line, at, errors="replace")
         if text.strip():
-            columns.check_names(list(_parse_object(text, file, name, at)), name)
-            return
+            return list(_parse_object(text, file, name, at))
         at += len(line)
+    return []
 
 
 def _decode(line: bytes, at: int, errors: str = "strict") -> str:

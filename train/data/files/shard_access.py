@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 
 from train.data.files.checksums import sha256_of
 from train.data.files.chunk import PAST_THE_END, BadShardError, Chunk, Columns, RowBatch
-from train.data.files.shard_reading import read_chunk
+from train.data.files.shard_reading import column_names, decompressed, read_chunk
 from train.data.files.sources import Shard, Source
 
 
@@ -44,6 +44,16 @@ def read_beginning(source: Source, columns: Columns) -> Iterator[RowBatch]:
     for number, shard in enumerate(source.shards):
         with HfFileSystem().open(f"datasets/{shard.repository}@{shard.revision}/{shard.name}") as file:
             yield from read_chunk(file, str(shard), Chunk(number, 0, 1), columns)
+
+
+def names_in(shard: Shard) -> list[str]:
+    """The columns of a file, of which no more is read than shows them; a `BadShardError` where it holds no rows."""
+    hub = f"datasets/{shard.repository}@{shard.revision}/{shard.name}"
+    with (
+        open(shard.name, "rb") if shard.repository is None else HfFileSystem().open(hub) as file,
+        decompressed(file, str(shard)) as rows,
+    ):
+        return column_names(rows, str(shard))
 
 
 def read_shard(

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 from train.data.files.chunk import BadShardError, Chunk, Columns, RowBatch
-from train.data.files.json_lines import check_first_line, read_json_lines
+from train.data.files.json_lines import first_names, read_json_lines
 from train.data.files.parquet_rows import is_parquet, open_parquet, read_parquet
+from train.data.files.text_documents import TEXT_COLUMN, is_text, read_text_documents
+from train.data.files.zstd import ZstdError, ZstdFile
 
 
 ROWS_PER_BATCH = 1000
-GZIP = b"\x1f\x8b"  # at a file's beginning
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # at a file's beginning
 # What stands in a data file's place after a failed download or checkout, or needs another tool first.
 NO_ROWS = {
     b"version https://git-lfs.github.com/spec": "a Git LFS pointer, not the data: run `git lfs pull` at its clone",
     # Python's readers of these pass over what is damaged after the end of a first stream.
     b"BZh": "compressed by bzip2: decompress it, or compress it with gzip",
     b"\xfd7zXZ\0": "compressed by xz: decompress it, or compress it with gzip",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it, or compress it with gzip",
     b"PARE": "an encrypted parquet file: decrypt it",
     b"PK\x03\x04": "a zip archive: unpack it",
     b"\xff\xfe": "UTF-16: make it UTF-8 (`iconv -f utf-16 -t utf-8`)",
@@ -45,16 +46,25 @@ def read_chunk(
         BadShardError: the file is empty, torn, of another kind, lacks columns, or has one of another type; names the
             file, the row group or line, the column, what was found and what is wanted.
     """
-    read = read_parquet if is_parquet(name) else read_json_lines
+    read = read_parquet if is_parquet(name) else read_text_documents if is_text(name) else read_json_lines
     with decompressed(file, name) as rows:
         yield from read(rows, name, chunk, columns, place, int(min(most_rows, ROWS_PER_BATCH)))
 
 
 def check_file(path: Path, name: str, columns: Columns) -> None:
     """Refuse what shows without reading all of a file: its kind, its footer, its columns and their types."""
-    check = open_parquet if is_parquet(name) else check_first_line
     with open(path, "rb") as file, decompressed(file, name) as rows:
-        check(rows, name, columns)
+        if names := column_names(rows, name):
+            columns.check_names(names, name)
+        if is_parquet(name):
+            open_parquet(rows, name, columns)
+
+
+def column_names(file: BinaryIO, name: str) -> list[str]:
+    """The columns of a file; of JSON lines, the names in the first line."""
+    if is_text(name):
+        return [TEXT_COLUMN]
+    return open_parquet(file, name, Columns()).schema_arrow.names if is_parquet(name) else first_names(file, name)
 
 
 @contextmanager
@@ -70,13 +80,13 @@ def decompressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
         raise BadShardError(f"{name} is an HTML page and not data: the download failed, fetch it again.")
     if is_parquet(name) and not beginning.startswith(b"PAR1"):
         raise BadShardError(f"{name} is no parquet file: it begins with {beginning[:4]!r}, b'PAR1' is wanted.")
-    if not beginning.startswith(GZIP):
+    if not beginning.startswith((GZIP, ZSTD)):
         yield file
         return
     try:
-        # It can seek, by decompressing again from the beginning.
-        yield io.BufferedReader(gzip.GzipFile(fileobj=file))
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        # Both can seek, by decompressing again from the beginning.
+        yield io.BufferedReader(gzip.GzipFile(fileobj=file) if beginning.startswith(GZIP) else ZstdFile(file))
+    except (EOFError, gzip.BadGzipFile, zlib.error, ZstdError) as error:
         raise BadShardError(
             f"{name} is torn or damaged, it cannot be decompressed ({error}): fetch it again."
         ) from error

@@ -20,8 +20,11 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_FOLDER = Path(__file__).parent.parent / "sample"
 SAMPLE = "sample"  # the name under which `--dataset` finds the embedded rows
-FORMATS = (".parquet", ".jsonl", ".jsonl.gz")  # in upper or lower case
-WANTED = "files of rows end in .parquet, .jsonl or .jsonl.gz"
+COMPRESSED = (".gz", ".zst")
+TEXT_FORMATS = (".txt", *(f".txt{ending}" for ending in COMPRESSED))
+ROW_FORMATS = (".parquet", ".jsonl", *(f"{kind}{ending}" for kind in (".jsonl", ".json") for ending in COMPRESSED))
+FORMATS = (*ROW_FORMATS, *TEXT_FORMATS)  # in upper or lower case
+WANTED = "files of rows end in .parquet, .jsonl or .txt, the latter two also in .gz or .zst"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class Source:
 def find_source(dataset: str, revision: str | None = None, split: str = "train", config: str | None = None) -> Source:
     """Resolve "sample", a path to a file of rows or to a folder of them, or a Hub id ("PleIAs/SYNTH").
 
-    In a folder, hidden files and links to folders are not followed; the log names what is left unread.
+    In a folder, hidden files and links to folders are not followed, nor text files beside files of rows; the log names
+    what is left unread.
 
     Args:
         revision, split, config: of a Hub dataset; a branch or tag is resolved to its commit.
@@ -116,6 +120,9 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train",
 
 def _local_shards(dataset: str, path: Path) -> list[Shard]:
     files, unread = ([path], []) if path.is_file() and _has_rows(path) else _files_in(path)
+    if rows := [file for file in files if not file.name.lower().endswith(TEXT_FORMATS)]:
+        unread = sorted([*unread, *(str(file.relative_to(path)) for file in files if file not in rows)])  # licences
+        files = rows
     said = f"not read are {shorten(', '.join(unread), 200)}; {WANTED}" if unread else WANTED
     if not files:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""SYNTH's rows out of a source, repaired."""
+"""The rows of a source, repaired."""
 
 import logging
 from collections import Counter
@@ -8,24 +8,25 @@ from itertools import islice
 from train.data.files.chunk import RowBatch
 from train.data.files.shard_access import read_beginning, read_source
 from train.data.files.sources import Source
-from train.data.rows.synth import SYNTH_COLUMNS, Row, reason_to_drop, repair
+from train.data.rows.schemas import SYNTH, Schema
+from train.data.rows.synth import Row
 
 
 logger = logging.getLogger(__name__)
 
 
-def rows_of(source: Source) -> Iterator[Row]:
+def rows_of(source: Source, schema: Schema = SYNTH) -> Iterator[Row]:
     """All readable rows in order; a file that cannot be read is a `BadShardError`."""
-    return _repaired(read_source(source, SYNTH_COLUMNS))
+    return _repaired(read_source(source, schema.columns), schema)
 
 
-def usable_rows_of(source: Source) -> Iterator[Row]:
+def usable_rows_of(source: Source, schema: Schema = SYNTH) -> Iterator[Row]:
     """The usable rows in order; when all are read, the log counts the others."""
     left_out: Counter[str] = Counter()
-    for batch in read_source(source, SYNTH_COLUMNS):
+    for batch in read_source(source, schema.columns):
         left_out.update(batch.unreadable)
-        for row in _repaired([batch]):
-            if (reason := reason_to_drop(row)) is None:
+        for row in _repaired([batch], schema):
+            if (reason := schema.reason_to_drop(row)) is None:
                 yield row
             else:
                 left_out[reason] += 1
@@ -34,13 +35,13 @@ def usable_rows_of(source: Source) -> Iterator[Row]:
         logger.warning("%s: %s rows are left out (%s).", source.name, f"{left_out.total():,}", reasons)
 
 
-def first_rows(source: Source, count: int) -> list[Row]:
+def first_rows(source: Source, count: int, schema: Schema = SYNTH) -> list[Row]:
     """The first so many readable rows; of a Hub dataset only the beginning is fetched."""
-    return list(islice(_repaired(read_beginning(source, SYNTH_COLUMNS)), count))
+    return list(islice(_repaired(read_beginning(source, schema.columns), schema), count))
 
 
-def _repaired(batches: Iterable[RowBatch]) -> Iterator[Row]:
+def _repaired(batches: Iterable[RowBatch], schema: Schema) -> Iterator[Row]:
     for batch in batches:
         for row in batch.rows:
-            repair(row)
+            schema.repair(row)
             yield row

@@ -7,17 +7,9 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 from train.data.rows.decontamination import Contamination
+from train.data.rows.schemas import SYNTH, Schema
 from train.data.rows.statistics import DatasetStatistics
-from train.data.rows.synth import (
-    Row,
-    Split,
-    article_key,
-    reason_to_drop,
-    reasoning_of,
-    row_to_text,
-    seed_article,
-    split_of,
-)
+from train.data.rows.synth import Row, Split, article_key, part_of
 
 
 logger = logging.getLogger(__name__)
@@ -38,6 +30,7 @@ class RowFilter:
     validation_fraction: float = 0.02
     split_seed: int = 0
     evaluation_sets: tuple[str, ...] = ()  # files and lm-eval tasks, whose words no training row may share
+    schema: Schema = SYNTH
 
     @cached_property
     def contamination(self) -> Contamination | None:
@@ -48,7 +41,9 @@ class RowFilter:
         """Everything that decides which rows are used; files and tasks of evaluation sets by their content, too, which
         is read for that."""
         grams = [] if self.contamination is None else [hashlib.sha256(self.contamination.grams.tobytes()).hexdigest()]
-        return {**asdict(self), "evaluation_files": grams}  # by this name, rows that lie prepared are found
+        values = {**asdict(self), "evaluation_files": grams}  # by this name, rows that lie prepared are found
+        columns = values.pop("schema")["columns"]
+        return values if self.schema.name == SYNTH.name else {**values, "schema": [self.schema.name, columns]}
 
     def warn_of_misspelt(self, statistics: DatasetStatistics) -> None:
         """Say which languages and exercises the settings name, and no row has that was read."""
@@ -66,28 +61,30 @@ class RowFilter:
 
     def judge(self, row: Row) -> tuple[str | None, Split, int]:
         """Why a row is dropped (`None` if it is not), and for a kept one its part and how often it is used."""
-        reason = self.reason_by_kind(row) or reason_to_drop(row)
-        if reason is None and self.require_reasoning and not reasoning_of(row):
+        reason = self.reason_by_kind(row) or self.schema.reason_to_drop(row)
+        if reason is None and self.require_reasoning and not self.schema.has_reasoning(row):
             reason = "no reasoning"
         if reason is not None:
             return reason, "train", 0
-        split = split_of(row, self.validation_fraction, self.split_seed)
+        split = part_of(self.schema.articles(row), self.validation_fraction, self.split_seed)
         if split is None:
             return "links to articles of both parts", "train", 0
         # Validation rows are used once: weights are for learning.
         times = self.times(row) if split == "train" else 1
         if not times:
             return "weight", split, 0
-        if split == "train" and self.contamination is not None and self.contamination.found_in(row_to_text(row)):
+        looked_for = self.contamination if split == "train" else None
+        if looked_for is not None and any(map(looked_for.found_in, self.schema.to_texts(row))):
             return "contaminated", split, 0
         return None, split, times
 
     def times(self, row: Row) -> int:
         """How often a row is used: the whole part of its weight, and once more for the fitting share of the rows."""
-        weight = self.exercise_weights.get(row["exercise"], 1.0) * self.language_weights.get(row["language"], 1.0)
+        weight = self.exercise_weights.get(row.get("exercise") or "", 1.0)
+        weight *= self.language_weights.get(row.get("language") or "", 1.0)
         if weight == 1:
             return 1
-        share = int.from_bytes(article_key(f"{seed_article(row)}\n{row['query']}\n{row['synthetic_answer']}", 1), "big")
+        share = int.from_bytes(article_key(self.schema.identity(row), 1), "big")
         return int(weight) + (share / 2**64 < weight % 1)
 
     def reason_by_length(self, tokens: int) -> str | None:

@@ -1,7 +1,7 @@
 """SYNTH's rows: which can be used, the text that they become, and which part they belong to.
 
 SYNTH (https://huggingface.co/datasets/PleIAs/SYNTH) holds synthetic questions, each grown from a seed article, with the
-reasoning that leads to the answer. Every source of rows for this project has its columns.
+reasoning that leads to the answer.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ COLUMNS = (
     "synthetic_reasoning",
     "synthetic_answer",
 )
-# Links to other articles are null where a source has none.
-SYNTH_COLUMNS = Columns(text=COLUMNS, forms=(tuple(column for column in COLUMNS if column != "additional_seed_url"),))
+# Columns that a source lacks are null.
+SYNTH_COLUMNS = Columns(text=COLUMNS, forms=(("query", "synthetic_answer"),))
 TEXT_COLUMNS = ("query", "constraints", "synthetic_reasoning", "synthetic_answer")
 # What SYNTH's pipeline writes into `constraints` where it gave up on a row.
 FAILED_GENERATION = "result:Failed after maximum attempts"
@@ -147,17 +147,22 @@ def articles(row: Row) -> list[str]:
     return [seed_article(row), *(LINK.findall(links) or ([links] if links.strip("[]") else []))]
 
 
-def split_of(row: Row, validation_fraction: float, split_seed: int) -> Split | None:
-    """The part that a row belongs to, or `None` where it links to articles of both parts and so belongs to neither.
+def part_of(articles: list[str], validation_fraction: float, split_seed: int) -> Split | None:
+    """The part of a row that touches these articles, or `None` where they are of both parts and it belongs to neither.
 
-    Decided by a hash of its articles, so that all questions that touch an article fall on the same side, whatever the
-    order of rows, the shard, or the process that reads them.
+    Decided by a hash of the articles, so that all questions that touch one fall on the same side, whatever the order of
+    rows, the shard, or the process that reads them.
     """
     limit = validation_fraction * 2**64
-    validation = {int.from_bytes(article_key(article, split_seed), "big") < limit for article in articles(row)}
+    validation = {int.from_bytes(article_key(article, split_seed), "big") < limit for article in articles}
     if len(validation) > 1:
         return None
     return "validation" if validation.pop() else "train"
+
+
+def split_of(row: Row, validation_fraction: float, split_seed: int) -> Split | None:
+    """The part that one of SYNTH's rows belongs to, or `None`."""
+    return part_of(articles(row), validation_fraction, split_seed)
 
 
 def sources_of(row: Row) -> str:

@@ -8,15 +8,17 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from train.data.cache_folder import writing_into
-from train.data.files.chunk import Chunk, chunks_of
+from train.data.files.chunk import BYTES_PER_CHUNK, Chunk, RowBatch, chunks_of
 from train.data.files.shard_access import read_shard
 from train.data.files.sources import Source
+from train.data.files.text_documents import is_text
 from train.data.rows.statistics import DatasetStatistics
-from train.data.rows.synth import SYNTH_COLUMNS
 from train.data.sequences.chunks import FinishedChunk, prepare_chunk
 from train.data.sequences.preparation import Limit, Preparation
 from train.hardware import available_cores
@@ -53,17 +55,36 @@ def prepare_chunks(preparation: Preparation, processes: int, shards: range | Non
                     (result,) = prepare_task(preparation, (chunk,), left())
                 finished.append(result)
                 sums.add(result.statistics)
-                _show(bar, source.shards[chunk.shard].bytes / chunk.parts, sums)
+                files = source.shards[chunk.shard : chunk.shard + chunk.shards]
+                _show(bar, sum(file.bytes for file in files) / chunk.parts, sums)
                 if left().is_reached:
                     return finished
     return finished
 
 
 def _tasks(source: Source, shards: range) -> Iterator[Task]:
-    for number in shards:
-        shard = source.shards[number]
-        chunks = chunks_of(number, shard.bytes)
-        yield from [chunks] if shard.repository else [(chunk,) for chunk in chunks]
+    """Those that begin in these files; the same ones, whatever the other files of the range."""
+    for first, count in _neighbours(source):
+        if first not in shards:
+            continue
+        if count > 1:
+            yield (Chunk(first, 0, 1, count),)
+            continue
+        chunks = chunks_of(first, source.shards[first].bytes)
+        yield from [chunks] if source.shards[first].repository else [(chunk,) for chunk in chunks]
+
+
+def _neighbours(source: Source) -> Iterator[tuple[int, int]]:
+    """The number of a file, and how many from it on share a chunk: text files on this disk are often many and small."""
+    first = number = bytes_before = 0
+    for number, shard in enumerate(source.shards):
+        shares = is_text(shard.name) and shard.repository is None and bytes_before + shard.bytes <= BYTES_PER_CHUNK
+        if number > first and not shares:
+            yield first, number - first
+            first = number
+            bytes_before = 0
+        bytes_before += shard.bytes
+    yield first, number + 1 - first
 
 
 def _show(bar: tqdm, read_bytes: float, sums: DatasetStatistics) -> None:
@@ -75,12 +96,11 @@ def _show(bar: tqdm, read_bytes: float, sums: DatasetStatistics) -> None:
 
 def prepare_task(preparation: Preparation, task: Task, left: Limit) -> list[FinishedChunk]:
     """The chunks of a task, up to the limit; its file is only fetched where one of them is missing."""
-    shard, skip_broken = preparation.source.shards[task[0].shard], preparation.settings.skip_broken
     fetched = preparation.folder / "fetched" / task[0].name
     results = []
     try:
         for chunk in task:
-            batches = read_shard(shard, chunk, SYNTH_COLUMNS, fetched, skip_broken=skip_broken, most_rows=left.rows)
+            batches = _read(preparation, chunk, fetched, left)
             results.append(prepare_chunk(preparation, chunk, batches, left))
             left = left.after(results[-1].statistics)
             if left.is_reached:
@@ -88,6 +108,18 @@ def prepare_task(preparation: Preparation, task: Task, left: Limit) -> list[Fini
     finally:
         shutil.rmtree(fetched, ignore_errors=True)
     return results
+
+
+def _read(preparation: Preparation, chunk: Chunk, fetched: Path, left: Limit) -> Iterator[RowBatch]:
+    for number in range(chunk.shard, chunk.shard + chunk.shards):
+        yield from read_shard(
+            preparation.source.shards[number],
+            replace(chunk, shard=number),
+            preparation.row_filter.schema.columns,
+            fetched,
+            skip_broken=preparation.settings.skip_broken,
+            most_rows=left.rows,
+        )
 
 
 def _run(

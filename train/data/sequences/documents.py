@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from train.data.files.chunk import RowBatch
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS, DatasetStatistics
-from train.data.rows.synth import TEXT_COLUMNS, Row, Split, article_key, articles, repair, row_to_text
+from train.data.rows.synth import Row, Split, article_key
 from train.data.sequences.packing import TOKEN_DTYPE
 
 
@@ -29,6 +29,7 @@ class Document:
 @dataclass
 class _UsedRow:
     row: Row
+    texts: list[str]
     split: Split
     times: int
     characters: int
@@ -60,28 +61,30 @@ def _tokenise(used: list[_UsedRow], tokenizer: PreTrainedTokenizerBase) -> list[
     if not used:
         return []
     # split_special_tokens: the characters <|endoftext|> in a row stay text, and cannot end a document.
-    texts = [row_to_text(one.row) for one in used]
+    texts = [text for one in used for text in one.texts]
     tokens = tokenizer(texts, split_special_tokens=True, return_attention_mask=False, verbose=False)["input_ids"]
-    return [[*token_ids, tokenizer.eos_token_id] for token_ids in tokens]
+    ended = iter([*token_ids, tokenizer.eos_token_id] for token_ids in tokens)
+    return [[token for _ in one.texts for token in next(ended)] for one in used]
 
 
 def _use(
     batch: RowBatch, row_filter: RowFilter, counts: DatasetStatistics, splits: tuple[Split, ...]
 ) -> Iterator[_UsedRow]:
     """The rows that are used; the others are counted by reason."""
+    schema = row_filter.schema
     counts.rows_read = len(batch.rows) + batch.unreadable.total()
     counts.dropped_rows.update(batch.unreadable)
     counts.skipped_shards += batch.skipped
     for row in batch.rows:
-        repairs = repair(row)
-        characters = sum(len(row[column] or "") for column in TEXT_COLUMNS)
+        repairs = schema.repair(row)
+        characters = schema.characters(row)
         counts.characters_read += characters
         counts.read(row)
         reason, split, times = row_filter.judge(row)
         if reason is None and split not in splits:
             reason = "training row" if split == "train" else "validation row"
         if reason is None:
-            yield _UsedRow(row, split, times, characters, repairs)
+            yield _UsedRow(row, schema.to_texts(row), split, times, characters, repairs)
         else:
             counts.drop(reason, characters)
 
@@ -94,7 +97,7 @@ def _to_documents(
         if reason is not None:
             counts.drop(reason, one.characters)
             continue
-        keys = [article_key(article) for article in articles(one.row)]
+        keys = [article_key(article) for article in row_filter.schema.articles(one.row)]
         counts.keep(one.row, one.split, one.repairs, len(token_ids), one.times, one.characters)
         counts.articles[one.split] += len(keys)
         yield Document(np.array(token_ids, TOKEN_DTYPE), one.split, one.times, b"".join(keys))

@@ -18,7 +18,6 @@ from torch.utils.data import IterableDataset, get_worker_info
 from train.data.files.chunk import Chunk, RowBatch
 from train.data.files.shard_access import read_shard
 from train.data.rows.statistics import DatasetStatistics
-from train.data.rows.synth import SYNTH_COLUMNS
 from train.data.sequences.documents import Document, documents_of
 from train.data.sequences.packing import TOKEN_DTYPE, count_cut, pack_best_fit
 from train.data.sequences.preparation import Preparation
@@ -115,8 +114,9 @@ class StreamedSequences(IterableDataset):
         # Kept apart from those of other processes and streams, which may read the same file.
         fetched = self.preparation.folder / "fetched" / f"process-{self.process}" / f"stream-{stream}"
         shard = self.preparation.source.shards[chunk.shard]
+        columns = self.preparation.row_filter.schema.columns
         try:
-            yield from read_shard(shard, chunk, SYNTH_COLUMNS, fetched, row, self.preparation.settings.skip_broken)
+            yield from read_shard(shard, chunk, columns, fetched, row, self.preparation.settings.skip_broken)
         finally:
             shutil.rmtree(fetched, ignore_errors=True)
 

@@ -10,7 +10,7 @@ from train.data.cache_folder import cache_root, fingerprint
 from train.data.files.shard_reading import check_file
 from train.data.files.sources import Source
 from train.data.rows.statistics import DatasetStatistics
-from train.data.rows.synth import SYNTH_COLUMNS, Row
+from train.data.rows.synth import Row
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import prepare_data
@@ -71,7 +71,7 @@ def load_streamed_data(
     validation = prepare_data(preparation.only_validation(max_eval_sequences), processes, writes)
     if source.revision is None and not preparation.settings.skip_broken:
         for shard in source.shards:  # now, and not in the step that comes to it
-            check_file(Path(shard.name), str(shard), SYNTH_COLUMNS)
+            check_file(Path(shard.name), str(shard), preparation.row_filter.schema.columns)
     checksums = source.checksums(cache_root(preparation.cache_dir))
     shards = [[Path(shard.name).name, shard.bytes, one] for shard, one in zip(source.shards, checksums, strict=True)]
     return TrainingData(

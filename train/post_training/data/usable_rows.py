@@ -9,7 +9,7 @@ from train.data.files.shard_access import read_source
 from train.data.files.sources import Source
 from train.data.rows.conversations import Message, UnusableRowError, is_synth, row_to_messages
 from train.data.rows.row_filter import RowFilter
-from train.data.rows.synth import COLUMNS, Row, Split, article_key, split_of
+from train.data.rows.synth import COLUMNS, Row, Split, part_of, split_of
 from train.post_training.data.statistics import RowStatistics
 
 
@@ -73,20 +73,21 @@ def _judge(row: Row, row_filter: RowFilter) -> UsableRow:
     if is_synth(row):
         row = {**dict.fromkeys(COLUMNS), **row}
     if row.get("chosen") is not None and row.get("rejected") is not None:
-        return UsableRow(row, _split_of_text(_first_message(row), row_filter), [], [])
+        return UsableRow(row, _part_of(_first_message(row), row_filter), [], [])
     messages, changes = row_to_messages(row)
     if not is_synth(row):
         question = next(message["content"] for message in messages if message["role"] == "user")
-        return UsableRow(row, _split_of_text(question, row_filter), messages, changes)
+        return UsableRow(row, _part_of(question, row_filter), messages, changes)
     split = split_of(row, row_filter.validation_fraction, row_filter.split_seed)
     if split is None:
         raise UnusableRowError("links to articles of both parts")
     return UsableRow(row, split, messages, changes)
 
 
-def _split_of_text(text: str, row_filter: RowFilter) -> Split:
-    key = int.from_bytes(article_key(text, row_filter.split_seed), "big")
-    return "validation" if key < row_filter.validation_fraction * 2**64 else "train"
+def _part_of(question: str, row_filter: RowFilter) -> Split:
+    split = part_of([question], row_filter.validation_fraction, row_filter.split_seed)
+    assert split is not None  # one question is in one part
+    return split
 
 
 def _first_message(row: Row) -> str:

@@ -32,7 +32,6 @@ class RowsArguments(SourceArguments):
         "`messages`, or `prompt` and `completion`; dpo `chosen` and `rejected`.",
         "sample",
     )
-    dataset_config: str | None = setting("Configuration of a Hub dataset that has several, e.g. all of smoltalk.")
     max_eval_samples: int | None = setting("Evaluate on the first so many validation rows; on all where unset.")
 
     def __post_init__(self) -> None:

@@ -175,7 +175,7 @@ def test_a_damaged_compressed_file_is_refused(tmp_path, row, part, damage):
     ("kind", "content", "message"),
     [
         ("jsonl.gz", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
-        ("jsonl", b"\x28\xb5\x2f\xfd\x04", "is compressed by zstd: decompress it"),
+        ("jsonl", b"\x28\xb5\x2f\xfd\x04", "is torn or damaged, it cannot be decompressed"),
         ("jsonl", b"BZh9", "is compressed by bzip2: decompress it"),
         ("jsonl.gz", b"\xfd7zXZ\0\0", "is compressed by xz: decompress it"),
         ("jsonl", b"PK\x03\x04", "is a zip archive: unpack it"),

@@ -62,7 +62,7 @@ def fill(folder, names, row):
         (["data/rows.jsonl", "rows.jsonl"], ["README.md"]),
         (["a.jsonl", "b.jsonl.gz", "c.JSONL", "d.JsonL.gz"], []),
         (["UPPER.PARQUET", "a.parquet", "rows.parquet/part-0.snappy.parquet"], ["empty/"]),
-        (["a.jsonl"], ["a.csv", "a.json", "a.jsonl.zst", "a.parquet.gz", "a.txt"]),
+        (["a.jsonl"], ["a.csv", "a.json", "a.jsonl.bz2", "a.parquet.gz", "a.txt"]),
         (["a.jsonl"], [".gitattributes", ".ipynb_checkpoints/a.jsonl", "_SUCCESS"]),
     ],
 )
