@@ -22,15 +22,13 @@ def to_preparation(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase)
     source = find_source(
         arguments.dataset, arguments.dataset_revision, arguments.dataset_split, arguments.dataset_config
     )
-    needed = {
-        "language": arguments.languages or arguments.language_weights,
-        "exercise": arguments.exercises or arguments.exercise_weights,
-    }
+    by_column = {"language": ("languages", "language_weights"), "exercise": ("exercises", "exercise_weights")}
+    used = {column: [name for name in names if vars(arguments)[name]] for column, names in by_column.items()}
     schema = find_schema(
         source,
         arguments.text_column,
         arguments.document_separator,
-        needed=tuple(name for name, settings in needed.items() if settings),
+        needed={column: names[0] for column, names in used.items() if names},
         skip_broken=arguments.broken_shards == "skip",
     )
     if arguments.require_reasoning and schema.name == "text":

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from train.evaluation.exam.questions import choose_questions, count_too_long
+from train.evaluation.exam.questions import can_be_asked, choose_questions, count_too_long
 from train.evaluation.losses.validation_rows import ValidationRows, read_given, read_validation
 from train.evaluation.model_results import Plan, compare_results, measure
 from train.evaluation.opened_model import OpenedModel, demo_recipe, open_model
@@ -135,7 +135,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
     folder = output_folder(this, arguments.output_dir)
     validation = choose_rows(this, arguments)
     questions = None
-    if not arguments.no_exam:
+    if not arguments.no_exam and can_be_asked(this, arguments.exam, validation):
         questions = choose_questions(this, arguments.exam, arguments.exam_tokens, validation, arguments.max_questions)
         try:
             for model in opened:

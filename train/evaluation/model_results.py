@@ -39,7 +39,7 @@ def measure(opened: OpenedModel, plan: Plan) -> ModelResults:
     """Measure all that is planned; all processes of a distributed run must call this."""
     results = ModelResults(opened, {"model": opened.describe()})
     if plan.validation is not None:
-        documents = [Document.of(row, opened.tokenizer) for row in plan.validation.rows]
+        documents = [Document.of(row, plan.validation.schema, opened.tokenizer) for row in plan.validation.rows]
         results.token_ids = [document.token_ids for document in documents]
         results.scores = score_documents(opened, documents, plan.score_first)
         if not all(math.isfinite(score.nats) for score in results.scores):
@@ -97,7 +97,8 @@ def _loss_tests(this: ModelResults, other: ModelResults, rows: list[Row]) -> lis
     if this.token_ids == other.token_ids:
         measure, sums = "loss", [(mine.nats, theirs.nats, mine.tokens) for mine, theirs in pairs]
         answers = [(mine.answer_nats, theirs.answer_nats, mine.answer_tokens) for mine, theirs in pairs]
-        tests.append(compare("answer_loss", OVERALL, *zip(*answers, strict=True)))
+        if any(tokens for _, _, tokens in answers):
+            tests.append(compare("answer_loss", OVERALL, *zip(*answers, strict=True)))
     else:
         measure, sums = "bits_per_byte", [(mine.bits, theirs.bits, mine.text_bytes) for mine, theirs in pairs]
     for group, numbers in _overall_and_groups(name_groups(rows), len(rows)).items():

@@ -77,7 +77,8 @@ def _panels(evaluation: dict) -> list[Panel]:
 def _loss_points(validation: dict) -> Points:
     overall = validation["overall"]
     points = {f"{name} ({one['rows']:,})": (one["loss"], one["loss_interval"]) for name, one in loss_groups(validation)}
-    return points | {"all, answers only": (overall["answer_loss"], overall["answer_loss_interval"])}
+    answers = {"all, answers only": (overall["answer_loss"], overall["answer_loss_interval"])}
+    return points if overall["answer_loss"] is None else points | answers
 
 
 def _exam_points(exam: dict) -> Points:

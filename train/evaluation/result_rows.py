@@ -184,8 +184,10 @@ def _comparison_table(name: str, comparison: dict) -> Table:
     return Table(header, rows, f"{name} beside {other}", notes=sentences + comparison["notes"])
 
 
-def _with_half(value: float, interval: Sequence[float] | None, form: str) -> str:
+def _with_half(value: float | None, interval: Sequence[float] | None, form: str) -> str:
     """A value and half of its interval."""
+    if value is None:
+        return ""
     return f"{value:{form}}" if interval is None else f"{value:{form}} ± {(interval[1] - interval[0]) / 2:{form}}"
 
 

@@ -52,6 +52,8 @@ class SettingsParser(HfArgumentParser):
         self.trainer = trainer
         self.stock_defaults = {name: self.get_default(name) for name in self.names}
         self.set_defaults(**defaults)
+        for action in self._actions:  # a list without values takes back the one of a recipe
+            action.nargs = "*" if action.nargs == "+" else action.nargs
         self.always_saved = {*defaults, *own}
 
     def error(self, message: str) -> None:
@@ -73,7 +75,9 @@ class SettingsParser(HfArgumentParser):
                 raise ValueError(unknown_setting(word.partition("=")[0].removeprefix("--"), self.names))
         if unknown:
             raise ValueError(f"Unexpected {unknown[0]!r}: settings are written --name value.")
-        return vars(namespace)
+        settings = vars(namespace)
+        unset = [name for name, value in settings.items() if value == [] and self.get_default(name) is None]
+        return {**settings, **dict.fromkeys(unset)}
 
     def settings_to_save(self, settings: dict) -> dict:
         """All settings of ours, and those of the Trainer's that differ from its own defaults."""

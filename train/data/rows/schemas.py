@@ -1,7 +1,9 @@
 """What the rows of a source hold: SYNTH's columns, a text, or a conversation; and how each becomes documents."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 from train.data.files.chunk import BadShardError, Columns
@@ -182,7 +184,7 @@ def find_schema(
     source: Source,
     text_column: str | None = None,
     separator: str | None = None,
-    needed: tuple[str, ...] = (),
+    needed: Mapping[str, str] = MappingProxyType({}),
     skip_broken: bool = False,
 ) -> Schema:
     """The schema of a source's rows, by the columns of its files (of a Hub dataset, of the first).
@@ -190,7 +192,7 @@ def find_schema(
     Args:
         text_column: the column to take as text; one called `text` where `None`, and where the columns are not SYNTH's.
         separator: of the documents in a text file.
-        needed: columns that the settings use, and each file must have.
+        needed: columns that each file must have, each with the setting that uses it.
         skip_broken: pass over files that cannot be read.
 
     Raises:
@@ -199,20 +201,26 @@ def find_schema(
     shards = source.shards if source.revision is None else source.shards[:1]
     found: dict[str, tuple[Schema, str]] = {}
     for shard in shards:
-        names = names_in(shard)
+        try:
+            names = names_in(shard)
+        except BadShardError:
+            if not skip_broken:
+                raise
+            continue
         if not names:  # an empty file
             continue
-        schema = _schema_of(names, text_column, separator)
+        schema, has = _schema_of(names, text_column, separator), f"it has {', '.join(names)}"
         if schema is None:
             raise BadShardError(
-                f"{shard} has no column {text_column or 'text'}; it has {', '.join(names)}. Name the one with the text "
-                "by --text_column; else rows have SYNTH's columns (query, synthetic_answer), or messages."
+                f"{shard} has no column {text_column or TEXT_COLUMN}; {has}. Name the one that holds the text by "
+                "--text_column; without it, rows have SYNTH's columns (query, synthetic_answer), or messages."
             )
-        found.setdefault(schema.name, (schema, str(shard)))
         if missing := [column for column in needed if column not in names]:
             raise BadShardError(
-                f"{shard} has no column {missing[0]}, which the settings use; it has {', '.join(names)}."
+                f"{shard} has no column {missing[0]}; {has}. Take back --{needed[missing[0]]}, which uses it: "
+                "without a value, it is unset."
             )
+        found.setdefault(schema.name, (schema, str(shard)))
     if len(found) > 1:
         (one, first), (other, second) = list(found.values())[:2]
         raise ValueError(

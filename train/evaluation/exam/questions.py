@@ -8,6 +8,7 @@ from accelerate import PartialState
 from train.data.files.sources import SAMPLE, SAMPLE_FOLDER, Source, find_source
 from train.data.from_settings import to_preparation
 from train.data.rows.reading import usable_rows_of
+from train.data.rows.schemas import SYNTH
 from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.data.sequences.prepare import prepare_data
 from train.evaluation.exam.citations import expects_citations
@@ -48,6 +49,12 @@ def load_exam(exam: str) -> list[Row]:
     return rows
 
 
+def can_be_asked(opened: OpenedModel, exam: str | None, validation: ValidationRows | None) -> bool:
+    """Whether there is an exam: a model of texts, for which none is named, has no questions."""
+    named = exam or (opened.trained_on and opened.trained_on.exam)
+    return bool(named) or validation is None or validation.schema.name == SYNTH.name
+
+
 def choose_questions(
     opened: OpenedModel,
     exam: str | None,
@@ -75,7 +82,7 @@ def choose_questions(
     rows = draw_rows(rows, max_questions)
     citation_tokens = max(exam_tokens, min(MOST_CITATION_TOKENS, opened.context // 2))
     citation_rows: list[Row] = []
-    if validation is not None and not any(map(expects_citations, rows)):
+    if validation is not None and validation.schema.name == SYNTH.name and not any(map(expects_citations, rows)):
         room = min(opened.context - citation_tokens, opened.window - 1)
         rag = [row for row in validation.found if expects_citations(row) and _question_tokens(row, opened) <= room]
         citation_rows = draw_rows(rag, MOST_CITATION_QUESTIONS)

@@ -20,7 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.data.rows.synth import BLANK, Row, row_to_text
+from train.data.rows.schemas import SYNTH, Schema
+from train.data.rows.synth import BLANK, Row
 from train.evaluation.generation import share_out
 from train.evaluation.opened_model import OpenedModel
 
@@ -35,22 +36,26 @@ class Document:
     """One row's text as tokens."""
 
     token_ids: list[int]  # with the end-of-text token at the end
-    answer_start: int  # the first token of the answer, which goes to the end, end-of-text included
+    answer_start: int  # the first token of the answer, which goes to the end; the number of tokens where there is none
     text_bytes: int  # of the text as UTF-8
     first_token_bytes: int
 
     @classmethod
-    def of(cls, row: Row, tokenizer: PreTrainedTokenizerBase) -> "Document":
-        text = row_to_text(row)
+    def of(cls, row: Row, schema: Schema, tokenizer: PreTrainedTokenizerBase) -> "Document":
+        texts = schema.to_texts(row)
         # split_special_tokens: as in training, the characters <|endoftext|> in a row stay text.
-        tokens = tokenizer(text, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
-        places = tokens["offset_mapping"]
-        answer_begins = len(text) - len(row["synthetic_answer"].strip(BLANK))
+        tokens = tokenizer(texts, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
+        token_ids = [token for ids in tokens["input_ids"] for token in (*ids, tokenizer.eos_token_id)]
+        places = tokens["offset_mapping"][0]
+        answer_start = len(token_ids)
+        if schema.name == SYNTH.name:
+            answer_begins = len(texts[0]) - len(row["synthetic_answer"].strip(BLANK))
+            answer_start = next(number for number, (_, end) in enumerate(places) if end > answer_begins)
         return cls(
-            token_ids=[*tokens["input_ids"], tokenizer.eos_token_id],
-            answer_start=next(number for number, (_, end) in enumerate(places) if end > answer_begins),
-            text_bytes=len(text.encode()),
-            first_token_bytes=len(text[slice(*places[0])].encode()),
+            token_ids=token_ids,
+            answer_start=answer_start,
+            text_bytes=sum(len(text.encode()) for text in texts),
+            first_token_bytes=len(texts[0][slice(*places[0])].encode()),
         )
 
 

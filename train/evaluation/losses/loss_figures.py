@@ -24,15 +24,17 @@ def loss_record(rows: list[Row], scores: list[DocumentScore]) -> dict:
 
 def name_groups(rows: list[Row]) -> dict[str, list[str]]:
     """Each row's exercise, and each row's language."""
-    return {kind: [row[kind] or NOT_NAMED for row in rows] for kind in ("exercise", "language")}
+    return {kind: [row.get(kind) or NOT_NAMED for row in rows] for kind in ("exercise", "language")}
 
 
 def loss_figures(scores: list[DocumentScore]) -> dict:
-    """Means over the tokens (bits: over the bytes) of some rows, with intervals over the rows."""
+    """Means over the tokens (bits: over the bytes) of some rows, with intervals over the rows; `None` of no answers."""
     tokens, answer_tokens = [score.tokens for score in scores], [score.answer_tokens for score in scores]
     loss, loss_interval = mean_per_unit([score.nats for score in scores], tokens)
     bits, bits_interval = mean_per_unit([score.bits for score in scores], [score.text_bytes for score in scores])
-    answer_loss, answer_loss_interval = mean_per_unit([score.answer_nats for score in scores], answer_tokens)
+    answer_loss, answer_loss_interval = None, None
+    if any(answer_tokens):
+        answer_loss, answer_loss_interval = mean_per_unit([score.answer_nats for score in scores], answer_tokens)
     return {
         "rows": len(scores),
         "tokens": sum(tokens),

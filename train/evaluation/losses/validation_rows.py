@@ -11,7 +11,8 @@ from train.data.files.sources import SAMPLE, find_source
 from train.data.from_settings import to_preparation
 from train.data.rows.reading import rows_of, usable_rows_of
 from train.data.rows.row_filter import RowFilter
-from train.data.rows.synth import Row, article_key, row_to_text, seed_article
+from train.data.rows.schemas import SYNTH, Schema, find_schema
+from train.data.rows.synth import Row, article_key
 from train.settings.arguments import DataArguments
 
 
@@ -25,6 +26,7 @@ class ValidationRows:
     found: list[Row]  # usable rows, from the source's beginning on
     all_read: bool  # whether the source has no others
     description: str  # where they come from
+    schema: Schema = SYNTH
 
 
 def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> ValidationRows:
@@ -34,13 +36,15 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
         ValueError: the rows cannot be read again, or none is a validation row.
     """
     name = "the embedded sample" if data.dataset == SAMPLE else _short(data.dataset)
-    description = f"validation rows of {name} ({data.validation_fraction:.1%} of its seed articles)"
     try:
         preparation = to_preparation(data, tokenizer)
         # Evaluation sets are compared with training rows only, and take long to read.
         row_filter = replace(preparation.row_filter, evaluation_sets=())
-        rows = _left_out(rows_of(preparation.source), row_filter, tokenizer)
-        return _draw(rows, max_rows, description, "none is a validation row")
+        schema = row_filter.schema
+        rows = _left_out(rows_of(preparation.source, schema), row_filter, tokenizer)
+        of = {"synth": "seed articles", "text": "texts", "messages": "first messages"}[schema.name]
+        description = f"validation rows of {name} ({data.validation_fraction:.1%} of its {of})"
+        return _draw(rows, max_rows, description, "none is a validation row", schema)
     except (ValueError, OSError) as error:
         problem = f"The rows of the model's recipe cannot be used ({str(error).rstrip('.')})"
         raise ValueError(f"{problem}: name others with --rows.") from error
@@ -50,8 +54,8 @@ def _left_out(rows: Iterator[Row], row_filter: RowFilter, tokenizer: PreTrainedT
     by_length = row_filter.min_row_tokens is not None or row_filter.max_row_tokens is not None
 
     def has_length(row: Row) -> bool:
-        ids = tokenizer(row_to_text(row), split_special_tokens=True, verbose=False)["input_ids"]
-        return row_filter.reason_by_length(len(ids) + 1) is None  # the end-of-text token counts, too
+        texts = tokenizer(row_filter.schema.to_texts(row), split_special_tokens=True, verbose=False)["input_ids"]
+        return row_filter.reason_by_length(sum(len(ids) + 1 for ids in texts)) is None  # end-of-text tokens count, too
 
     for row in rows:
         if row_filter.judge(row)[:2] == (None, "validation") and (not by_length or has_length(row)):
@@ -66,26 +70,28 @@ def read_given(rows: str, max_rows: int) -> ValidationRows:
     """
     try:
         source = find_source(rows)
+        schema = find_schema(source)
     except (ValueError, OSError) as error:
         raise ValueError(f"--rows {rows}: {error}") from error
-    return _draw(usable_rows_of(source), max_rows, f"rows of {_short(rows)}", f"--rows {rows} holds no usable row.")
+    usable, none = usable_rows_of(source, schema), f"--rows {rows} holds no usable row."
+    return _draw(usable, max_rows, f"rows of {_short(rows)}", none, schema)
 
 
-def draw_rows(rows: list[Row], count: int) -> list[Row]:
+def draw_rows(rows: list[Row], count: int, schema: Schema = SYNTH) -> list[Row]:
     """So many rows from all over, in their order: those with the smallest hashes, the same ones each time."""
 
     def key(place: int) -> bytes:
-        row = rows[place]
-        return article_key(f"{seed_article(row)}\n{row['query']}\n{row['synthetic_answer']}", salt=2)
+        return article_key(schema.identity(rows[place]), salt=2)
 
     return [rows[place] for place in sorted(sorted(range(len(rows)), key=key)[:count])]
 
 
-def _draw(usable: Iterator[Row], max_rows: int, description: str, if_none: str) -> ValidationRows:
+def _draw(usable: Iterator[Row], max_rows: int, description: str, if_none: str, schema: Schema) -> ValidationRows:
     found = list(islice(usable, FOUND_PER_USED * max_rows))
     if not found:
         raise ValueError(if_none)
-    return ValidationRows(draw_rows(found, max_rows), found, next(usable, None) is None, description)
+    drawn = draw_rows(found, max_rows, schema)
+    return ValidationRows(drawn, found, next(usable, None) is None, description, schema)
 
 
 def _short(name: str) -> str:

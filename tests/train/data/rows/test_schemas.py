@@ -64,7 +64,11 @@ def test_the_columns_tell_the_schema(tmp_path, row, options, name):
     [
         ({"body": "t"}, {}, r"a\.jsonl has no column text; it has body\. Name the one .* --text_column"),
         ({"text": "t"}, {"text_column": "body"}, "has no column body; it has text"),
-        ({"text": "t"}, {"needed": ("language",)}, "has no column language, which the settings use; it has text"),
+        (
+            {"text": "t"},
+            {"needed": {"language": "languages"}},
+            r"no column language.* Take back --languages",
+        ),
     ],
 )
 def test_rows_of_no_use_are_refused_by_their_columns(tmp_path, row, options, problem):

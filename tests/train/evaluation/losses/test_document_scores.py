@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from transformers import GPT2LMHeadModel
 
 from modeling_gpt2scratch import to_hf_gpt2
+from train.data.rows.schemas import SYNTH
 from train.data.rows.synth import row_to_text
 from train.evaluation.losses import document_scores
 from train.evaluation.losses.document_scores import Document, cut_windows, score_documents
@@ -26,7 +27,7 @@ def rows(row):
 
 
 def documents_of(rows: list[dict], tokenizer) -> list[Document]:
-    return [Document.of(row, tokenizer) for row in rows]
+    return [Document.of(row, SYNTH, tokenizer) for row in rows]
 
 
 def scores_of(model, tokenizer, documents, window=64, after_end_of_text=True, score_first=True):

@@ -74,7 +74,7 @@ def test_rows_that_cannot_be_had_are_refused_with_the_way_out(data, tokenizer, t
         read_given("gone.parquet", 10)
     chat = tmp_path / "chat.jsonl"
     chat.write_text('{"messages": []}\n')
-    with pytest.raises(ValueError, match=r"no column.*--rows"):
+    with pytest.raises(ValueError, match=r"none is a validation row.*--rows"):
         read_validation(replace(data, dataset=str(chat)), tokenizer, 10)
 
 
