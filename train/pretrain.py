@@ -51,7 +51,8 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     stop = GracefulStop()
     trainer = build_trainer(recipe, model, tokenizer, data, stop)
     known = data.is_known(questions)
-    rows = {**data.source.describe(), **data.statistics.to_dict()}
+    source = {**data.source.describe(), "schema": data.schema}
+    rows = {**source, **data.statistics.to_dict()}
     facts = {
         "parameters": trainer.model.num_parameters(),
         "validation_data" if recipe.data.streaming else "data": rows,
@@ -67,7 +68,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         if not isinstance(trainer, StreamingTrainer):
             return marks
         logger.info("The rows that were streamed:\n%s", trainer.stream_statistics.render())
-        return {**marks, "data": {**data.source.describe(), **trainer.stream_statistics.to_dict()}}
+        return {**marks, "data": {**source, **trainer.stream_statistics.to_dict()}}
 
     return train_and_save(recipe, trainer, stop, facts, measure, describe_change)
 
@@ -85,7 +86,7 @@ def build_trainer(
         eval_dataset=data.validation,
         data_collator=data.collate,
         processing_class=tokenizer,
-        callbacks=[stop, build_samples(recipe.run, tokenizer)],
+        callbacks=[stop, build_samples(recipe.run, tokenizer, as_questions=data.schema != "text")],
         sequence_tokens=recipe.sequence_tokens,
         data_name=data.name,
         **recipe.trainer_values(),

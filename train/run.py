@@ -91,8 +91,9 @@ def enter_run_folder(recipe: RunRecipe, find_parser: Callable[[list[str]], Setti
     return start
 
 
-def build_samples(run: RunArguments, tokenizer: PreTrainedTokenizerBase) -> TextSamples:
-    return TextSamples(tokenizer, run.sample_prompts or [], run.sample_tokens, run.sample_temperature)
+def build_samples(run: RunArguments, tokenizer: PreTrainedTokenizerBase, as_questions: bool = True) -> TextSamples:
+    prompts = run.sample_prompts or []
+    return TextSamples(tokenizer, prompts, run.sample_tokens, run.sample_temperature, as_questions)
 
 
 @contextmanager

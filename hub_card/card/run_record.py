@@ -72,6 +72,11 @@ class RunRecord:
         return dataset if self.hub_dataset or not dataset else Path(dataset).name
 
     @property
+    def trains_on_texts(self) -> bool:
+        """Whether the rows are texts, and no questions with answers."""
+        return self.data.get("schema") == "text"
+
+    @property
     def languages(self) -> list[str]:
         """Codes of the languages of the rows that were used, most rows first."""
         rows = self.data.get("rows_by_language", {})

@@ -11,14 +11,23 @@ from train.run_files import SAMPLES_FILE, read_samples, to_json_line, write_whol
 
 
 class TextSamples(TrainerCallback):
-    """After each evaluation, lets the model answer a few questions; the texts go to the console, to `samples.jsonl` in
-    the run folder and, as one table over the steps, to the trackers that `--report_to` names."""
+    """After each evaluation, lets the model answer a few questions, or continue beginnings of texts.
+
+    What it writes goes to the console, to `samples.jsonl` in the run folder and, as one table over the steps, to the
+    trackers that `--report_to` names.
+    """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, questions: list[str], max_new_tokens: int, temperature: float
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        questions: list[str],
+        max_new_tokens: int,
+        temperature: float,
+        as_questions: bool = True,
     ):
         self.tokenizer = tokenizer
-        self.questions = questions  # asked in the form that the model is trained on
+        self.questions = questions
+        self.as_questions = as_questions  # in the form of training texts; else each is the beginning of a text
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature  # 0 takes the likeliest token
         self._in_training = False
@@ -32,9 +41,14 @@ class TextSamples(TrainerCallback):
             write_whole(file, "".join(map(to_json_line, kept)))
 
     def on_evaluate(self, args, state, control, model: PreTrainedModel, **kwargs) -> None:
-        prompts = [question_to_ids(f"Q: {question}", self.tokenizer) for question in self.questions]
+        if self.as_questions:
+            prompts = [question_to_ids(f"Q: {question}", self.tokenizer) for question in self.questions]
+        else:
+            end = self.tokenizer.eos_token_id  # which stands before a text
+            texts = self.tokenizer(self.questions, split_special_tokens=True)["input_ids"] if self.questions else []
+            prompts = [[end, *ids] for ids in texts]
         room = model.config.max_position_embeddings - max(map(len, prompts), default=0)
-        texts = write_texts(
+        written = write_texts(
             model,
             prompts,
             max_new_tokens=min(self.max_new_tokens, room),
@@ -48,10 +62,11 @@ class TextSamples(TrainerCallback):
             return
         samples_file = Path(args.output_dir) / SAMPLES_FILE
         with open(samples_file, "a", encoding="utf-8") as file:
-            for question, (ids,) in zip(self.questions, texts, strict=True):
+            for question, (ids,) in zip(self.questions, written, strict=True):
                 text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
                 file.write(to_json_line({"step": state.global_step, "question": question, "text": text}))
-                tqdm.write(f"\n--- step {state.global_step:,}\nQ: {question}\n\n{text}")
+                asked = f"Q: {question}\n\n" if self.as_questions else f"{question} | "
+                tqdm.write(f"\n--- step {state.global_step:,}\n{asked}{text}")
 
         samples = read_samples(samples_file.parent)
         if self._in_training and samples:  # the Trainer's callbacks close their trackers' runs after it

@@ -173,7 +173,9 @@ class RunArguments:
     config: str = setting("The recipe: a YAML file of settings.", str(RECIPES_FOLDER / "demo.yaml"))
     dry_run: bool = setting("Print the resolved recipe and what it amounts to, and stop.", False)
     html_report: bool = setting("Keep report.html in the run folder, all of the run on one page.", True)
-    sample_prompts: list[str] | None = setting("Questions that the model answers after each evaluation, for the eye.")
+    sample_prompts: list[str] | None = setting(
+        "Questions that the model answers after each evaluation, for the eye; one of texts continues them."
+    )
     sample_tokens: int = setting("Tokens to write for each of them, at most.", 64)
     sample_temperature: float = setting("Temperature of these samples; 0 takes the likeliest token.", 0.7)
     cpu_threads: int | None = setting("Threads of each process on CPUs; its share of the cores where unset.")

@@ -57,6 +57,18 @@ def test_looking_changes_neither_the_random_numbers_nor_the_mode_of_the_model(ev
     assert model.training
 
 
+def test_a_model_of_texts_continues_beginnings(evaluate, tokenizer, monkeypatch):
+    asked = []
+
+    def write(model, prompts, **options):
+        asked.extend(prompts)
+        return [([11],)]
+
+    monkeypatch.setattr("train.callbacks.text_samples.write_texts", write)
+    evaluate(TextSamples(tokenizer, ["Once upon"], 4, 0.0, as_questions=False), step=1)
+    assert asked == [[tokenizer.eos_token_id, *tokenizer("Once upon")["input_ids"]]]
+
+
 def test_a_long_answer_stops_at_the_context(evaluate, tokenizer):
     samples = TextSamples(tokenizer, ["Why?"], max_new_tokens=1000, temperature=0.7)
     assert len(evaluate(samples, step=1)) == 1

@@ -253,3 +253,10 @@ def test_shipped_recipes_lie_where_the_readme_says():
 def test_a_token_is_not_written_down(tmp_path):
     recipe = parse_recipe(["--output_dir", str(tmp_path), "--hub_token", "hf_secret"])
     assert "hf_secret" not in recipe.to_yaml()
+
+
+def test_a_list_without_values_takes_back_the_one_of_a_recipe(tmp_path):
+    recipe = tmp_path / "languages.yaml"
+    recipe.write_text("languages: [en]\n")
+    assert parse_recipe(["--config", str(recipe)]).data.languages == ["en"]
+    assert parse_recipe(["--config", str(recipe), "--languages"]).data.languages is None

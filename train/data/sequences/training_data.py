@@ -28,6 +28,7 @@ class TrainingData:
     name: str  # the SHA-256 of the training tokens; of a stream, of what decides them
     statistics: DatasetStatistics  # of the rows; of a stream, of the validation ones
     source: Source
+    schema: str  # of its rows: synth, text or messages
     # For each row, whether its seed article is one that is trained on; `None` where a stream will show.
     is_known: Callable[[list[Row]], list[bool] | None]
 
@@ -55,6 +56,7 @@ def load_prepared_data(
         name=data.statistics.sha256["train"],
         statistics=data.statistics,
         source=preparation.source,
+        schema=preparation.row_filter.schema.name,
         is_known=data.trained_on_article,
     )
 
@@ -82,5 +84,6 @@ def load_streamed_data(
         name=fingerprint([shards, source.revision, preparation.row_filter.fingerprint(), asdict(preparation.settings)]),
         statistics=validation.statistics,
         source=source,
+        schema=preparation.row_filter.schema.name,
         is_known=lambda rows: None,
     )
