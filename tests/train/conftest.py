@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.train.forked_run import ForkedRun
 from train.callbacks.graceful_stop import GracefulStop
+from train.pretrain import main
 
 
 def make_row(number: int, **changes: str | None) -> dict:
@@ -102,6 +104,16 @@ def launch(repository: Path) -> Callable[..., subprocess.Popen]:
 
 
 @pytest.fixture
+def fork() -> Callable[..., ForkedRun]:
+    """`fork(words, processes=2)`: the same without the seconds of a launcher and of imports."""
+
+    def start(words: list[str], processes: int = 1) -> ForkedRun:
+        return ForkedRun(main, words, processes=processes)
+
+    return start
+
+
+@pytest.fixture
 def log_by_step() -> Callable[[Path], dict[int, dict]]:
     """The training log of a run folder or checkpoint: loss, gradient norm and learning rate of each step."""
 
@@ -114,10 +126,10 @@ def log_by_step() -> Callable[[Path], dict[int, dict]]:
 
 
 @pytest.fixture
-def run_to_end() -> Callable[[subprocess.Popen], str]:
+def run_to_end() -> Callable[[subprocess.Popen | ForkedRun], str]:
     """Wait for a launched run; returns its output."""
 
-    def run_to_end(process: subprocess.Popen) -> str:
+    def run_to_end(process: subprocess.Popen | ForkedRun) -> str:
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
         return output
@@ -126,11 +138,11 @@ def run_to_end() -> Callable[[subprocess.Popen], str]:
 
 
 @pytest.fixture
-def stop_gently() -> Callable[[subprocess.Popen, int], tuple[int, str]]:
+def stop_gently() -> Callable[[subprocess.Popen | ForkedRun, int], tuple[int, str]]:
     """Send SIGTERM to the launcher, as a scheduler does, once a step is logged; returns the step that the run stopped
     at, and its output to the last."""
 
-    def stop_gently(process: subprocess.Popen, step: int) -> tuple[int, str]:
+    def stop_gently(process: subprocess.Popen | ForkedRun, step: int) -> tuple[int, str]:
         output = ""
         for line in process.stdout:
             output += line

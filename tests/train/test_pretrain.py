@@ -118,7 +118,7 @@ def test_the_console_shows_what_happens(finished):
 
 
 def test_a_run_stopped_by_its_launcher_resumes_as_if_never_stopped(
-    finished, shared, words, launch, run_to_end, stop_gently, log_by_step
+    finished, shared, words, launch, stop_gently, log_by_step
 ):
     folder = shared / "stopped"
     words = [*words, "--output_dir", str(folder)]
@@ -127,14 +127,14 @@ def test_a_run_stopped_by_its_launcher_resumes_as_if_never_stopped(
     assert (folder / f"checkpoint-{stopped_at}").is_dir()
     assert not (folder / "model.safetensors").exists()
 
-    run_to_end(launch([*words, "--resume_from_checkpoint", "true"]))
+    assert main([*words, "--resume_from_checkpoint", "true"]) == 0
     assert log_by_step(folder) == log_by_step(finished[0])
     assert_same_weights(folder, finished[0])
 
 
 @pytest.mark.multiprocess
 def test_two_processes_train_the_model_that_one_trains(
-    shared, words, launch, run_to_end, stop_gently, repository, log_by_step
+    shared, words, launch, fork, run_to_end, stop_gently, repository, log_by_step
 ):
     words = [*words, "--attn_pdrop", "0", "--resid_pdrop", "0", "--embd_pdrop", "0", "--max_steps", "20"]
     one, two = shared / "one", shared / "two"
@@ -145,7 +145,7 @@ def test_two_processes_train_the_model_that_one_trains(
     launcher = ("--config_file", str(config), "--main_process_port", "0")
     _, console = stop_gently(launch(halved, launcher), 2)
     assert "2 process(es) on cpu" in console
-    run_to_end(launch([*halved, "--resume_from_checkpoint", "true"], launcher))
+    run_to_end(fork([*halved, "--resume_from_checkpoint", "true"], processes=2))
 
     expected, found = log_by_step(one), log_by_step(two)
     assert expected.keys() == found.keys()

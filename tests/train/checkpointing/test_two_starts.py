@@ -89,25 +89,21 @@ def test_a_second_start_at_any_stage_changes_nothing(tiny_recipe, tmp_path, monk
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_the_processes_of_a_launch_do_as_the_main_one_decides(
-    tiny_recipe, launch, run_to_end, repository, tmp_path, log_by_step
-):
+def test_the_processes_of_a_launch_do_as_the_main_one_decides(tiny_recipe, fork, run_to_end, tmp_path, log_by_step):
     """The main process waits for the lock of a run that goes on meanwhile; the other one must not choose before."""
-    config = repository / "train" / "recipes" / "accelerate" / "cpu_2_processes.yaml"
-    launcher = ("--config_file", str(config), "--main_process_port", "0")
     words = ["--config", str(tiny_recipe), "--resume_from_checkpoint", "auto", "--per_device_train_batch_size", "2"]
     assert main([*words, "--gradient_accumulation_steps", "2"]) == 0
     run, aside = tmp_path / "run", tmp_path / "checkpoint-12"
     (run / "results.json").unlink()
     (run / "checkpoint-12").rename(aside)
     with lock_run(run):
-        process = launch(words, launcher)
+        process = fork(words, processes=2)
         time.sleep(8)  # the processes have started, and the main one waits
         aside.rename(run / "checkpoint-12")
     output = run_to_end(process)
     assert "checkpoint-12" in output
     assert list(log_by_step(run)) == list(range(1, 13))
-    process = launch([*words, "--n_layer", "3"], launcher)  # refused by the main process, in both
+    process = fork([*words, "--n_layer", "3"], processes=2)  # refused by the main process, in both
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == 1, output
+    assert process.returncode == 2, output
     assert "n_layer: 2 in checkpoint-12, 3 now" in output

@@ -1,10 +1,9 @@
-"""Run by torchrun: an optimizer step of a model whose weights are sharded (FSDP2), compared with one that is whole.
+"""For each process: steps of a model whose weights are sharded (FSDP2), compared with one that is whole.
 
-`sharded_step.py RESULT_FILE`: the main process writes the losses of both and the largest difference of any weight.
+The main process writes the losses of both and the largest difference of any weight.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -14,11 +13,6 @@ from torch.distributed.tensor import DTensor
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, causal_lm
 from train.optim.parameter_groups import MuonWithAdamW
-
-
-calls = []
-original = causal_lm.next_token_loss
-causal_lm.next_token_loss = lambda *arguments, **kwargs: calls.append(1) or original(*arguments, **kwargs)
 
 
 def build():
@@ -51,23 +45,28 @@ def whole(parameter):
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
-dist.init_process_group("gloo")
-reference, sharded = build(), build()
-for block in sharded.transformer.blocks:
-    fully_shard(block)
-fully_shard(sharded)
-expected = step(reference)
-found = step(sharded)
-pairs = zip(reference.parameters(), sharded.parameters(), strict=True)
-difference = max((a - whole(b)).abs().max().item() for a, b in pairs)
-sharded_parameters = sum(isinstance(parameter, DTensor) for parameter in sharded.parameters())
-if dist.get_rank() == 0:
-    result = {
-        "expected": expected,
-        "found": found,
-        "difference": difference,
-        "sharded_parameters": sharded_parameters,
-        "losses_without_logits": len(calls),
-    }
-    Path(sys.argv[1]).write_text(json.dumps(result))
-dist.destroy_process_group()
+def compare(result_file: Path) -> int:
+    calls = []
+    original = causal_lm.next_token_loss
+    causal_lm.next_token_loss = lambda *arguments, **kwargs: calls.append(1) or original(*arguments, **kwargs)
+    dist.init_process_group("gloo")
+    reference, sharded = build(), build()
+    for block in sharded.transformer.blocks:
+        fully_shard(block)
+    fully_shard(sharded)
+    expected = step(reference)
+    found = step(sharded)
+    pairs = zip(reference.parameters(), sharded.parameters(), strict=True)
+    difference = max((a - whole(b)).abs().max().item() for a, b in pairs)
+    sharded_parameters = sum(isinstance(parameter, DTensor) for parameter in sharded.parameters())
+    if dist.get_rank() == 0:
+        result = {
+            "expected": expected,
+            "found": found,
+            "difference": difference,
+            "sharded_parameters": sharded_parameters,
+            "losses_without_logits": len(calls),
+        }
+        result_file.write_text(json.dumps(result))
+    dist.destroy_process_group()
+    return 0

@@ -2,14 +2,14 @@
 
 import json
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.train.forked_run import ForkedRun
+from tests.train.trainer.sharded_step import compare
+from tests.train.trainer.unequal_labels import train_a_step
 from train.pretrain import main
 
 
@@ -53,9 +53,7 @@ def test_two_processes_resume_exactly(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_the_streams_of_two_workers_go_on_in_two_processes(
-    words, launch, launcher, run_to_end, stop_after, tmp_path, log_by_step
-):
+def test_the_streams_of_two_workers_go_on_in_two_processes(words, fork, run_to_end, stop_after, tmp_path, log_by_step):
     """The same batches in the same order, so the same losses but for rounding."""
     words = [*words, *NO_DROPOUT, "--streaming", "true", "--shuffle_buffer", "25"]
     workers = [*words, "--gradient_accumulation_steps", "4", "--dataloader_num_workers", "2"]
@@ -64,7 +62,7 @@ def test_the_streams_of_two_workers_go_on_in_two_processes(
     stop_after(7)
     assert main([*workers, "--output_dir", str(changed)]) == 128 + signal.SIGTERM
     stop_after(None)
-    run_to_end(launch([*words, "--output_dir", str(changed), "--resume_from_checkpoint", "true"], launcher))
+    run_to_end(fork([*words, "--output_dir", str(changed), "--resume_from_checkpoint", "true"], processes=2))
     expected, found = log_by_step(whole), log_by_step(changed)
     assert expected.keys() == found.keys()
     for step in expected:
@@ -72,7 +70,7 @@ def test_the_streams_of_two_workers_go_on_in_two_processes(
 
 
 def test_one_process_goes_on_as_two_and_as_one_again(
-    words, launch, launcher, stop_after, stop_gently, tmp_path, log_by_step, caplog
+    words, fork, stop_after, stop_gently, tmp_path, log_by_step, caplog
 ):
     """The same sequences a step in the same order, so the same losses but for rounding; accumulation follows."""
     words = [*words, *NO_DROPOUT]
@@ -83,7 +81,7 @@ def test_one_process_goes_on_as_two_and_as_one_again(
     assert main(words) == 128 + signal.SIGTERM
     stop_after(None)
     words += ["--resume_from_checkpoint", "true"]
-    assert 7 <= stop_gently(launch(words, launcher), 7)[0] < 40
+    assert 7 <= stop_gently(fork(words, processes=2), 7)[0] < 40
     manifest = json.loads(
         max(changed.glob("checkpoint-*/manifest.json"), key=lambda path: path.stat().st_mtime).read_text()
     )
@@ -97,17 +95,12 @@ def test_one_process_goes_on_as_two_and_as_one_again(
     assert validation(changed) == pytest.approx(validation(whole), rel=1e-5)
 
 
-def test_two_processes_have_the_loss_and_gradients_of_one(repository, launcher, tiny_recipe, tmp_path):
+def test_two_processes_have_the_loss_and_gradients_of_one(run_to_end, tiny_recipe, tmp_path):
     """Rows of unequal label counts: 8 sequences as 1 x 8 x 1 and as 2 x 2 x 2 (processes, batch, accumulated)."""
-    script = str(Path(__file__).with_name("unequal_labels.py"))
     results = {}
     for processes, batch, accumulated in ((1, 8, 1), (2, 2, 2)):
-        words = launcher if processes == 2 else ("--cpu", "--num_processes", "1")
         result = tmp_path / f"{processes}.pt"
-        command = [sys.executable, "-m", "accelerate.commands.launch", *words, script, str(result)]
-        command += [str(batch), str(accumulated), str(tiny_recipe)]
-        finished = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=300)
-        assert finished.returncode == 0, finished.stderr
+        run_to_end(ForkedRun(train_a_step, result, batch, accumulated, tiny_recipe, processes=processes))
         results[processes] = torch.load(result)
     assert results[2]["loss"] == pytest.approx(results[1]["loss"], rel=1e-6)
     assert results[2]["validation"] == pytest.approx(results[1]["validation"], rel=1e-6)
@@ -115,13 +108,10 @@ def test_two_processes_have_the_loss_and_gradients_of_one(repository, launcher, 
         torch.testing.assert_close(results[2]["gradients"][name], gradient, atol=1e-7, rtol=1e-4)
 
 
-def test_sharded_weights_train_as_whole_ones(repository, tmp_path):
+def test_sharded_weights_train_as_whole_ones(run_to_end, tmp_path):
     """FSDP2 on two processes: the loss without logits, and Muon, which needs each matrix whole."""
     result = tmp_path / "result.json"
-    script = str(Path(__file__).with_name("sharded_step.py"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
-    finished = subprocess.run([*command, str(result)], cwd=repository, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr
+    run_to_end(ForkedRun(compare, result, processes=2))
     found = json.loads(result.read_text())
     assert found["found"] == pytest.approx(found["expected"], rel=1e-5)
     assert found["difference"] < 1e-4  # three steps of 0.01
