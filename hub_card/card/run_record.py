@@ -117,6 +117,8 @@ def read_run(run: Path) -> RunRecord:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"A file in {run} is damaged ({error}): copy the run again, or let it end again.") from error
+    if results.get("weights_sha256") is None:
+        logger.warning("%s/%s, of an earlier version, does not tell the weights that it is of.", run, RESULTS_FILE)
     if is_of_others(results, run):
         raise ValueError(
             f"The weights in {run} are damaged, or others than those of its {RESULTS_FILE}, so the card would show "

@@ -15,6 +15,7 @@ Exit status: 0; 1 where the page, the check or the upload failed; 2 where the mo
 import argparse
 import importlib.util
 import logging
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -40,12 +41,27 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.publish:
         publish_space(arguments)
         return
+    check_address(arguments.host, arguments.port)
     logger.info("Opening %s ...", arguments.model)
     from hub_card.space.chat.page import LAUNCH_OPTIONS, build_page
     from hub_card.space.model_choice import choose_model
 
     page = build_page(choose_model(arguments.model))
     page.launch(server_name=arguments.host, server_port=arguments.port, share=False, **LAUNCH_OPTIONS)
+
+
+def check_address(host: str | None, port: int | None) -> None:
+    """Refuse, by a `ValueError`, an address that the page cannot have."""
+    try:
+        if port == 0:
+            raise OverflowError("a port is 1 to 65535")
+        socket.create_server((host or "127.0.0.1", port or 0)).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        given = " ".join(f"--{name} {value}" for name, value in (("host", host), ("port", port)) if value is not None)
+        raise ValueError(
+            f"{given}: cannot listen there ({error}); without them, it is the first free port from 7860, for this "
+            "machine alone."
+        ) from error
 
 
 def publish_space(arguments: argparse.Namespace) -> None:

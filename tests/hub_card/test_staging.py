@@ -103,6 +103,14 @@ def test_figures_of_other_weights_are_not_published(run, tmp_path):
         stage(run, tmp_path / "out", "you/tiny")
 
 
+def test_figures_of_unknown_weights_are_said(run, tmp_path, caplog):
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, "weights_sha256": None}))
+    (tmp_path / "out").mkdir()
+    stage(run, tmp_path / "out", "you/tiny")
+    assert "does not tell the weights that it is of" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["results.json", "recipe.yaml", "config.json", "trainer_state.json"])
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "{"])
 def test_a_damaged_file_is_named(run, tmp_path, name, text):

@@ -59,14 +59,13 @@ def test_a_recipe_that_is_damaged(caplog, model_folder, tmp_path, text):
     assert f"{tmp_path / 'recipe.yaml'}" in line
 
 
-def test_a_port_that_is_taken(caplog, model_folder):
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        status, line = run(caplog, str(model_folder), "--port", str(port))
-    assert status == 1
-    assert str(port) in line
+def test_an_address_that_cannot_be_had(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        for words in (["--port", taken], ["--port", "99999"], ["--port", "-1"], ["--port", "0"], ["--host", "no host"]):
+            status, line = run(caplog, "no/model", *words)
+            assert status == 2
+            assert line.startswith(f"hub_card.space: {' '.join(words)}: cannot listen there")
 
 
 def test_no_gradio(caplog, monkeypatch, model_folder):
