@@ -1,13 +1,16 @@
+import itertools
 import json
 
 import pytest
 
+from train.data.files import shard_reading
 from train.data.files.sources import find_source
 from train.data.from_settings import to_preparation
 from train.data.rows.conversations import row_to_messages
 from train.data.rows.reading import rows_of
 from train.data.rows.schemas import find_schema, messages_to_texts
 from train.data.sequences.prepare import prepare_data
+from train.data.sequences.streamed_sequences import StreamedSequences
 from train.settings.arguments import DataArguments
 
 
@@ -141,3 +144,34 @@ def test_settings_of_columns_that_rows_lack_are_refused(tmp_path, tokenizer):
         prepare(tmp_path, tokenizer, file, exercise_weights=["rag=2"])
     with pytest.raises(ValueError, match=r"--require_reasoning true: .* texts"):
         prepare(tmp_path, tokenizer, file, require_reasoning=True)
+
+
+@pytest.mark.parametrize("separator", [None, "\n\n"])
+def test_a_stream_of_text_files_goes_on_where_it_was_and_leaves_validation_out(
+    tmp_path, tokenizer, separator, monkeypatch
+):
+    monkeypatch.setattr(shard_reading, "ROWS_PER_BATCH", 3)
+    text = "".join(f"Line {number} of a long book.\n{'' if number % 40 else chr(10)}" for number in range(8_000))
+    for half, name in ((text[: len(text) // 2], "a.txt"), (text[len(text) // 2 :], "b.txt")):
+        (tmp_path / name).write_text(half)
+    arguments = DataArguments(
+        dataset=str(tmp_path),
+        document_separator=separator,
+        sequence_length=64,
+        validation_fraction=0.2,
+        data_cache_dir=str(tmp_path / "cache"),
+    )
+    preparation = to_preparation(arguments, tokenizer)
+
+    def read(count, **places):
+        stream = StreamedSequences(preparation, shuffle_buffer=7, seed=0, streams=3, **places)
+        return list(itertools.islice(stream.sequences_of(1), count))
+
+    whole = read(600)
+    assert max(item["place"].windows for item in whole) > 1
+    rest = read(50, places={1: whole[549]["place"]})
+    assert [item["input_ids"].tolist() for item in rest] == [item["input_ids"].tolist() for item in whole[550:]]
+    validation = {text for text in documents_in(prepare_data(preparation), "validation", tokenizer) if len(text) > 300}
+    streamed = tokenizer.decode([token for item in whole for token in item["input_ids"]]).split("<|endoftext|>")
+    assert validation
+    assert not validation & set(streamed)
