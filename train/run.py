@@ -49,6 +49,8 @@ def run_entry(
     with ExitStack() as held:
         try:
             recipe = parse(argv)
+            for line in recipe.unread:
+                logger.warning("%s: %s", script, line)
             check_buildable(recipe)
             tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
             if recipe.run.dry_run:

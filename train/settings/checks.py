@@ -26,6 +26,9 @@ REFUSED: Refused = {
     "bf16_full_eval": (False, "it would save a model in bf16. Leave it out: evaluation is as precise as training"),
     "use_liger_kernel": (False, "its kernels know other models only. Leave it out"),
     "save_on_each_node": (False, "checkpoints lie in one folder that all machines share. Leave it out"),
+    "deepspeed": (None, "checkpoints would not hold its state. Leave it out: --fsdp shards a model, too"),
+    "accelerator_config": (None, "it changes batches that the recipe counts otherwise. Leave it out"),
+    "parallelism_config": (None, "batches and checkpoints know nothing of it. Leave it out"),
     "push_to_hub": (
         False,
         "what the Trainer pushes lacks the model's code, and nobody could open it. Publish the finished run: "
@@ -84,9 +87,8 @@ def check_pretraining(model: ModelArguments, data: DataArguments, training: Trai
         raise ValueError("--use_cache true with --packing best_fit: documents would see each other. Leave it out.")
 
 
-def check_trainer(settings: dict, training: TrainingArguments, optimizer: OptimizerArguments) -> None:
+def check_trainer(training: TrainingArguments, optimizer: OptimizerArguments) -> None:
     """Refuse what the Trainer would accept and the user would regret."""
-    refuse_others(settings, REFUSED)
     _check_steps(training, optimizer)
     if not set(training.report_to) <= {"tensorboard"}:
         get_reporting_integration_callbacks(training.report_to)  # raises with the names that there are
@@ -106,7 +108,9 @@ def check_trainer(settings: dict, training: TrainingArguments, optimizer: Optimi
 
 
 def _check_steps(training: TrainingArguments, optimizer: OptimizerArguments) -> None:
-    """Refuse a warmup and a decay that are together longer than the run, where its steps are known."""
+    """Refuse a decay given twice, or longer than the run together with the warmup, where its steps are known."""
+    if "num_decay_steps" in (training.lr_scheduler_kwargs or {}):
+        raise ValueError("--lr_scheduler_kwargs with num_decay_steps: say it by --decay_steps.")
     steps = training.max_steps
     decay = optimizer.decay_steps if training.lr_scheduler_type == "warmup_stable_decay" else 0
     needed = sum(part if part >= 1 else math.ceil(part * steps) for part in (training.warmup_steps, decay))

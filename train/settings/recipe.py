@@ -10,9 +10,10 @@ import yaml
 from transformers import TrainingArguments
 
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
-from train.settings.checks import check_numbers, check_pretraining, check_trainer
+from train.settings.checks import REFUSED, check_numbers, check_pretraining, check_trainer, refuse_others
 from train.settings.parser import SettingsParser, pick, refusing_any
 from train.settings.resolving import resolve
+from train.settings.unread import find_unread
 
 
 OWN_GROUPS = (ModelArguments, DataArguments, OptimizerArguments, RunArguments)
@@ -61,6 +62,7 @@ class RunRecipe:
     training: TrainingArguments
     settings: dict  # the flat form that `--config` reads
     all_settings: dict  # those that `settings` leaves out as well
+    unread: list[str]  # a line for each setting that was given and has no effect
     sequence_tokens: int  # length of a training sequence, at most
     resume_from: Path | None = None  # the checkpoint to go on from, verified; `None` for a fresh start
 
@@ -135,6 +137,7 @@ def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str],
     """A recipe of some kind, with the checks that all kinds share; `length_name` names the bound of a sequence."""
     settings = parser.resolve(argv)
     check_numbers(settings, parser.stock_defaults)
+    refuse_others(settings, REFUSED)
     # Without this the processes of a distributed run on CPUs never meet: each would train alone, in the same folder.
     use_cpu = settings["use_cpu"] or not torch.accelerator.is_available()
     settings = resolve(settings, on_cpu=use_cpu)
@@ -145,11 +148,12 @@ def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str],
     }
     with refusing_any():
         training = pick({**settings, "use_cpu": use_cpu}, parser.trainer)
-    check_trainer(settings, training, groups["optimizer"])
+    check_trainer(training, groups["optimizer"])
     return kind(
         **groups,
         training=training,
         settings=parser.settings_to_save(settings),
         all_settings=settings,
+        unread=find_unread(settings, {name: parser.get_default(name) for name in parser.names}),
         sequence_tokens=settings[length_name],
     )

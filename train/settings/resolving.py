@@ -35,11 +35,18 @@ METRICS: dict[str | None, dict[str, bool]] = {
         "completions/clipped_ratio": False,
     },
 }
-# What accelerate's configuration switches on for a run, and the setting that records it.
-LAUNCHED = {
+# What accelerate's configuration or the environment switches on for a run, and the setting that records it, if any.
+LAUNCHED: dict[str, str | None] = {
     "ACCELERATE_DYNAMO_BACKEND": "torch_compile",
     "ACCELERATE_USE_FSDP": "fsdp",
-    "ACCELERATE_USE_DEEPSPEED": "deepspeed",
+    "ACCELERATE_DYNAMO_USE_FULLGRAPH": None,
+    "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": None,
+    "ACCELERATE_USE_DEEPSPEED": None,
+    "ACCELERATE_USE_MEGATRON_LM": None,
+    "ACCELERATE_USE_PARALLELISM_CONFIG": None,
+    "ACCELERATE_TORCH_DEVICE": None,
+    "NVIDIA_TF32_OVERRIDE": "tf32",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "tf32",
 }
 SIZES = ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "initializer_range")
 
@@ -53,10 +60,11 @@ def resolve(settings: dict, on_cpu: bool) -> dict:
     """
     for variable, name in LAUNCHED.items():
         value = os.environ.get(variable, "no")
-        if value.lower() not in ("no", "false", "0", "") and not settings[name]:
+        if value.lower() not in ("no", "false", "0", "") and (name is None or not settings[name]):
+            instead = f", or set --{name}" if name else ""
             raise ValueError(
-                f"{variable}={value}: accelerate's configuration changes the run, and the recipe would not say so. "
-                f"Take it out there, or set --{name}."
+                f"{variable}={value}: accelerate's configuration, or the environment, changes the run, and the recipe "
+                f"would not say so. Take it out there{instead}."
             )
     return {**settings, **_precision(settings, on_cpu), **_direction(settings), **_sizes(settings)}
 

@@ -90,6 +90,10 @@ def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
         (["--learning_rate", "0"], "learning_rate 0"),
         (["--per_device_train_batch_size", "0"], "per_device_train_batch_size 0"),
         (["--dataloader_drop_last", "true"], "dataloader_drop_last"),
+        (["--deepspeed", "x"], "deepspeed x: checkpoints would not hold its state"),
+        (["--accelerator_config", "x"], "accelerator_config x: it changes batches"),
+        (["--lr_scheduler_kwargs", '{"num_decay_steps": 3}'], "num_decay_steps: say it by --decay_steps"),
+        (["--metric_for_best_model", ""], "this run has loss, perplexity"),
         (["--push_to_hub", "true"], "push_to_hub.*python -m hub_card.publish"),
         (["--report_to", "wandbx"], "wandbx"),
         (["--report_to", "flyte"], "report_to flyte: .*not installed.*pip install flyte"),
@@ -148,14 +152,39 @@ def test_a_precision_of_accelerates_configuration_is_recorded_or_refused(
 
 @pytest.mark.parametrize(
     ("variable", "value", "name"),
-    [("DYNAMO_BACKEND", "inductor", "torch_compile"), ("USE_FSDP", "true", "fsdp"), ("USE_DEEPSPEED", "true", "deeps")],
+    [
+        ("ACCELERATE_DYNAMO_BACKEND", "inductor", "Take it out there, or set --torch_compile"),
+        ("ACCELERATE_USE_FSDP", "true", "Take it out there, or set --fsdp"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "Take it out there[.]"),
+        ("ACCELERATE_DYNAMO_USE_FULLGRAPH", "True", "Take it out there[.]"),
+        ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1", "Take it out there, or set --tf32"),
+    ],
 )
 def test_what_else_accelerates_configuration_changes_is_refused(parse, recipe_file, monkeypatch, variable, value, name):
-    monkeypatch.setenv(f"ACCELERATE_{variable}", "no")
+    monkeypatch.setenv(variable, "no")
     parse(["--config", recipe_file("n_layer: 2\n")])
-    monkeypatch.setenv(f"ACCELERATE_{variable}", value)
-    with pytest.raises(ValueError, match=f"ACCELERATE_{variable}={value}: .* set --{name}"):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"{variable}={value}: .* {name}"):
         parse(["--config", recipe_file("n_layer: 2\n")])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("muon_momentum: 0.9", "--muon_momentum 0.9 has no effect: it needs --optim_name muon."),
+        ("optim: adafactor\noptim_args: a=1", "--optim_args a=1 has no effect"),
+        ("lr_scheduler_type: constant\nwarmup_steps: 5", "--warmup_steps 5.0 has no effect: it needs another"),
+        ("decay_steps: 0.4", "--decay_steps 0.4 has no effect: it needs --lr_scheduler_type warmup_stable_decay."),
+        ("shuffle_buffer: 9", "--shuffle_buffer 9 has no effect: it needs --streaming true."),
+        ("sample_tokens: 9", "--sample_tokens 9 has no effect: it needs --sample_prompts."),
+        ("exam_tokens: 9", "--exam_tokens 9 has no effect: it needs --exam."),
+        ("optim_name: muon\nmuon_momentum: 0.9", None),
+        ("exam: sample\nexam_tokens: 9", None),
+    ],
+)
+def test_a_setting_without_effect_is_named(parse, recipe_file, text, line):
+    found = parse(["--config", recipe_file(text + "\n")]).unread
+    assert [one.startswith(line) for one in found] == ([True] if line else [])
 
 
 @pytest.mark.parametrize(
@@ -179,6 +208,7 @@ def test_a_metric_has_its_direction(parse, recipe_file, words, is_greater_better
         ("learning_rate: fast", "learning_rate.*'fast'"),
         ("- a\n- b", "YAML"),
         ("n_layer: [", "YAML"),
+        ("n_layer: 2\nn_layer: 3", "'n_layer' stands twice in it"),
     ],
 )
 def test_a_mistake_in_yaml_is_refused_by_name(parse, recipe_file, text, message):

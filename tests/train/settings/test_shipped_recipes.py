@@ -20,6 +20,7 @@ def test_recipe_parses_and_its_model_builds(file, tmp_path, tokenizer):
     recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
     given = yaml.safe_load(file.read_text())
     assert recipe.settings.keys() >= given.keys()
+    assert recipe.unread == []
     with torch.device("meta"):
         model = GPT2ScratchForCausalLM(build_config(recipe.model, tokenizer))
     assert model.config.vocab_size == 50_257

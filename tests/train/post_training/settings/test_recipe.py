@@ -25,6 +25,7 @@ def test_every_shipped_recipe_parses(file, tmp_path):
     recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
     given = yaml.safe_load(file.read_text())
     assert recipe.settings.keys() >= given.keys()
+    assert recipe.unread == []
     assert recipe.method in file.stem
     assert recipe.settings["output_dir"] == str(tmp_path)
     if "124m" in file.name:
