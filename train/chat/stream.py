@@ -24,6 +24,7 @@ class AnswerStream(TextStreamer):
 
     Attributes:
         ids: the tokens that were written so far, without the prompt.
+        is_stopped: whether `stop` was called.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, file: TextIO, colours: bool, opening: str = ""):
@@ -31,6 +32,7 @@ class AnswerStream(TextStreamer):
         self.file = file
         self.colours = colours
         self.ids: list[int] = []
+        self.is_stopped = False
         self._text = opening
         self._shown = 0  # characters of it
 
@@ -46,7 +48,12 @@ class AnswerStream(TextStreamer):
 
     def is_over(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
         """A stopping criterion of `generate`. (Its own `stop_strings` read the whole vocabulary first, for seconds.)"""
-        return torch.full((len(input_ids),), NEXT_QUESTION in self._text, device=input_ids.device)
+        is_over = self.is_stopped or NEXT_QUESTION in self._text
+        return torch.full((len(input_ids),), is_over, device=input_ids.device)
+
+    def stop(self) -> None:
+        """End the answer with the token that comes next."""
+        self.is_stopped = True
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         self._text += text.translate(CONTROLS)

@@ -1,5 +1,6 @@
 """A conversation at the terminal."""
 
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ class TerminalChat:
         room = min(self.max_new_tokens, self.history.context_tokens - len(prompt))
         stream = AnswerStream(self.tokenizer, sys.stdout, self.colours, self.history.opening)
         input_ids = torch.tensor([prompt], device=self.model.device)
-        stopped = False
+        # Raised anywhere, KeyboardInterrupt can be lost in code that cannot pass it on.
+        interrupt = signal.signal(signal.SIGINT, lambda *_: stream.stop())
         try:
             self.model.generate(
                 input_ids,
@@ -58,15 +60,14 @@ class TerminalChat:
                 stopping_criteria=[stream.is_over],
                 **self.sampling,
             )
-        except KeyboardInterrupt:
-            stopped = True
-            stream.end()
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
         self.history.add(question, stream.ids)
-        if stopped:
+        if stream.is_stopped:
             say("(stopped)")
         elif len(stream.ids) == room and stream.ids[-1] != self.tokenizer.eos_token_id:
             say(f"(cut off after {room} tokens{', inside its reasoning' if stream.is_reasoning else ''})")
-        return not stopped
+        return not stream.is_stopped
 
     def converse(self) -> None:
         """Answer what is typed until /exit or Ctrl-D."""

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -150,7 +151,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(chat, folder, monkeypatch):
         monkeypatch.setattr(GPT2ScratchForCausalLM, "generate", original)
         streamer.put(args[0])
         streamer.put(torch.tensor([32, 25]))  # "A:"
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        assert kwargs["stopping_criteria"][0](args[0], None).all()
+        streamer.end()
 
     monkeypatch.setattr(GPT2ScratchForCausalLM, "generate", interrupted)
     status, out, err = chat(folder, "--temperature", 0, typed=["What is red?", "/clear", KeyboardInterrupt(), *KNOWN])
