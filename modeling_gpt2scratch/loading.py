@@ -50,13 +50,17 @@ def load_own_tokenizer(source: str | os.PathLike, vocab_size: int | None = None,
     """The tokenizer beside a model; a `ValueError` where it has ids that a model of `vocab_size` has not."""
     with _errors_in_one_line(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        largest = max(tokenizer.get_vocab().values(), default=-1)
-        if vocab_size is not None and largest >= vocab_size:
+        if vocab_size is not None and count_ids(tokenizer) > vocab_size:
             raise ValueError(
-                f"its tokenizer has ids up to {largest:,}, and its model a vocabulary of {vocab_size:,}: they do not "
+                f"its tokenizer has {count_ids(tokenizer):,} ids, and its model a vocabulary of {vocab_size:,}: they do not "
                 "belong together. Copy the tokenizer that the model was trained with."
             )
     return tokenizer
+
+
+def count_ids(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The vocabulary that a model needs: the largest id, and one."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
 def has_tokenizer(source: str | os.PathLike) -> bool:

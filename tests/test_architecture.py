@@ -28,7 +28,7 @@ MODEL_LIBRARIES = {"torch", "transformers", "huggingface_hub", "safetensors"}
 FLOORS = (
     ("errors", "run_files", "cpu_kernels"),
     ("hardware", "provenance", "settings"),
-    ("optim", "data", "checkpointing", "build_model", "buildable"),
+    ("optim", "data", "tokenizer", "checkpointing", "build_model", "buildable"),
     ("callbacks", "evaluation", "dry_run"),
     ("trainer", "run_report", "chat"),
     ("load_data", "post_training", "benchmark", "experiments", "run"),

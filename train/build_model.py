@@ -1,28 +1,34 @@
 """The model to train: fresh, or with earlier weights."""
 
+import math
 from pathlib import Path
 
 from torch import float32
 from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, from_hf_gpt2
-from modeling_gpt2scratch.loading import has_tokenizer, load_own_tokenizer, load_whole_model, refuse_adapter
+from modeling_gpt2scratch.loading import count_ids, load_whole_model, refuse_adapter
 from train.run_files import CONFIG_FILE
-from train.settings.arguments import ModelArguments
+from train.settings.arguments import LARGEST_MULTIPLE, ModelArguments
+from train.tokenizer.opening import check_same_ids
 
 
 DROPOUTS = ("embd_pdrop", "attn_pdrop", "resid_pdrop")  # a matter of the training, not of the weights
 # Where the shipped recipes look for the demo, and what makes it.
 DEMOS = {"runs/demo": "make pretrain", "runs/demo_sft": "make finetune"}
-# One kind of text after the other.
-PROBE = " The 12 cats'll cost $3.50,\tn'est-ce pas?\n\n  Ünïcode: 日本 🙂<|endoftext|>\r\n"
+# Settings of the model's group that are no sizes of it.
+NO_SIZES = ("init_from", "attn_implementation", "tokenizer", "pad_vocab_to_multiple_of")
 
 
 def build_config(model: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> GPT2ScratchConfig:
     """The configuration of a fresh model; a `ValueError` for sizes that no model can have."""
-    fields = {name: value for name, value in vars(model).items() if name not in ("init_from", "attn_implementation")}
+    fields = {name: value for name, value in vars(model).items() if name not in NO_SIZES}
+    multiple = model.pad_vocab_to_multiple_of
     return GPT2ScratchConfig(
-        vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **fields
+        vocab_size=math.ceil(count_ids(tokenizer) / multiple) * multiple,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **fields,
     )
 
 
@@ -39,7 +45,17 @@ def build_model(
         dropout = {name: vars(model)[name] for name in DROPOUTS}
         built = load_model(model.init_from, tokenizer, model.attn_implementation, dropout)
         check_length(built, "--sequence_length", sequence_length, model.init_from)
+        if model.pad_vocab_to_multiple_of > 1:
+            built.resize_token_embeddings(pad_to_multiple_of=model.pad_vocab_to_multiple_of)
+    suppress_padding(built, count_ids(tokenizer))
     return built.to(float32)  # the master weights; bf16 recipes train through autocast
+
+
+def suppress_padding(model: PreTrainedModel, ids: int) -> None:
+    """Let `generate` never write the ids that a tokenizer of so many does not have: rows that only fill the embedding
+    matrix up. The training's loss sees them, as nanoGPT's does, and learns within steps that they never come."""
+    padding = list(range(ids, model.config.vocab_size))
+    model.generation_config.suppress_tokens = padding or None
 
 
 def load_model(
@@ -81,17 +97,11 @@ def _check_source(source: str) -> None:
 
 def _check_tokenizer(source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a model that knows other tokens than those of the training, or the same under other ids."""
-    if model.config.vocab_size != len(tokenizer):
-        found, needed = f"{model.config.vocab_size:,}", f"{len(tokenizer):,}"
-        raise ValueError(f"{source} has a vocabulary of {found}; GPT-2's {needed} are needed.")
-    if not has_tokenizer(source):
-        return
-    own = load_own_tokenizer(source)
-    if own.get_vocab() != tokenizer.get_vocab() or own(PROBE)["input_ids"] != tokenizer(PROBE)["input_ids"]:
-        raise ValueError(
-            f"{source} has another tokenizer than GPT-2's, which a run trains with: its weights would read other "
-            "tokens. Start from a model with GPT-2's tokenizer."
-        )
+    needed = count_ids(tokenizer)
+    if not needed <= model.config.vocab_size < needed + LARGEST_MULTIPLE:
+        found = f"{model.config.vocab_size:,}"
+        raise ValueError(f"{source} has a vocabulary of {found}; the {needed:,} of the run's tokenizer are needed.")
+    check_same_ids(source, tokenizer)
 
 
 def check_length(model: GPT2ScratchForCausalLM, name: str, tokens: int, source: str) -> None:

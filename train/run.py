@@ -11,9 +11,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 from tabulate import tabulate
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.buildable import check_buildable
 from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
 from train.callbacks.text_samples import TextSamples
@@ -28,6 +27,7 @@ from train.run_report.results import draw_loss_curve, training_figures, write_re
 from train.settings.arguments import RunArguments
 from train.settings.parser import SettingsParser
 from train.settings.recipe import AnyRecipe, RunRecipe
+from train.tokenizer.opening import check_same_ids, open_tokenizer
 from train.trainer.trainer import RunTrainer
 
 
@@ -52,7 +52,7 @@ def run_entry(
             for line in recipe.unread:
                 logger.warning("%s: %s", script, line)
             check_buildable(recipe)
-            tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+            tokenizer = open_tokenizer(recipe.all_settings["tokenizer"], recipe.all_settings["init_from"])
             if recipe.run.dry_run:
                 with refusing_mistakes():
                     plan = describe_plan(recipe, tokenizer)
@@ -66,6 +66,7 @@ def run_entry(
                 PartialState().destroy_process_group()
                 return 0
             if start.checkpoint is not None:
+                check_same_ids(start.checkpoint, tokenizer)
                 recipe = parse([*argv, "--gradient_accumulation_steps", str(start.accumulated)])
         except (ValueError, ImportError, OSError) as error:
             logger.error("%s: %s", script, error)

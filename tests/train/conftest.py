@@ -14,7 +14,9 @@ import pytest
 
 from tests.train.forked_run import ForkedRun
 from train.callbacks.graceful_stop import GracefulStop
+from train.data.rows.synth import row_to_text
 from train.pretrain import main
+from train.tokenizer.training import train_tokenizer
 
 
 def make_row(number: int, **changes: str | None) -> dict:
@@ -49,6 +51,15 @@ def rows_file(tmp_path: Path) -> Path:
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(make_row(number)) + "\n" for number in range(200)))
     return file
+
+
+@pytest.fixture(scope="session")
+def own_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tokenizer of about 300 ids, with each digit on its own."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    texts = [row_to_text(make_row(number)) for number in range(50)]
+    train_tokenizer(texts, 300, "gpt4", split_digits=True).save_pretrained(folder)
+    return folder
 
 
 # A model so small that a step takes milliseconds, dropout on, so that every source of randomness takes part.

@@ -30,6 +30,7 @@ SHOWN: dict[str, Callable[[float], str]] = {
     "loss": "loss {:.4f}".format,
     "eval_loss": "validation loss {:.4f}".format,
     "eval_perplexity": "perplexity {:,.2f}".format,
+    "eval_bits_per_byte": "{:.4f} bits per byte".format,
     "grad_norm": "grad norm {:.3g}".format,
     "learning_rate": "lr {:.3g}".format,
     "tokens_seen": "{:,} tokens".format,

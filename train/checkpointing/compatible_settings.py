@@ -19,6 +19,7 @@ FREE = {
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
     *("disable_tqdm", "html_report", "report_to", "push_to_hub", "load_best_model_at_end"),
     *("max_eval_sequences", "max_eval_samples", "forgetting_sequences", "per_device_eval_batch_size"),
+    "tokenizer",  # whose ids are compared with the checkpoint's, wherever it lies
 }
 # These shape the learning rate, and are judged by it.
 SCHEDULE = {

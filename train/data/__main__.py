@@ -12,14 +12,12 @@ import logging
 import re
 import sys
 
-from transformers import AutoTokenizer
-
-from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.from_settings import to_preparation
 from train.data.sequences.chunk_pool import prepare_chunks
 from train.data.sequences.prepare import prepare_data
 from train.run_files import command_parser
 from train.settings.recipe import parse_recipe
+from train.tokenizer.opening import open_tokenizer
 
 
 logger = logging.getLogger("train.data")
@@ -48,7 +46,7 @@ def prepare(recipe_argv: list[str], part: str | None) -> None:
             f"--shards {part} with --max_samples or --max_tokens: where they end depends on the files before. "
             "Leave out the one or the others."
         )
-    preparation = to_preparation(arguments, AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))
+    preparation = to_preparation(arguments, open_tokenizer(recipe.model.tokenizer, recipe.model.init_from))
     if part is None:
         data = prepare_data(preparation, arguments.dataset_num_proc)
         logger.info("%s\n\n%s", data.statistics.render(), data.folder)

@@ -26,8 +26,10 @@ def cache_root(cache_dir: Path | None) -> Path:
 
 def cache_folder(made_from: list, tokenizer: PreTrainedTokenizerBase, cache_dir: Path | None, prefix: str = "") -> Path:
     """The folder of what a tokenizer makes from these values."""
-    vocabulary = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    return cache_root(cache_dir) / f"{prefix}{fingerprint([*made_from, vocabulary])[:16]}"
+    made_from = [*made_from, hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()]
+    if tokenizer.eos_token != "<|endoftext|>":  # which ends the documents, and is no part of the above
+        made_from.append(tokenizer.eos_token)
+    return cache_root(cache_dir) / f"{prefix}{fingerprint(made_from)[:16]}"
 
 
 @contextmanager

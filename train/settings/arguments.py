@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 
 RECIPES_FOLDER = Path(__file__).parent.parent / "recipes"
+LARGEST_MULTIPLE = 1024  # that a vocabulary is filled up to
+TOKENIZER_HELP = "Tokenizer: a folder or a Hub id. Where unset, that of --init_from, or GPT-2's."
 
 
 def setting(help: str, default: Any = None) -> Any:
@@ -58,6 +60,13 @@ class ModelArguments:
     init_from: str | None = setting(
         "Start from the weights and sizes of a run folder, a Hub id, or Hugging Face's GPT-2; dropout is as set here."
     )
+    tokenizer: str | None = setting(TOKENIZER_HELP)
+    pad_vocab_to_multiple_of: int = setting("Fill the vocabulary up while training, for speed on GPUs: 64.", 1)
+
+    def __post_init__(self) -> None:
+        check_least(self, pad_vocab_to_multiple_of=1)
+        if self.pad_vocab_to_multiple_of > LARGEST_MULTIPLE:
+            raise ValueError(f"--pad_vocab_to_multiple_of {self.pad_vocab_to_multiple_of}: at most {LARGEST_MULTIPLE}.")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from modeling_gpt2scratch import GPT2ScratchConfig
 
 
 # The figures of an evaluation that can choose the best checkpoint, by method; whether higher is better.
-LANGUAGE_MODEL = {"loss": False, "perplexity": False}
+LANGUAGE_MODEL = {"loss": False, "perplexity": False, "bits_per_byte": False}
 METRICS: dict[str | None, dict[str, bool]] = {
     None: LANGUAGE_MODEL,  # pre-training
     "sft": LANGUAGE_MODEL,

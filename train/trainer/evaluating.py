@@ -1,10 +1,13 @@
 """Evaluation by the Trainer: the loss per token, whatever the batches and processes, without any logits."""
 
 import math
+from functools import cached_property
 
 import torch
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
+
+from train.tokenizer.text_bytes import bytes_of_ids
 
 
 TOKENS_AT_ONCE_ON_CPUS = 2048  # enough for matrix products at full speed
@@ -12,22 +15,30 @@ TOKENS_AT_ONCE_ON_CPUS = 2048  # enough for matrix products at full speed
 
 class EvaluationTrainer(Trainer):
     """Identical to `transformers.Trainer`, except that the validation loss is the mean over tokens of the plain
-    cross-entropy, whatever the training minimises; comes with its perplexity; and is computed without holding the
-    logits of all positions."""
+    cross-entropy, whatever the training minimises; comes with its perplexity, and with the bits per byte of the text
+    that the scored tokens stand for, by which models with different tokenizers compare; and is computed without holding
+    the logits of all positions."""
 
     _evaluated_batches: int
-    _validation: torch.Tensor  # nats and tokens, summed over this process's batches
+    _validation: torch.Tensor  # nats, tokens and bytes, summed over this process's batches
 
     def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
         self._evaluated_batches = 0
-        self._validation = torch.zeros(2, device=self.args.device, dtype=torch.float64)
+        self._validation = torch.zeros(3, device=self.args.device, dtype=torch.float64)
         output = super().evaluation_loop(*args, **kwargs)
-        nats, tokens = self.accelerator.reduce(self._validation, reduction="sum").tolist()
+        nats, tokens, text_bytes = self.accelerator.reduce(self._validation, reduction="sum").tolist()
         prefix = kwargs.get("metric_key_prefix", "eval")
         loss = nats / tokens
         # Beyond e^100 the number says nothing, and math.exp overflows at e^710.
         output.metrics.update({f"{prefix}_loss": loss, f"{prefix}_perplexity": math.exp(min(loss, 100.0))})
+        if text_bytes:
+            output.metrics[f"{prefix}_bits_per_byte"] = nats / math.log(2) / text_bytes
         return output
+
+    @cached_property
+    def _bytes_of_ids(self) -> torch.Tensor:
+        assert self.processing_class is not None
+        return torch.tensor(bytes_of_ids(self.processing_class), device=self.args.device)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """The loss of one batch; its nats and tokens are added up for the mean over all of them."""
@@ -46,7 +57,11 @@ class EvaluationTrainer(Trainer):
             with torch.no_grad(), self.compute_loss_context_manager():
                 # The model's own loss. With a cache, packed documents would see each other.
                 loss = model(**part, skip_logits=True, use_cache=False).loss.mean()
-            tokens = (part["labels"][:, 1:] != -100).sum()
-            sums += torch.stack([torch.where(tokens > 0, loss.double() * tokens, 0.0), tokens.double()])
+            targets = part["labels"][:, 1:]
+            scored = targets != -100
+            tokens = scored.sum()
+            nats = torch.where(tokens > 0, loss.double() * tokens, 0.0)
+            text_bytes = (self._bytes_of_ids[targets.clamp(min=0)] * scored).sum()
+            sums += torch.stack([nats, tokens.double(), text_bytes.double()])
         self._validation += sums
         return (sums[0] / sums[1]).float(), None, None

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
+from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import ProgressCallback, get_scheduler
 from transformers.integrations import TensorBoardCallback
 
-from modeling_gpt2scratch.loading import load_whole_model
+from modeling_gpt2scratch.loading import count_ids, load_whole_model
 from train.callbacks.current_settings import CurrentSettings
 from train.callbacks.graceful_stop import shield_workers
 from train.callbacks.loss_guard import LossGuard
@@ -207,11 +208,14 @@ class RunTrainer(SavingTrainer):
     def _loss_of_few(self, model: torch.nn.Module) -> float:
         """Nats per token of a few validation examples, which are read one by one."""
         was_training, losses = model.training, []
+        # Without the ids that only fill the vocabulary up, which the saved model lacks.
+        known = None if self.processing_class is None else count_ids(self.processing_class)
         model.eval()
         with self.accelerator.autocast():
             for row in range(min(COMPARED_EXAMPLES, len(self.eval_dataset))):
                 ids = torch.tensor([self.validation_ids(row)], device=self.args.device)
-                losses.append(model(input_ids=ids, labels=ids, skip_logits=True, use_cache=False).loss)
+                logits = model(input_ids=ids, use_cache=False).logits[0, :-1, :known].float()
+                losses.append(cross_entropy(logits, ids[0, 1:]))
         model.train(was_training)
         return torch.stack(losses).mean().item()
 

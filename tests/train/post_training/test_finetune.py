@@ -121,7 +121,7 @@ def test_without_the_demo_it_says_what_to_do_first(tmp_path, monkeypatch, caplog
         (("--lerning_rate", "1"), 2, "Did you mean 'learning_rate'?"),
         (("--init_from", "./nowhere"), 1, "--init_from ./nowhere: there is no such folder"),
         (("--init_from", "{empty}"), 1, "holds no model: a run leaves it there at its end"),
-        (("--init_from", "{other}"), 1, "has a vocabulary of 100; GPT-2's 50,257 are needed"),
+        (("--init_from", "{other}"), 1, "has a vocabulary of 100; the 50,257 of the run's tokenizer are needed"),
         (("--max_length", "65"), 1, "--max_length 65 is longer than the context of"),
         (("--dataset", "{empty}"), 1, "found no rows"),
         (("--dataset", "you/nowhere"), 1, "you/nowhere"),

@@ -8,8 +8,9 @@ from itertools import islice
 from train.data.files.chunk import RowBatch
 from train.data.files.shard_access import read_beginning, read_source
 from train.data.files.sources import Source
+from train.data.rows.row_filter import RowFilter
 from train.data.rows.schemas import SYNTH, Schema
-from train.data.rows.synth import Row
+from train.data.rows.synth import Row, Split
 
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,15 @@ def usable_rows_of(source: Source, schema: Schema = SYNTH) -> Iterator[Row]:
     if left_out:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in left_out.most_common())
         logger.warning("%s: %s rows are left out (%s).", source.name, f"{left_out.total():,}", reasons)
+
+
+def texts_of(source: Source, row_filter: RowFilter) -> Iterator[tuple[str, str | None, Split]]:
+    """The training texts of the rows that a filter keeps, with their language, where a column says it, and part."""
+    for row in rows_of(source, row_filter.schema):
+        reason, split, _ = row_filter.judge(row)
+        if reason is None:
+            for text in row_filter.schema.to_texts(row):
+                yield text, row.get("language"), split
 
 
 def first_rows(source: Source, count: int, schema: Schema = SYNTH) -> list[Row]:

@@ -113,13 +113,17 @@ def question_to_ids(question: str, tokenizer: PreTrainedTokenizerBase) -> list[i
     """Token ids of a question with the blank line after it, as they stand in training.
 
     GPT-2 encodes a blank line at the end of a string as one token and before more text as two, so the ids of the string
-    are not the ids of the text's beginning: a model asked with them sees a token that it never saw there. The question
-    is repaired as rows are: what a user types may hold stray bytes.
+    are not the ids of the text's beginning: a model asked with them sees a token that it never saw there. A token that
+    runs over the blank line's end is left for the model to write. The question is repaired as rows are: what a user
+    types may hold stray bytes.
     """
-    continuation = "A"
-    ids = tokenizer(f"{repair_text(question, [])}\n\n{continuation}", split_special_tokens=True)["input_ids"]
-    assert tokenizer.decode(ids[-1:]) == continuation
-    return ids[:-1]
+    text = f"{repair_text(question, [])}\n\n"
+    encoded = tokenizer(f"{text}A", split_special_tokens=True, return_offsets_mapping=True)
+    return [
+        token
+        for token, (_, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        if end <= len(text)
+    ]
 
 
 def split_answer(text: str) -> tuple[str, str]:

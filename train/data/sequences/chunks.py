@@ -20,8 +20,8 @@ from train.data.files.chunk import Chunk, RowBatch
 from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Split
 from train.data.sequences.documents import Document, documents_of
-from train.data.sequences.packing import TOKEN_DTYPE, pack_best_fit
-from train.data.sequences.preparation import STATISTICS_FILE, Limit, Preparation, SequenceSettings
+from train.data.sequences.packing import pack_best_fit
+from train.data.sequences.preparation import STATISTICS_FILE, Limit, Preparation
 
 
 UNFINISHED = ".unfinished"  # at the end of a folder's name
@@ -75,7 +75,7 @@ def prepare_chunk(preparation: Preparation, chunk: Chunk, batches: Iterable[RowB
 def _write(folder: Path, preparation: Preparation, batches: Iterable[RowBatch], left: Limit) -> DatasetStatistics:
     row_filter, tokenizer, splits = preparation.row_filter, preparation.tokenizer, preparation.splits
     statistics = DatasetStatistics()
-    writers = {split: _SplitWriter(folder, split, preparation.settings, tokenizer.eos_token_id) for split in splits}
+    writers = {split: _SplitWriter(folder, split, preparation) for split in splits}
     repeated: list[Document] = []
     for _, documents, counts in documents_of(batches, row_filter, tokenizer, splits):
         statistics.add(counts)
@@ -95,12 +95,13 @@ def _write(folder: Path, preparation: Preparation, batches: Iterable[RowBatch], 
 class _SplitWriter:
     """Files of one part: tokens, and for each document the articles that it touches."""
 
-    def __init__(self, folder: Path, split: Split, settings: SequenceSettings, end_of_text: int):
+    def __init__(self, folder: Path, split: Split, preparation: Preparation):
         self.split = split
-        self.settings = settings
-        self.end_of_text = end_of_text
+        self.settings = preparation.settings
+        self.end_of_text = preparation.tokenizer.eos_token_id
+        self.dtype = preparation.token_dtype
         # Closed by close(); a writer that is given up leaves files that nobody reads.
-        self.tokens = open(folder / tokens_file(split), "wb")  # noqa: SIM115
+        self.tokens = open(folder / tokens_file(split, self.dtype), "wb")  # noqa: SIM115
         self.articles = open(folder / articles_file(split), "wb")  # noqa: SIM115
         self.sha256 = hashlib.sha256()
         self.to_pack: list[np.ndarray] = []
@@ -125,13 +126,13 @@ class _SplitWriter:
             file.close()
 
     def _write(self, token_ids: np.ndarray) -> None:
-        content = token_ids.astype(TOKEN_DTYPE, copy=False).tobytes()
+        content = token_ids.astype(self.dtype, copy=False).tobytes()
         self.sha256.update(content)
         self.tokens.write(content)
 
 
-def tokens_file(split: str) -> str:
-    return f"{split}.tokens.u16"
+def tokens_file(split: str, dtype: np.dtype) -> str:
+    return f"{split}.tokens.u{8 * dtype.itemsize}"
 
 
 def articles_file(split: str) -> str:

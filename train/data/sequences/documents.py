@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from modeling_gpt2scratch.loading import count_ids
 from train.data.files.chunk import RowBatch
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import Row, Split, article_key
-from train.data.sequences.packing import TOKEN_DTYPE
+from train.data.sequences.packing import token_dtype
 
 
 @dataclass
@@ -44,6 +45,7 @@ def documents_of(
 ) -> Iterator[tuple[RowBatch, list[Document], DatasetStatistics]]:
     """The documents of each batch, and the counts of its rows; the next is tokenised, by all cores, while it is used.
     Rows of another part than these are counted as dropped, and not tokenised."""
+    dtype = token_dtype(count_ids(tokenizer))
     with ThreadPoolExecutor(max_workers=1) as thread:
         ahead: deque[tuple[RowBatch, DatasetStatistics, list[_UsedRow], Future]] = deque()
         for batch in itertools.chain(batches, [None]):
@@ -53,7 +55,7 @@ def documents_of(
                 ahead.append((batch, counts, used, thread.submit(_tokenise, used, tokenizer)))
             if ahead and (batch is None or len(ahead) > 1):
                 first, counts, used, token_lists = ahead.popleft()
-                documents = list(_to_documents(used, token_lists.result(), row_filter, counts))
+                documents = list(_to_documents(used, token_lists.result(), row_filter, counts, dtype))
                 yield first, documents, counts
 
 
@@ -90,7 +92,11 @@ def _use(
 
 
 def _to_documents(
-    used: list[_UsedRow], token_lists: list[list[int]], row_filter: RowFilter, counts: DatasetStatistics
+    used: list[_UsedRow],
+    token_lists: list[list[int]],
+    row_filter: RowFilter,
+    counts: DatasetStatistics,
+    dtype: np.dtype,
 ) -> Iterator[Document]:
     for one, token_ids in zip(used, token_lists, strict=True):
         reason = row_filter.reason_by_length(len(token_ids))
@@ -100,4 +106,4 @@ def _to_documents(
         keys = [article_key(article) for article in row_filter.schema.articles(one.row)]
         counts.keep(one.row, one.split, one.repairs, len(token_ids), one.times, one.characters)
         counts.articles[one.split] += len(keys)
-        yield Document(np.array(token_ids, TOKEN_DTYPE), one.split, one.times, b"".join(keys))
+        yield Document(np.array(token_ids, dtype), one.split, one.times, b"".join(keys))

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 
 
-# Two bytes a token: GPT-2's ids fit, and 10 billion tokens take 20 GB in place of 40 or 80.
-TOKEN_DTYPE = np.dtype("<u2")
 Packing = Literal["concat", "best_fit"]
 PACKINGS = get_args(Packing)
+
+
+def token_dtype(vocabulary: int) -> np.dtype:
+    """Two bytes a token where all ids fit, as GPT-2's do: 10 billion tokens take 20 GB in place of 40 or 80."""
+    return np.dtype("<u2" if vocabulary <= 2**16 else "<u4")
 
 
 def pack_best_fit(documents: Sequence[np.ndarray], sequence_length: int, padding: int) -> tuple[np.ndarray, int]:
@@ -46,7 +49,9 @@ def pack_best_fit(documents: Sequence[np.ndarray], sequence_length: int, padding
             if not with_room[room]:
                 insort(rooms, room)
             with_room[room].append(sequence)
-    sequences = np.full((len(contents), sequence_length), padding, dtype=TOKEN_DTYPE)
+    sequences = np.full(
+        (len(contents), sequence_length), padding, dtype=documents[0].dtype if documents else token_dtype(0)
+    )
     for row, content in zip(sequences, contents, strict=True):
         joined = np.concatenate(content)
         row[: len(joined)] = joined

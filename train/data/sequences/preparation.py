@@ -5,14 +5,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from modeling_gpt2scratch.loading import count_ids
 from train.data.cache_folder import cache_folder, cache_root
 from train.data.files.sources import Source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import Split
-from train.data.sequences.packing import Packing
+from train.data.sequences.packing import Packing, token_dtype
 
 
 # Part of the fingerprint: raise it when the same rows and settings would give other sequences or other files.
@@ -77,6 +79,10 @@ class Preparation:
             *(asdict(self.settings), asdict(self.limit), self.splits),
         ]
         return cache_folder(made_from, self.tokenizer, self.cache_dir)
+
+    @cached_property
+    def token_dtype(self) -> np.dtype:
+        return token_dtype(count_ids(self.tokenizer))
 
     @property
     def is_whole(self) -> bool:

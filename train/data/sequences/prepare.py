@@ -16,7 +16,7 @@ from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import Row, article_key, seed_article
 from train.data.sequences.chunk_pool import prepare_chunks
 from train.data.sequences.chunks import ARTICLE_DTYPE, FinishedChunk, articles_file, chunk_lock, tokens_file
-from train.data.sequences.packing import TOKEN_DTYPE, count_cut
+from train.data.sequences.packing import count_cut
 from train.data.sequences.preparation import STATISTICS_FILE, Preparation
 from train.data.sequences.prepared_sequences import PreparedSequences
 from train.run_files import write_whole
@@ -70,7 +70,8 @@ def load_prepared(preparation: Preparation) -> PreparedData:
     """Open a preparation that is whole; a `ValueError` where some of it has gone since."""
     folder, sequence_length = preparation.folder, preparation.settings.sequence_length
     chunks = [folder / "chunks" / name for name in json.loads((folder / CHUNKS_FILE).read_text())]
-    files = {split: [chunk / tokens_file(split) for chunk in chunks] for split in preparation.splits}
+    names = {split: tokens_file(split, preparation.token_dtype) for split in preparation.splits}
+    files = {split: [chunk / name for chunk in chunks] for split, name in names.items()}
     parts = {split: PreparedSequences(files.get(split, []), sequence_length) for split in SPLITS}
     statistics = DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text("utf-8")))
     if any(len(part) != statistics.sequences[split] for split, part in parts.items()):
@@ -108,7 +109,8 @@ def add_up(preparation: Preparation, finished: list[FinishedChunk]) -> DatasetSt
     for chunk in finished:
         if preparation.settings.packing == "concat":
             for split in preparation.splits:
-                tokens = np.fromfile(chunk.folder / tokens_file(split), TOKEN_DTYPE)
+                dtype = preparation.token_dtype
+                tokens = np.fromfile(chunk.folder / tokens_file(split, dtype), dtype)
                 ends = np.flatnonzero(tokens == preparation.tokenizer.eos_token_id) + 1
                 statistics.cut_documents[split] += count_cut(ends, statistics.tokens[split], sequence_length)
         statistics.add(chunk.statistics)

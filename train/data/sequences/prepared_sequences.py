@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from train.data.sequences.packing import TOKEN_DTYPE
+
+DTYPES: dict[str, np.dtype] = {".u16": np.dtype("<u2"), ".u32": np.dtype("<u4")}  # by the end of a file's name
 
 
 class PreparedSequences(Dataset):
     """Sequence i is tokens `i * sequence_length` to `(i + 1) * sequence_length` of the files taken as one.
 
-    The files hold `TOKEN_DTYPE`. Nothing is copied, whatever their number: a sequence is read from disk when it is
+    Nothing is copied, whatever their number: a sequence is read from disk when it is
     asked for. With a limit there are only the first so many.
     """
 
     def __init__(self, files: Sequence[Path], sequence_length: int, limit: int | None = None):
         self.files = [file for file in files if file.exists() and file.stat().st_size]  # an empty one cannot be mapped
         self.sequence_length = sequence_length
-        sizes = [file.stat().st_size // TOKEN_DTYPE.itemsize for file in self.files]
+        sizes = [file.stat().st_size // DTYPES[file.suffix].itemsize for file in self.files]
         self.ends = np.cumsum(sizes, dtype=np.int64)
         sequences = sum(sizes) // sequence_length
         self.sequences = sequences if limit is None else min(sequences, limit)
@@ -50,5 +51,5 @@ class PreparedSequences(Dataset):
 
     def _map(self, file: int) -> np.ndarray:
         if file not in self._maps:
-            self._maps[file] = np.memmap(self.files[file], TOKEN_DTYPE, mode="r")
+            self._maps[file] = np.memmap(self.files[file], DTYPES[self.files[file].suffix], mode="r")
         return self._maps[file]

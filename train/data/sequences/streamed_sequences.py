@@ -19,7 +19,7 @@ from train.data.files.chunk import Chunk, RowBatch
 from train.data.files.shard_access import read_shard
 from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences.documents import Document, documents_of
-from train.data.sequences.packing import TOKEN_DTYPE, count_cut, pack_best_fit
+from train.data.sequences.packing import count_cut, pack_best_fit
 from train.data.sequences.preparation import Preparation
 
 
@@ -133,7 +133,7 @@ class StreamedSequences(IterableDataset):
     ) -> tuple[np.ndarray, np.ndarray]:
         """The shuffled documents as sequences, and the tokens that are left."""
         settings = self.preparation.settings
-        rest = np.array(window.rest, TOKEN_DTYPE)
+        rest = np.array(window.rest, self.preparation.token_dtype)
         random = np.random.default_rng((self.seed, stream, window.windows))
         shuffled = [documents[number].token_ids for number in random.permutation(len(documents))]
         if settings.packing == "best_fit":

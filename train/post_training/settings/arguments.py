@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from train.settings.arguments import RECIPES_FOLDER, RunArguments, SourceArguments, check_least, setting
+from train.settings.arguments import (
+    RECIPES_FOLDER,
+    TOKENIZER_HELP,
+    RunArguments,
+    SourceArguments,
+    check_least,
+    setting,
+)
 
 
 POST_TRAINING_RECIPES = RECIPES_FOLDER / "post_training"
@@ -17,6 +24,7 @@ class StartArguments:
     _argument_group_name = "model"
 
     init_from: str = setting("A run folder, a checkpoint, a Hub id, or Hugging Face's GPT-2.", "runs/demo")
+    tokenizer: str | None = setting(TOKENIZER_HELP)
     attn_implementation: str = setting("Attention function: eager, sdpa, flash_attention_2, flex_attention.", "sdpa")
     embd_pdrop: float = setting("Dropout on the embeddings.", 0.0)
     attn_pdrop: float = setting("Dropout on the attention weights.", 0.0)

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from train.data.sequences.packing import TOKEN_DTYPE, collate_documents, collate_sequences, count_cut, pack_best_fit
+from train.data.sequences.packing import collate_documents, collate_sequences, count_cut, pack_best_fit, token_dtype
 
 
 END = 50256
+TOKEN_DTYPE = token_dtype(50257)
 
 
 def make_document(length, seed=0):

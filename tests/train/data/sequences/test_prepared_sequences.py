@@ -6,8 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from train.data.sequences.packing import TOKEN_DTYPE, collate_sequences
+from train.data.sequences.packing import collate_sequences, token_dtype
 from train.data.sequences.prepared_sequences import PreparedSequences
+
+
+TOKEN_DTYPE = token_dtype(50257)
 
 
 def write_files(folder, sizes):

@@ -1,0 +1,1 @@
+"""The tokenizer of a run: opened and checked, or trained on one's own text."""
