@@ -28,6 +28,7 @@ RUN_BY = {
     "train/finetune.py": "tests/train/post_training/test_finetune.py",
     "train.data": "tests/train/data/sequences/test_preparing_apart.py",
     "train.data.sample": "tests/train/data/sample/test_sample.py",
+    "train.tokenizer": "tests/train/tokenizer/test_training.py",
     "train.evaluation": "tests/train/evaluation/test_evaluation_command.py",
     "train.chat": "tests/train/chat/test_chat.py",
     "train.run_report": "tests/train/run_report/test_main.py",

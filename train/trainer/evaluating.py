@@ -37,7 +37,8 @@ class EvaluationTrainer(Trainer):
 
     @cached_property
     def _bytes_of_ids(self) -> torch.Tensor:
-        assert self.processing_class is not None
+        if self.processing_class is None:
+            return torch.zeros(self.model.config.vocab_size, dtype=torch.int64, device=self.args.device)
         return torch.tensor(bytes_of_ids(self.processing_class), device=self.args.device)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):

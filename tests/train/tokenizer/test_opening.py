@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 
 import pytest
@@ -7,8 +8,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.__main__ import main as prepare
+from train.data.from_settings import to_preparation
 from train.data.rows.synth import question_to_ids
+from train.data.sequences.prepare import load_prepared
 from train.pretrain import main
+from train.settings.recipe import parse_recipe
 from train.tokenizer.opening import has_same_ids, open_tokenizer
 
 
@@ -96,6 +100,17 @@ def test_padded_ids_are_in_checkpoints_only_and_never_generated(finished, own_to
     embedding[ids + 1 :] *= -1
     written = padded.generate(do_sample=True, max_new_tokens=30, num_return_sequences=8)
     assert written.max() < ids
+
+
+def test_an_evaluation_logs_bits_per_byte(finished, own_tokenizer):
+    run, words = finished
+    recipe, tokenizer = parse_recipe(words), open_tokenizer(str(own_tokenizer))
+    sequences = load_prepared(to_preparation(recipe.data, tokenizer)).validation.first(recipe.data.max_eval_sequences)
+    scored = [sequence["input_ids"][1:].tolist() for sequence in sequences]
+    text_bytes = sum(len(tokenizer.decode(ids, skip_special_tokens=True).encode()) for ids in scored)
+    figures = json.loads((run / "results.json").read_text())["evaluation"]
+    expected = figures["eval_loss"] / math.log(2) * sum(map(len, scored)) / text_bytes
+    assert figures["eval_bits_per_byte"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_another_tokenizer_is_refused(finished, caplog, tmp_path):
