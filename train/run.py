@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -69,13 +70,22 @@ def run_entry(
                 check_same_ids(start.checkpoint, tokenizer)
                 recipe = parse([*argv, "--gradient_accumulation_steps", str(start.accumulated)])
         except (ValueError, ImportError, OSError) as error:
-            logger.error("%s: %s", script, error)
+            tell(f"{script}: {error}")
             return 1 if isinstance(error, RunRefusedError) else 2
         try:
             return train(dataclasses.replace(recipe, resume_from=start.checkpoint), tokenizer)
         except (RunRefusedError, RunFailedError, BadShardError) as error:
-            logger.error("%s: %s", script, error)
+            tell(f"{script}: {error}")
             return 1
+
+
+def tell(line: str) -> None:
+    """The last line of a process that gives up. A launcher of several processes prints what it is told after its own
+    traceback, so that the line is the last thing read; only one process of a machine prints it beside that."""
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}), encoding="utf-8")
+    if not file or os.environ.get("LOCAL_RANK", "0") == "0":
+        logger.error("%s", line)
 
 
 def enter_run_folder(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsParser], held: ExitStack) -> Start:
