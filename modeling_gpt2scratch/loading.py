@@ -52,8 +52,8 @@ def load_own_tokenizer(source: str | os.PathLike, vocab_size: int | None = None,
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if vocab_size is not None and count_ids(tokenizer) > vocab_size:
             raise ValueError(
-                f"its tokenizer has {count_ids(tokenizer):,} ids, and its model a vocabulary of {vocab_size:,}: they "
-                "do not belong together. Copy the tokenizer that the model was trained with."
+                f"its tokenizer has ids up to {count_ids(tokenizer) - 1:,}, and its model a vocabulary of "
+                f"{vocab_size:,}: they do not belong together. Copy the tokenizer that the model was trained with."
             )
     return tokenizer
 
