@@ -307,8 +307,7 @@ def test_what_trains_the_same_is_a_plain_resume(words, run, more):
 def test_a_schedule_can_be_prolonged_if_it_has_not_begun_to_decay(
     words, tmp_path, schedule, steps, status, log_by_step
 ):
-    options = {"warmup_stable_decay": '{"num_decay_steps": 4}'}.get(schedule, "{}")
-    settings = ["--lr_scheduler_type", schedule, "--lr_scheduler_kwargs", options, "--warmup_steps", "2"]
+    settings = ["--lr_scheduler_type", schedule, "--decay_steps", "4", "--warmup_steps", "2"]
     words = [*words, *settings, "--output_dir", str(tmp_path / "run")]
     assert main([*words, "--max_steps", "12"]) == 0
     shutil.rmtree(tmp_path / "run" / "checkpoint-12")  # in its decay
