@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.next_token_loss import CHUNK_ROWS
 from train.build_model import build_config
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.rows.reading import first_rows
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import load_prepared
@@ -82,9 +82,9 @@ def _describe_steps(
     data: DataArguments, tokenizer: PreTrainedTokenizerBase, epochs: float, tokens_per_step: int
 ) -> str:
     try:
-        tokens, how = _count_training_tokens(to_preparation(data, tokenizer))
+        tokens, how = _count_training_tokens(to_preparations(data, tokenizer)[0])
     except OSError as error:  # the Hub cannot be reached: the rest of the plan still stands
-        return f"unknown: {data.dataset} cannot be read ({type(error).__name__})"
+        return f"unknown: {', '.join(data.dataset)} cannot be read ({type(error).__name__})"
     if tokens is None:
         return f"unknown before the data is prepared ({how})"
     steps_per_epoch = tokens // tokens_per_step

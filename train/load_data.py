@@ -3,7 +3,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from train.checkpointing.checkpoints import step_of
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.sequences.streamed_sequences import StreamedSequences
 from train.data.sequences.training_data import TrainingData, load_prepared_data, load_streamed_data
 from train.settings.recipe import Recipe
@@ -14,7 +14,7 @@ def load_training_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Tr
     """Prepare or find the data; a stream goes on where the checkpoint left it. A `ValueError` if the source cannot be
     read, too few rows are left, or the checkpoint has another number of streams."""
     data, training = recipe.data, recipe.training
-    preparation = to_preparation(data, tokenizer)
+    [preparation] = to_preparations(data, tokenizer)
     writes = training.local_process_index == 0
     if not data.streaming:
         return load_prepared_data(

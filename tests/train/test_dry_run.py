@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from train.build_model import build_config, build_model
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.sequences.prepare import prepare_data
 from train.dry_run import activation_bytes, describe_plan, state_bytes
 from train.settings.recipe import parse_recipe
@@ -43,7 +43,7 @@ def test_with_earlier_weights_the_sizes_are_theirs(recipe, tokenizer, tmp_path):
 def test_epochs_are_counted_where_the_data_is_prepared_and_estimated_before(recipe, tokenizer):
     epochs = recipe("--max_steps", "-1", "--num_train_epochs", "3", "--max_samples", "200")
     estimated = describe_plan(epochs, tokenizer)["steps"]
-    blocks = len(prepare_data(to_preparation(epochs.data, tokenizer)).train)
+    blocks = len(prepare_data(to_preparations(epochs.data, tokenizer)[0]).train)
     counted = describe_plan(epochs, tokenizer)["steps"]
     assert f"{3 * (blocks // 4)} = 3 epochs x {blocks // 4}" in counted
     assert "counted" in counted

@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.sequences.chunk_pool import prepare_chunks
 from train.data.sequences.prepare import prepare_data
 from train.run_files import command_parser
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     parser = command_parser("train.data", __doc__)
-    parser.add_argument("--shards", help="PART/PARTS: only these files of the dataset, counted from 0")
+    parser.add_argument("--shards", help="PART/PARTS: only these files of each dataset, counted from 0")
     own, recipe_argv = parser.parse_known_args(argv)
     try:
         prepare(recipe_argv, own.shards)
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
 
 
 def prepare(recipe_argv: list[str], part: str | None) -> None:
-    """Prepare all data of a recipe, or a part of the files."""
+    """Prepare all data of a recipe, or a part of the files of each dataset."""
     recipe = parse_recipe(recipe_argv)
     arguments = recipe.data
     if part is not None and (arguments.max_samples is not None or arguments.max_tokens is not None):
@@ -46,19 +46,20 @@ def prepare(recipe_argv: list[str], part: str | None) -> None:
             f"--shards {part} with --max_samples or --max_tokens: where they end depends on the files before. "
             "Leave out the one or the others."
         )
-    preparation = to_preparation(arguments, open_tokenizer(recipe.model.tokenizer, recipe.model.init_from))
-    if part is None:
-        data = prepare_data(preparation, arguments.dataset_num_proc)
-        logger.info("%s\n\n%s", data.statistics.render(), data.folder)
-        return
-    files = len(preparation.source.shards)
-    shards = shards_of_part(part, files)
-    if not shards:
-        logger.info("Part %s of %d files is empty: there is nothing to do.", part, files)
-        return
-    if not preparation.is_whole:
-        prepare_chunks(preparation, arguments.dataset_num_proc, shards)
-    logger.info("Files %d to %d of %d are prepared: %s", shards.start, shards.stop - 1, files, preparation.folder)
+    for preparation in to_preparations(arguments, open_tokenizer(recipe.model.tokenizer, recipe.model.init_from)):
+        if part is None:
+            data = prepare_data(preparation, arguments.dataset_num_proc)
+            logger.info("%s\n\n%s", data.statistics.render(), data.folder)
+            continue
+        name, files = preparation.source.name, len(preparation.source.shards)
+        shards = shards_of_part(part, files)
+        if not shards:
+            logger.info("%s: part %s of %d files is empty: there is nothing to do.", name, part, files)
+            continue
+        if not preparation.is_whole:
+            prepare_chunks(preparation, arguments.dataset_num_proc, shards)
+        place = (shards.start, shards.stop - 1, files, preparation.folder)
+        logger.info("%s: files %d to %d of %d are prepared: %s", name, *place)
 
 
 def shards_of_part(part: str, shards: int) -> range:

@@ -5,23 +5,24 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from train.data.files.sources import find_source
+from train.data.files.sources import Source, find_source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.schemas import find_schema
 from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
 from train.settings.arguments import DataArguments, parse_weights
 
 
-def to_preparation(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Preparation:
-    """Find the source, and put the settings with it.
+def to_preparations(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase) -> list[Preparation]:
+    """Find the source of each dataset, and put the settings with it.
 
     Raises:
-        ValueError: the source cannot be found, its rows are of no schema, or a weight is none.
+        ValueError: a source cannot be found, its rows are of no schema, or a weight is none.
         OSError: the Hub cannot be reached.
     """
-    source = find_source(
-        arguments.dataset, arguments.dataset_revision, arguments.dataset_split, arguments.dataset_config
-    )
+    return [_to_preparation(arguments, find_source(*place), tokenizer) for place in arguments.places()]
+
+
+def _to_preparation(arguments: DataArguments, source: Source, tokenizer: PreTrainedTokenizerBase) -> Preparation:
     by_column = {"language": ("languages", "language_weights"), "exercise": ("exercises", "exercise_weights")}
     used = {column: [name for name in names if vars(arguments)[name]] for column, names in by_column.items()}
     schema = find_schema(
@@ -32,7 +33,7 @@ def to_preparation(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase)
         skip_broken=arguments.broken_shards == "skip",
     )
     if arguments.require_reasoning and schema.name == "text":
-        raise ValueError(f"--require_reasoning true: {arguments.dataset} has texts, which do not tell reasoning apart.")
+        raise ValueError(f"--require_reasoning true: {source.name} has texts, which do not tell reasoning apart.")
     return Preparation(
         source=source,
         row_filter=RowFilter(

@@ -27,7 +27,7 @@ class TrainedOn:
     def split(self) -> tuple:
         """The settings that decide which rows were left out of the training."""
         data = self.data
-        return data.dataset, data.dataset_revision, data.dataset_split, data.validation_fraction, data.split_seed
+        return data.places(), data.validation_fraction, data.split_seed
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ class OpenedModel:
         }
         if self.trained_on is not None:
             data = self.trained_on.data
-            dataset = Path(data.dataset).name if Path(data.dataset).exists() else data.dataset
-            described |= {"trained_on": dataset, "dataset_revision": data.dataset_revision}
+            names = [Path(name).name if Path(name).exists() else name for name in data.dataset]
+            revisions = ", ".join(data.dataset_revision or []) or None
+            described |= {"trained_on": ", ".join(names), "dataset_revision": revisions}
         return described
 
 

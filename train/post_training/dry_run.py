@@ -37,7 +37,7 @@ def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBas
         statistics = RowStatistics()
         first = next(usable_rows(rows.source, rows.method, rows.row_filter, rows.max_samples, statistics), [])
     except (ValueError, OSError) as error:
-        return f"{recipe.rows.dataset} cannot be read: {error}"
+        return f"{recipe.rows.dataset[0]} cannot be read: {error}"
     text = f"{len(first):,} of the first {statistics.rows_read:,} are usable"
     if recipe.method != "sft" or not first:
         return text

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.prepare import prepare_data
 from train.evaluation.opened_model import find_recipe, read_trained_on
@@ -51,7 +51,7 @@ def load_pretraining_sequences(
     if not count:
         return None
     try:
-        preparation = to_preparation(find_pretraining_data(init_from), tokenizer)
+        [preparation] = to_preparations(find_pretraining_data(init_from), tokenizer)
         if not preparation.is_whole:
             preparation = preparation.only_validation(count)
         sequences = prepare_data(preparation, writes=writes).validation.first(count)

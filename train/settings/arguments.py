@@ -15,6 +15,8 @@ TOKENIZER_HELP = "Tokenizer: a folder or a Hub id. Where unset, that of --init_f
 
 def setting(help: str, default: Any = None) -> Any:
     """A dataclass field with its `--help` text."""
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata={"help": help})
     return field(default=default, metadata={"help": help})
 
 
@@ -75,10 +77,14 @@ class SourceArguments:
 
     _argument_group_name = "data"
 
-    dataset: str = setting("'sample', a file or folder (.parquet, .jsonl, .txt), or a Hub id.", "sample")
-    dataset_config: str | None = setting("Configuration of a Hub dataset that has several, e.g. 20231101.en.")
-    dataset_revision: str | None = setting("Branch, tag or commit of a Hub dataset.")
-    dataset_split: str = setting("Split of a Hub dataset.", "train")
+    dataset: list[str] = setting(
+        "'sample', a file or folder (.parquet, .jsonl, .txt), or a Hub id; or several of these.", ["sample"]
+    )
+    dataset_config: list[str] | None = setting(
+        "Configuration of a Hub dataset that has several, e.g. 20231101.en; of several datasets one for each, in order."
+    )
+    dataset_revision: list[str] | None = setting("Branch, tag or commit of a Hub dataset; likewise.")
+    dataset_split: list[str] = setting("Split of a Hub dataset; likewise, or one for all.", ["train"])
     languages: list[str] | None = setting("Keep only rows in these languages, e.g. en fr; all where unset.")
     exercises: list[str] | None = setting("Keep only rows of these exercises, e.g. mcq rag; all where unset.")
     max_samples: int | None = setting("Stop at this many usable rows of both parts; pre-training to within 1,000 rows.")
@@ -90,11 +96,34 @@ class SourceArguments:
 
     def __post_init__(self) -> None:
         check_least(self, max_samples=1)
+        self.places()
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"--validation_fraction {self.validation_fraction} must be between 0 and 1: training and evaluation "
                 "both need rows."
             )
+
+    def places(self) -> list[tuple[str, str | None, str, str | None]]:
+        """Name, revision, split and configuration of each dataset; a `ValueError` where one is named twice, or their
+        numbers do not fit."""
+        count = len(self.dataset)
+        if not count:
+            raise ValueError("--dataset names no rows: give a file, a folder, a Hub id, or 'sample'.")
+        splits = self.dataset_split * (count if len(self.dataset_split) == 1 else 1)
+        given = {"revision": (self.dataset_revision, "main"), "split": (splits, "train")}
+        given["config"] = (self.dataset_config, "default")
+        for name, (values, usual) in given.items():
+            if values is not None and len(values) != count:
+                raise ValueError(
+                    f"--dataset_{name} {' '.join(values)}: give one for each of the {count} datasets, in their order; "
+                    f"for files, or where there is no choice, {usual}."
+                )
+        unset = [None] * count
+        places = [*zip(self.dataset, self.dataset_revision or unset, splits, self.dataset_config or unset, strict=True)]
+        for place in places:
+            if places.count(place) > 1:
+                raise ValueError(f"--dataset names {place[0]} twice. To use it more often, raise its weight.")
+        return places
 
 
 @dataclass

@@ -8,6 +8,7 @@ The folder opens with `AutoTokenizer.from_pretrained`. It also holds comparison.
 by language, and the share of words kept whole, beside GPT-2's, on validation texts, which are not trained on.
 """
 
+import itertools
 import json
 import logging
 import sys
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
 from train.data.files.chunk import BadShardError
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.rows.reading import texts_of
 from train.data.rows.synth import Split
 from train.settings.arguments import DataArguments, setting
@@ -80,8 +81,9 @@ def main(argv: list[str]) -> int:
 def train(source: DataArguments, settings: TokenizerArguments) -> str:
     """Train, compare and write; returns the comparison as text."""
     gpt2 = open_tokenizer(None)
-    preparation = to_preparation(source, gpt2)
-    texts = tqdm(texts_of(preparation.source, preparation.row_filter), desc="Reading", unit=" texts", mininterval=1)
+    sources = [(one.source, one.row_filter) for one in to_preparations(source, gpt2)]
+    texts = itertools.chain.from_iterable(itertools.starmap(texts_of, sources))
+    texts = tqdm(texts, desc="Reading", unit=" texts", mininterval=1)
     compared: list[tuple[str, str | None]] = []
     training = _without_validation(texts, compared)
     tokenizer = train_tokenizer(training, settings.vocab_size, settings.pattern, settings.split_digits, progress=True)

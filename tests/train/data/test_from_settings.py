@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from train.data.files.sources import SAMPLE_FOLDER
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.rows.row_filter import RowFilter
 from train.data.sequences.preparation import Limit, SequenceSettings
 from train.settings.arguments import DataArguments
@@ -12,7 +12,7 @@ from train.settings.arguments import DataArguments
 EVALUATION_SET = str(SAMPLE_FOLDER / "train.parquet")
 # These say how the work is done or shown, and not what comes out.
 HARMLESS = {"dataset_num_proc": 7, "max_eval_sequences": 7, "streaming": True, "shuffle_buffer": 7}
-OF_THE_HUB = {"dataset_split": "test", "dataset_config": "en"}  # a file has none
+OF_THE_HUB = {"dataset_split": ["test"], "dataset_config": ["en"]}  # a file has none
 OF_TEXT = {"document_separator": "x"}
 OTHER_VALUES = {
     "text_column": "query",
@@ -37,8 +37,8 @@ OTHER_VALUES = {
 @pytest.fixture
 def folder(rows_file, tokenizer, tmp_path):
     def make(**changes):
-        settings = {"dataset": str(rows_file), "data_cache_dir": str(tmp_path)}
-        return to_preparation(DataArguments(**{**settings, **changes}), tokenizer).folder
+        settings = {"dataset": [str(rows_file)], "data_cache_dir": str(tmp_path)}
+        return to_preparations(DataArguments(**{**settings, **changes}), tokenizer)[0].folder
 
     return make
 
@@ -52,13 +52,13 @@ def test_every_setting_that_is_not_known_to_be_harmless_is_prepared_anew(folder,
     assert len({folder(), *folders}) == len(folders) + 1
     assert folder(**HARMLESS) == folder()
     (tmp_path / "a.txt").write_text("".join(f"ax {number} " for number in range(200)))
-    text = {"dataset": str(tmp_path / "a.txt")}
+    text = {"dataset": [str(tmp_path / "a.txt")]}
     assert folder(**text, **OF_TEXT) != folder(**text)
 
 
 def test_settings_become_values(rows_file, tokenizer, tmp_path):
     arguments = DataArguments(
-        dataset=str(rows_file),
+        dataset=[str(rows_file)],
         languages=["en", "fr"],
         exercises=["mcq"],
         require_reasoning=True,
@@ -75,7 +75,7 @@ def test_settings_become_values(rows_file, tokenizer, tmp_path):
         data_cache_dir=str(tmp_path),
         max_samples=7,
     )
-    preparation = to_preparation(arguments, tokenizer)
+    preparation = to_preparations(arguments, tokenizer)[0]
     assert preparation.row_filter == RowFilter(
         *(["en", "fr"], ["mcq"], True, 3, 9, {"mcq": 2}, {"fr": 0.5}, 0.25, 4, (EVALUATION_SET,)),
         schema=preparation.row_filter.schema,
@@ -84,6 +84,6 @@ def test_settings_become_values(rows_file, tokenizer, tmp_path):
     assert preparation.settings == SequenceSettings(8, "best_fit", skip_broken=True)
     assert preparation.limit == Limit(rows=7)
     assert preparation.folder.parent == tmp_path
-    assert to_preparation(DataArguments(), tokenizer).row_filter == RowFilter()
+    assert to_preparations(DataArguments(), tokenizer)[0].row_filter == RowFilter()
     with pytest.raises(ValueError, match=r"--language_weights fr"):
-        to_preparation(DataArguments(language_weights=["fr"]), tokenizer)
+        to_preparations(DataArguments(language_weights=["fr"]), tokenizer)

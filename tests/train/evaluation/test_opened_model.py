@@ -157,4 +157,4 @@ def test_a_recipe_without_a_length_asks_that_of_the_run_it_started_from(read, tm
 
 
 def test_models_without_a_recipe_take_the_demos_rows():
-    assert demo_recipe().data.dataset == "sample"
+    assert demo_recipe().data.dataset == ["sample"]

@@ -32,7 +32,7 @@ def test_defaults_give_way_to_yaml_and_yaml_to_the_command_line(parse, recipe_fi
 def test_no_words_at_all_are_the_demo(parse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = parse([])
-    assert recipe.data.dataset == "sample"
+    assert recipe.data.dataset == ["sample"]
     assert recipe.training.output_dir == "runs/demo"
 
 

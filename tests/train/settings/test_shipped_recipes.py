@@ -32,7 +32,7 @@ def test_the_origin_recipe_is_the_origins_run(tmp_path):
     file = RECIPES_FOLDER / "gpt2_124m_synth.yaml"
     recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
     training = recipe.training
-    assert (recipe.data.dataset, recipe.data.max_samples, recipe.data.languages) == ("PleIAs/SYNTH", 50_000, ["en"])
+    assert (recipe.data.dataset, recipe.data.max_samples, recipe.data.languages) == (["PleIAs/SYNTH"], 50_000, ["en"])
     assert (recipe.data.sequence_length, training.per_device_train_batch_size, training.num_train_epochs) == (512, 8, 2)
     assert (training.learning_rate, training.weight_decay, training.max_grad_norm) == (3e-4, 0.1, 1.0)
     assert (training.eval_steps, training.save_steps, training.save_total_limit) == (500, 2000, 3)

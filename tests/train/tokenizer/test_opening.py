@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.data.__main__ import main as prepare
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.rows.synth import question_to_ids
 from train.data.sequences.prepare import load_prepared
 from train.pretrain import main
@@ -105,7 +105,9 @@ def test_padded_ids_are_in_checkpoints_only_and_never_generated(finished, own_to
 def test_an_evaluation_logs_bits_per_byte(finished, own_tokenizer):
     run, words = finished
     recipe, tokenizer = parse_recipe(words), open_tokenizer(str(own_tokenizer))
-    sequences = load_prepared(to_preparation(recipe.data, tokenizer)).validation.first(recipe.data.max_eval_sequences)
+    sequences = load_prepared(to_preparations(recipe.data, tokenizer)[0]).validation.first(
+        recipe.data.max_eval_sequences
+    )
     scored = [sequence["input_ids"][1:].tolist() for sequence in sequences]
     text_bytes = sum(len(tokenizer.decode(ids, skip_special_tokens=True).encode()) for ids in scored)
     figures = json.loads((run / "results.json").read_text())["evaluation"]

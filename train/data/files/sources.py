@@ -103,7 +103,7 @@ def find_source(dataset: str, revision: str | None = None, split: str = "train",
     """
     path = SAMPLE_FOLDER / "train.parquet" if dataset == SAMPLE else Path(expanduser(dataset))
     if dataset and path.exists():
-        if (revision, split, config) != (None, "train", None):
+        if not {revision, split, config} <= {None, "main", "train", "default"}:
             logger.warning(
                 "%s lies here, so the revision, split or configuration of a Hub dataset is not used.", dataset
             )

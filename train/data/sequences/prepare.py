@@ -35,9 +35,10 @@ class PreparedData:
     statistics: DatasetStatistics
     folder: Path
 
-    def trained_on_article(self, rows: list[Row]) -> list[bool]:
-        """For each row, whether some training row touches its seed article."""
-        return touch_articles([file.with_name(articles_file("train")) for file in self.train.files], rows)
+    @property
+    def article_files(self) -> list[Path]:
+        """The keys of the articles that training rows touch."""
+        return [file.with_name(articles_file("train")) for file in self.train.files]
 
 
 def touch_articles(article_files: list[Path], rows: list[Row]) -> list[bool]:

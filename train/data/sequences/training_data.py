@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -13,7 +14,7 @@ from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Row
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.preparation import Preparation
-from train.data.sequences.prepare import prepare_data
+from train.data.sequences.prepare import prepare_data, touch_articles
 from train.data.sequences.prepared_sequences import PreparedSequences
 from train.data.sequences.streamed_sequences import StreamedSequences
 
@@ -57,7 +58,7 @@ def load_prepared_data(
         statistics=data.statistics,
         source=preparation.source,
         schema=preparation.row_filter.schema.name,
-        is_known=data.trained_on_article,
+        is_known=partial(touch_articles, data.article_files),
     )
 
 

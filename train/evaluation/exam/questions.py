@@ -6,11 +6,11 @@ from pathlib import Path
 from accelerate import PartialState
 
 from train.data.files.sources import SAMPLE, SAMPLE_FOLDER, Source, find_source
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.rows.reading import usable_rows_of
 from train.data.rows.schemas import SYNTH
 from train.data.rows.synth import Row, question_to_ids, row_to_question
-from train.data.sequences.prepare import prepare_data
+from train.data.sequences.prepare import prepare_data, touch_articles
 from train.evaluation.exam.citations import expects_citations
 from train.evaluation.losses.validation_rows import ValidationRows, draw_rows
 from train.evaluation.opened_model import OpenedModel, demo_recipe
@@ -73,7 +73,7 @@ def choose_questions(
     half = max(1, opened.window // 2)
     wanted = exam_tokens or of_recipe or min(MOST_EXAM_TOKENS, half)
     exam_tokens = exam_tokens or (wanted if wanted < opened.window else half)
-    exam = exam or trained_on.exam or (SAMPLE if trained_on.data.dataset == SAMPLE else None)
+    exam = exam or trained_on.exam or (SAMPLE if SAMPLE in trained_on.data.dataset else None)
     if exam is not None:
         rows = load_exam(exam)
         description = "the embedded sample's exam" if exam == SAMPLE else f"exam {Path(exam).name}"
@@ -137,11 +137,12 @@ def _tell_known(opened: OpenedModel, rows: list[Row]) -> tuple[list[bool] | None
         return None, f"{not_told}: the model has no recipe."
     settings = opened.trained_on.data
     try:
-        preparation = None if settings.streaming else to_preparation(settings, opened.tokenizer)
-        if preparation is None or not (preparation.is_whole or _is_small(preparation.source)):
+        preparations = [] if settings.streaming else to_preparations(settings, opened.tokenizer)
+        if not preparations or not all(one.is_whole or _is_small(one.source) for one in preparations):
             return None, f"{not_told}: the training rows are many, and not prepared here."
-        data = prepare_data(preparation, writes=PartialState().is_local_main_process)
-        known = data.trained_on_article(rows)
+        writes = PartialState().is_local_main_process
+        files = [file for one in preparations for file in prepare_data(one, writes=writes).article_files]
+        known = touch_articles(files, rows)
     except (ValueError, OSError):
         return None, f"{not_told}: the training rows cannot be read again."
     return known, "Known: training rows came from the question's seed article, in other words; new: none did."

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from train.data.files.sources import SAMPLE, find_source
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.rows.reading import rows_of, usable_rows_of
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.schemas import SYNTH, Schema, find_schema
@@ -35,9 +35,9 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
     Raises:
         ValueError: the rows cannot be read again, or none is a validation row.
     """
-    name = "the embedded sample" if data.dataset == SAMPLE else _short(data.dataset)
+    name = "the embedded sample" if data.dataset == [SAMPLE] else _short(data.dataset[0])
     try:
-        preparation = to_preparation(data, tokenizer)
+        [preparation] = to_preparations(data, tokenizer)
         # Evaluation sets are compared with training rows only, and take long to read.
         row_filter = replace(preparation.row_filter, evaluation_sets=())
         schema = row_filter.schema

@@ -20,7 +20,7 @@ def to_preparation(
     """
     rows = recipe.rows
     return RowPreparation(
-        source=find_source(rows.dataset, rows.dataset_revision, rows.dataset_split, rows.dataset_config),
+        source=find_source(*rows.places()[0]),
         method=recipe.method,
         row_filter=RowFilter(
             languages=rows.languages,

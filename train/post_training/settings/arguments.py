@@ -35,16 +35,18 @@ class StartArguments:
 class RowsArguments(SourceArguments):
     """The rows to train on, and which of them are for validation."""
 
-    dataset: str = setting(
+    dataset: list[str] = setting(
         "'sample', a .parquet or .jsonl file, a folder of them, or a Hub id, with SYNTH's columns; sft also takes "
         "`messages`, or `prompt` and `completion`; dpo `chosen` and `rejected`.",
-        "sample",
+        ["sample"],
     )
     max_eval_samples: int | None = setting("Evaluate on the first so many validation rows; on all where unset.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least(self, max_eval_samples=1)
+        if len(self.dataset) > 1:
+            raise ValueError(f"--dataset {' '.join(self.dataset)}: post-training takes one. Put their files together.")
 
 
 @dataclass

@@ -28,13 +28,13 @@ PREPARE = """
 import json, sys
 from transformers import AutoTokenizer
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.sequences.prepare import prepare_data
 from train.settings.arguments import DataArguments
 
-arguments = DataArguments(dataset="someone/synth", max_samples=200, sequence_length=16, validation_fraction=0.1)
+arguments = DataArguments(dataset=["someone/synth"], max_samples=200, sequence_length=16, validation_fraction=0.1)
 arguments.data_cache_dir = sys.argv[1]
-preparation = to_preparation(arguments, AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))
+preparation = to_preparations(arguments, AutoTokenizer.from_pretrained(TOKENIZER_FOLDER))[0]
 data = prepare_data(preparation)
 fetched = [str(file) for file in (preparation.folder / "fetched").rglob("*.parquet")]
 print(json.dumps({**preparation.source.describe(), **data.statistics.to_dict(), "fetched": fetched}))

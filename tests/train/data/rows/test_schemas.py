@@ -5,7 +5,7 @@ import pytest
 
 from train.data.files import shard_reading
 from train.data.files.sources import find_source
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.rows.conversations import row_to_messages
 from train.data.rows.reading import rows_of
 from train.data.rows.schemas import find_schema, messages_to_texts
@@ -31,13 +31,13 @@ def write(folder, name, rows):
 
 def prepare(folder, tokenizer, dataset, **settings):
     arguments = DataArguments(
-        dataset=str(dataset),
+        dataset=[str(dataset)],
         sequence_length=16,
         validation_fraction=0.2,
         data_cache_dir=str(folder / "cache"),
         **settings,
     )
-    return prepare_data(to_preparation(arguments, tokenizer))
+    return prepare_data(to_preparations(arguments, tokenizer)[0])
 
 
 def documents_in(data, split, tokenizer):
@@ -155,13 +155,13 @@ def test_a_stream_of_text_files_goes_on_where_it_was_and_leaves_validation_out(
     for half, name in ((text[: len(text) // 2], "a.txt"), (text[len(text) // 2 :], "b.txt")):
         (tmp_path / name).write_text(half)
     arguments = DataArguments(
-        dataset=str(tmp_path),
+        dataset=[str(tmp_path)],
         document_separator=separator,
         sequence_length=64,
         validation_fraction=0.2,
         data_cache_dir=str(tmp_path / "cache"),
     )
-    preparation = to_preparation(arguments, tokenizer)
+    preparation = to_preparations(arguments, tokenizer)[0]
 
     def read(count, **places):
         stream = StreamedSequences(preparation, shuffle_buffer=7, seed=0, streams=3, **places)

@@ -21,7 +21,7 @@ from train.data.sequences import chunks, prepare
 from train.data.sequences.chunk_pool import prepare_task
 from train.data.sequences.chunks import ARTICLE_DTYPE, articles_file
 from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
-from train.data.sequences.prepare import prepare_data
+from train.data.sequences.prepare import prepare_data, touch_articles
 
 
 END_OF_TEXT = 50256
@@ -415,8 +415,8 @@ def test_it_is_known_what_the_model_is_taught_about(preparation, row, small_chun
     data = prepare_data(preparation())
     rows = [row(number) for number in range(200)] + [row(900)]
     expected = [split_of(one, 0.2, 0) == "train" for one in rows[:200]] + [False]
-    assert data.trained_on_article(rows) == expected
-    assert data.trained_on_article([]) == []
+    assert touch_articles(data.article_files, rows) == expected
+    assert touch_articles(data.article_files, []) == []
 
 
 def test_it_is_known_of_linked_articles_too(preparation, row, write_rows):
@@ -428,7 +428,7 @@ def test_it_is_known_of_linked_articles_too(preparation, row, write_rows):
     dataset = write_rows(training[:1], training[1:2], training[2:] + in_part(map(row, range(200)), "validation"))
     data = prepare_data(preparation(dataset=dataset))
     asked = [row(999, query_seed_url=link), row(999), *training[:2]]
-    assert data.trained_on_article(asked) == [True, False, True, True]
+    assert touch_articles(data.article_files, asked) == [True, False, True, True]
 
 
 # Weights

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from train.data.from_settings import to_preparation
+from train.data.from_settings import to_preparations
 from train.data.rows.synth import split_of
-from train.data.sequences.prepare import prepare_data
+from train.data.sequences.prepare import prepare_data, touch_articles
 from train.evaluation.losses.validation_rows import draw_rows, read_given, read_validation
 from train.settings.arguments import DataArguments
 
@@ -14,7 +14,7 @@ from train.settings.arguments import DataArguments
 def data(rows_file, tmp_path) -> DataArguments:
     """Settings that hold out a third of two hundred rows."""
     return DataArguments(
-        dataset=str(rows_file),
+        dataset=[str(rows_file)],
         validation_fraction=0.3,
         split_seed=3,
         sequence_length=32,
@@ -24,11 +24,11 @@ def data(rows_file, tmp_path) -> DataArguments:
 
 def test_they_are_those_that_training_leaves_out(data, tokenizer):
     validation = read_validation(data, tokenizer, max_rows=1000)
-    prepared = prepare_data(to_preparation(data, tokenizer))
+    prepared = prepare_data(to_preparations(data, tokenizer)[0])
     assert len(validation.rows) == len(validation.found) == prepared.statistics.kept_rows["validation"]
     assert validation.all_read
     assert all(split_of(row, 0.3, 3) == "validation" for row in validation.rows)
-    assert not any(prepared.trained_on_article(validation.rows))
+    assert not any(touch_articles(prepared.article_files, validation.rows))
     assert "30.0%" in validation.description
     assert "/" not in validation.description
 
@@ -69,13 +69,13 @@ def test_rows_that_cannot_be_had_are_refused_with_the_way_out(data, tokenizer, t
     with pytest.raises(ValueError, match=r"none is a validation row.*--rows"):
         read_validation(replace(data, validation_fraction=1e-9), tokenizer, 10)
     with pytest.raises(ValueError, match=r"gone\.parquet.*--rows"):
-        read_validation(replace(data, dataset="gone.parquet"), tokenizer, 10)
+        read_validation(replace(data, dataset=["gone.parquet"]), tokenizer, 10)
     with pytest.raises(ValueError, match=r"--rows gone\.parquet"):
         read_given("gone.parquet", 10)
     chat = tmp_path / "chat.jsonl"
     chat.write_text('{"messages": []}\n')
     with pytest.raises(ValueError, match=r"none is a validation row.*--rows"):
-        read_validation(replace(data, dataset=str(chat)), tokenizer, 10)
+        read_validation(replace(data, dataset=[str(chat)]), tokenizer, 10)
 
 
 def test_drawing_depends_on_the_rows_alone(row):

@@ -36,7 +36,7 @@ def test_no_words_at_all_are_the_demo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = parse_recipe([])
     assert (recipe.method, recipe.start.init_from) == ("sft", "runs/demo")
-    assert (recipe.rows.dataset, recipe.training.output_dir) == ("sample", "runs/demo_sft")
+    assert (recipe.rows.dataset, recipe.training.output_dir) == (["sample"], "runs/demo_sft")
 
 
 @pytest.mark.parametrize(
