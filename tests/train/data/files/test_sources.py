@@ -136,7 +136,7 @@ def test_what_cannot_be_found_is_refused(name):
         find_source(name)
 
 
-@pytest.mark.parametrize("setting", [{"split": "test"}, {"revision": "main"}, {"config": "all"}])
+@pytest.mark.parametrize("setting", [{"split": "test"}, {"revision": "v1"}, {"config": "all"}])
 def test_what_is_of_the_hub_only_is_said_to_be_unused_for_files(rows_file, setting, caplog):
     assert find_source(str(rows_file), **setting).revision is None
     assert "lies here, so the revision, split or configuration of a Hub dataset is not used" in caplog.text
