@@ -61,14 +61,14 @@ def test_models_of_the_sample_and_without_a_recipe_take_the_samples_exam(opened,
     assert len(without.rows) == 290
     assert without.known is None
     assert "no recipe" in without.notes[0]
-    sample = with_recipe(opened, data=replace(opened.trained_on.data, dataset="sample"))
+    sample = with_recipe(opened, data=replace(opened.trained_on.data, dataset=["sample"]))
     assert len(choose_questions(sample, None, None, None, 1000).rows) == 290
 
 
 def test_known_and_new_are_not_told_apart_where_that_is_not_known(opened, validation, monkeypatch):
     streamed = with_recipe(opened, data=replace(opened.trained_on.data, streaming=True, max_eval_sequences=8))
     assert choose_questions(streamed, None, None, validation, 10).known is None
-    gone = with_recipe(opened, data=replace(opened.trained_on.data, dataset="gone.parquet"))
+    gone = with_recipe(opened, data=replace(opened.trained_on.data, dataset=["gone.parquet"]))
     questions = choose_questions(gone, None, None, validation, 10)
     assert questions.known is None
     assert "cannot be read" in questions.notes[0]
