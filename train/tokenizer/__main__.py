@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
 def train(source: DataArguments, settings: TokenizerArguments) -> str:
     """Train, compare and write; returns the comparison as text."""
     gpt2 = open_tokenizer(None)
-    sources = [(one.source, one.row_filter) for one in to_preparations(source, gpt2)]
+    sources = [(one.source, one.row_filter, source.max_samples) for one in to_preparations(source, gpt2)]
     texts = itertools.chain.from_iterable(itertools.starmap(texts_of, sources))
     texts = tqdm(texts, desc="Reading", unit=" texts", mininterval=1)
     compared: list[tuple[str, str | None]] = []

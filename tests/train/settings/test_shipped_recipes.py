@@ -39,6 +39,18 @@ def test_the_origin_recipe_is_the_origins_run(tmp_path):
     assert {recipe.model.embd_pdrop, recipe.model.attn_pdrop, recipe.model.resid_pdrop} == {0.1}
 
 
+def test_with_a_small_tokenizer_most_parameters_are_in_blocks(tmp_path, tokenizer):
+    file = RECIPES_FOLDER / "own_tokenizer.yaml"
+    recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
+    config = build_config(recipe.model, tokenizer)
+    config.vocab_size = 8192  # as its first lines train one
+    with torch.device("meta"):
+        model = GPT2ScratchForCausalLM(config)
+    blocks = sum(parameter.numel() for parameter in model.transformer.blocks.parameters())
+    assert 10e6 < blocks < 11e6
+    assert model.num_parameters() < 14e6
+
+
 def test_the_serious_recipe_sees_half_a_million_tokens_a_step(tmp_path):
     file = RECIPES_FOLDER / "gpt2_124m_synth_10b.yaml"
     recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])

@@ -6,6 +6,7 @@ from transformers import AutoTokenizer
 from train.tokenizer.__main__ import main
 from train.tokenizer.opening import open_tokenizer
 from train.tokenizer.text_bytes import bytes_of_ids
+from train.tokenizer.training import SMALLEST, train_tokenizer
 
 
 @pytest.fixture
@@ -49,6 +50,15 @@ def test_a_mistake_is_refused_in_one_line(words, tmp_path, caplog, more, message
     assert not (tmp_path / "new").exists()
 
 
+def test_no_more_rows_are_read_than_max_samples(words, tmp_path):
+    sizes = []
+    for rows in ("3", "200"):
+        folder = tmp_path / rows
+        assert main([*words, "--vocab_size", "2000", "--max_samples", rows, "--output_dir", str(folder)]) == 0
+        sizes.append(len(AutoTokenizer.from_pretrained(folder)))
+    assert sizes[0] < sizes[1]
+
+
 @pytest.mark.parametrize("name", [None, "own"])
 def test_the_bytes_of_a_texts_ids_are_its_bytes(own_tokenizer, name):
     tokenizer = open_tokenizer(name and str(own_tokenizer))
@@ -56,3 +66,10 @@ def test_the_bytes_of_a_texts_ids_are_its_bytes(own_tokenizer, name):
     sizes = bytes_of_ids(tokenizer)
     assert sum(sizes[token] for token in tokenizer(text)["input_ids"]) == len(text.encode())
     assert sizes[tokenizer.eos_token_id] == 0
+
+
+def test_with_the_smallest_vocabulary_a_token_is_a_byte():
+    text = "O Romeo, Romeo!\n\nWherefore art thou Romeo? Ünïcode: 日本 🙂"
+    tokenizer = train_tokenizer([text] * 3, SMALLEST)
+    assert len(tokenizer) == SMALLEST == 257
+    assert len(tokenizer(text)["input_ids"]) == len(text.encode())

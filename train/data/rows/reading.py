@@ -36,13 +36,15 @@ def usable_rows_of(source: Source, schema: Schema = SYNTH) -> Iterator[Row]:
         logger.warning("%s: %s rows are left out (%s).", source.name, f"{left_out.total():,}", reasons)
 
 
-def texts_of(source: Source, row_filter: RowFilter) -> Iterator[tuple[str, str | None, Split]]:
+def texts_of(
+    source: Source, row_filter: RowFilter, max_rows: int | None = None
+) -> Iterator[tuple[str, str | None, Split]]:
     """The training texts of the rows that a filter keeps, with their language, where a column says it, and part."""
-    for row in rows_of(source, row_filter.schema):
-        reason, split, _ = row_filter.judge(row)
-        if reason is None:
-            for text in row_filter.schema.to_texts(row):
-                yield text, row.get("language"), split
+    judged = ((row, *row_filter.judge(row)) for row in rows_of(source, row_filter.schema))
+    usable = ((row, split) for row, reason, split, _ in judged if reason is None)
+    for row, split in islice(usable, max_rows):
+        for text in row_filter.schema.to_texts(row):
+            yield text, row.get("language"), split
 
 
 def first_rows(source: Source, count: int, schema: Schema = SYNTH) -> list[Row]:
