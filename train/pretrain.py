@@ -51,7 +51,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     stop = GracefulStop()
     trainer = build_trainer(recipe, model, tokenizer, data, stop)
     known = data.is_known(questions)
-    source = {**data.source.describe(), "schema": data.schema}
+    source = data.describe_source()
     rows = {**source, **data.statistics.to_dict()}
     facts = {
         "parameters": trainer.model.num_parameters(),

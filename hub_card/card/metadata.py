@@ -42,13 +42,14 @@ def _validation_results(record: RunRecord) -> list[EvalResult]:
         ("perplexity", "perplexity", record.figure("evaluation", "eval_perplexity")),
         ("bits_per_byte", "bits per byte, documents one by one", evaluated.get("bits_per_byte")),
     ]
-    dataset = record.dataset_name or NOT_RECORDED
+    source = record.validation_source
+    dataset = source["name"] or NOT_RECORDED
     return [
         result(
             dataset_type=dataset,
             dataset_name=f"{dataset}, validation rows",
-            dataset_split="validation",
-            dataset_revision=record.data.get("dataset_revision"),
+            dataset_split=source["split"],
+            dataset_revision=source["revision"],
             metric_type=metric,
             metric_name=name,
             metric_value=value,

@@ -68,8 +68,15 @@ class RunRecord:
     @property
     def dataset_name(self) -> str | None:
         """A name to show: of a local file the last part only, since the rest of its path is private."""
-        dataset = self.data.get("dataset")
-        return dataset if self.hub_dataset or not dataset else Path(dataset).name
+        return _name_to_show(self.data)
+
+    @property
+    def validation_source(self) -> dict:
+        """`name`, `revision` and `split` of the validation rows: of a set that was named apart, or of the dataset."""
+        apart = self.data.get("validation_set")
+        source = apart if isinstance(apart, dict) else self.data
+        split = source.get("dataset_split") if source is apart else "validation"
+        return {"name": _name_to_show(source), "revision": source.get("dataset_revision"), "split": split}
 
     @property
     def trains_on_texts(self) -> bool:
@@ -82,6 +89,11 @@ class RunRecord:
         rows = self.data.get("rows_by_language", {})
         codes = [name for name in rows if re.fullmatch("[a-z]{2,3}", name) and rows[name]]
         return sorted(codes, key=lambda code: (-rows[code], code))
+
+
+def _name_to_show(source: dict) -> str | None:
+    dataset = source.get("dataset")
+    return dataset if source.get("dataset_revision") or not dataset else Path(dataset).name
 
 
 def read_run(run: Path) -> RunRecord:

@@ -13,8 +13,7 @@ import re
 import sys
 
 from train.data.from_settings import to_preparations
-from train.data.sequences.chunk_pool import prepare_chunks
-from train.data.sequences.prepare import prepare_data
+from train.data.sequences.prepare import prepare_data, prepare_files
 from train.run_files import command_parser
 from train.settings.recipe import parse_recipe
 from train.tokenizer.opening import open_tokenizer
@@ -57,7 +56,7 @@ def prepare(recipe_argv: list[str], part: str | None) -> None:
             logger.info("%s: part %s of %d files is empty: there is nothing to do.", name, part, files)
             continue
         if not preparation.is_whole:
-            prepare_chunks(preparation, arguments.dataset_num_proc, shards)
+            prepare_files(preparation, arguments.dataset_num_proc, shards)
         place = (shards.start, shards.stop - 1, files, preparation.folder)
         logger.info("%s: files %d to %d of %d are prepared: %s", name, *place)
 

@@ -5,11 +5,17 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from train.data.cache_folder import cache_root
 from train.data.files.sources import Source, find_source
 from train.data.rows.row_filter import RowFilter
-from train.data.rows.schemas import find_schema
+from train.data.rows.schemas import Schema, find_schema
 from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
 from train.settings.arguments import DataArguments, parse_weights
+
+
+# Settings that use a column of the rows, and which.
+LISTS = {"languages": "language", "exercises": "exercise"}
+WEIGHTS = {"language_weights": "language", "exercise_weights": "exercise"}  # for training rows
 
 
 def to_preparations(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase) -> list[Preparation]:
@@ -19,21 +25,27 @@ def to_preparations(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase
         ValueError: a source cannot be found, its rows are of no schema, or a weight is none.
         OSError: the Hub cannot be reached.
     """
-    return [_to_preparation(arguments, find_source(*place), tokenizer) for place in arguments.places()]
+    preparations = [_to_preparation(arguments, find_source(*place), tokenizer) for place in arguments.places()]
+    if arguments.validation_dataset is None and arguments.validation_split is None:
+        return preparations
+    try:
+        source = _find_validation(arguments, preparations[0].source)
+        return [_with_validation(one, source, arguments) for one in preparations]
+    except ValueError as error:
+        named = [(name, vars(arguments)[name]) for name in ("validation_dataset", "validation_split")]
+        words = " ".join(f"--{name} {value}" for name, value in named if value is not None)
+        raise ValueError(f"{words}: {error}") from error
 
 
 def _to_preparation(arguments: DataArguments, source: Source, tokenizer: PreTrainedTokenizerBase) -> Preparation:
-    by_column = {"language": ("languages", "language_weights"), "exercise": ("exercises", "exercise_weights")}
-    used = {column: [name for name in names if vars(arguments)[name]] for column, names in by_column.items()}
-    schema = find_schema(
-        source,
-        arguments.text_column,
-        arguments.document_separator,
-        needed={column: names[0] for column, names in used.items() if names},
-        skip_broken=arguments.broken_shards == "skip",
-    )
+    schema = _schema_of(source, arguments, WEIGHTS | LISTS)
     if arguments.require_reasoning and schema.name == "text":
         raise ValueError(f"--require_reasoning true: {source.name} has texts, which do not tell reasoning apart.")
+    if arguments.drop_duplicates and source.revision is not None and (arguments.max_samples or arguments.max_tokens):
+        raise ValueError(
+            f"--drop_duplicates true with --max_samples or --max_tokens: all {source.bytes / 1e9:.1f} GB of "
+            f"{source.name} would be fetched to look for duplicates. Leave out one, or name files here."
+        )
     return Preparation(
         source=source,
         row_filter=RowFilter(
@@ -55,4 +67,49 @@ def _to_preparation(arguments: DataArguments, source: Source, tokenizer: PreTrai
         tokenizer=tokenizer,
         cache_dir=Path(arguments.data_cache_dir) if arguments.data_cache_dir else None,
         limit=Limit(rows=arguments.max_samples or math.inf, train_tokens=arguments.max_tokens or math.inf),
+        drop_duplicates=arguments.drop_duplicates,
     )
+
+
+def _schema_of(source: Source, arguments: DataArguments, columns: dict[str, str]) -> Schema:
+    """The schema of a source, with the columns that settings use, where these are set."""
+    return find_schema(
+        source,
+        arguments.text_column,
+        arguments.document_separator,
+        needed={column: name for name, column in columns.items() if vars(arguments)[name]},
+        skip_broken=arguments.broken_shards == "skip",
+    )
+
+
+def _find_validation(arguments: DataArguments, training: Source) -> Source:
+    """The validation set that is named apart; without a name, it is a split of the dataset that is trained on."""
+    split = arguments.validation_split or "train"
+    if arguments.validation_dataset is not None and [arguments.validation_dataset] != arguments.dataset:
+        source = find_source(arguments.validation_dataset, split=split)
+    elif len(arguments.dataset) > 1:
+        raise ValueError("of which of the datasets? Name it by --validation_dataset.")
+    elif training.revision is None:
+        raise ValueError(f"{training.name} lies here, and has one split: name another --validation_dataset.")
+    else:
+        source = find_source(training.name, training.revision, split, arguments.places()[0][3])
+    if not source.bytes:
+        raise ValueError("it is empty.")
+    return source
+
+
+def _with_validation(training: Preparation, source: Source, arguments: DataArguments) -> Preparation:
+    schema, cache = _schema_of(source, arguments, LISTS), cache_root(training.cache_dir)
+    if schema.name != training.row_filter.schema.name:
+        raise ValueError(
+            f"its rows are of {schema.name}, those of {training.source.name} of {training.row_filter.schema.name}, and "
+            "rows that both have could not be told: bring both into one form."
+        )
+    if _contents(training.source, cache) <= _contents(source, cache):
+        raise ValueError(f"its files are those of {training.source.name}, and would leave no row to train on.")
+    return training.with_validation(source, schema)
+
+
+def _contents(source: Source, cache: Path) -> set[str]:
+    """What tells its files from others: their checksums, or their places on the Hub."""
+    return {known or str(shard) for shard, known in zip(source.shards, source.checksums(cache), strict=True)}

@@ -27,7 +27,9 @@ class TrainedOn:
     def split(self) -> tuple:
         """The settings that decide which rows were left out of the training."""
         data = self.data
-        return data.places(), data.validation_fraction, data.split_seed
+        apart = (data.validation_dataset, data.validation_split)
+        share = (data.validation_fraction, data.split_seed) if apart == (None, None) else apart
+        return data.places(), *share
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,18 @@ def _sequences_table(statistics: dict) -> Table:
     return Table(["", "sequences", "documents cut", "padding tokens", "tokens left over", "articles"], rows)
 
 
+def _place_rows(title: str, source: dict) -> list[list[str]]:
+    dataset, commit = str(source.get("dataset") or ""), source.get("dataset_revision")
+    # Of a local file the last part only: the rest of its path is nobody's business.
+    return [[title, show(dataset if commit else Path(dataset).name)], ["its commit", show(commit)]]
+
+
 def _source_table(statistics: dict) -> Table:
     shared = statistics.get("shared_articles")
-    dataset = str(statistics.get("dataset") or "")
+    apart = statistics.get("validation_set")
     rows = [
-        # Of a local file the last part only: the rest of its path is nobody's business.
-        ["dataset", show(dataset if statistics.get("dataset_revision") else Path(dataset).name)],
-        ["its commit", show(statistics.get("dataset_revision"))],
+        *_place_rows("dataset", statistics),
+        *(_place_rows("validation rows of", apart) if isinstance(apart, dict) else []),
         ["shared articles", "not counted, as one part was read" if shared is None else f"{shared:,} of both parts"],
         *([f"SHA-256 {split}", digest] for split, digest in statistics.get("sha256", {}).items()),
     ]

@@ -141,6 +141,13 @@ class DataArguments(SourceArguments):
     max_row_tokens: int | None = setting("Drop rows with more tokens.")
     exercise_weights: list[str] | None = setting("How often rows of an exercise are used, e.g. rag=2 mcq=0.5.")
     language_weights: list[str] | None = setting("The same by language, e.g. en=1 fr=0.3; both multiply.")
+    validation_dataset: str | None = setting(
+        "All rows for validation, in place of a share: as --dataset. Training rows of the same seed article or text go."
+    )
+    validation_split: str | None = setting(
+        "The split of that Hub dataset; without one, of --dataset, e.g. validation. 'train' where unset."
+    )
+    drop_duplicates: bool = setting("Drop documents whose text came before, after a first pass over all rows.", False)
     decontaminate: list[str] | None = setting(
         "Drop training rows that share 13 words in a row with these files, or with lm-eval tasks of these names."
     )
@@ -168,6 +175,8 @@ class DataArguments(SourceArguments):
         parse_weights("language_weights", self.language_weights)
         if self.streaming and self.max_eval_sequences is None:
             raise ValueError("--streaming needs --max_eval_sequences: these are gathered before training.")
+        if self.streaming and self.drop_duplicates:
+            raise ValueError("--drop_duplicates true: a stream does not know what others have read. Leave out one.")
         for name in ("max_samples", "max_tokens"):
             if self.streaming and vars(self)[name] is not None:
                 raise ValueError(f"--{name} {vars(self)[name]}: a stream ends where the run does. Set --max_steps.")

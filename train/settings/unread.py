@@ -26,6 +26,11 @@ READ_WITH: tuple[tuple[tuple[str, ...], str, Callable[[dict], bool]], ...] = (
     (("sample_tokens", "sample_temperature"), "--sample_prompts", lambda given: bool(given["sample_prompts"])),
     (("exam_tokens",), "--exam", lambda given: bool(given["exam"])),
     (("skip_loss_spikes",), "--loss_spike_score above 0", lambda given: given["loss_spike_score"] > 0),
+    (
+        ("validation_fraction", "split_seed"),
+        "validation rows that are not named apart (--validation_dataset, --validation_split)",
+        lambda given: {given.get("validation_dataset"), given.get("validation_split")} == {None},
+    ),
     (("shuffle_buffer",), "--streaming true", lambda given: given.get("streaming", True)),
     (
         ("pair_samples", "pair_temperature", "pair_tokens", "pairs_per_question"),

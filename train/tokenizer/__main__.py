@@ -81,10 +81,14 @@ def main(argv: list[str]) -> int:
 def train(source: DataArguments, settings: TokenizerArguments) -> str:
     """Train, compare and write; returns the comparison as text."""
     gpt2 = open_tokenizer(None)
-    sources = [(one.source, one.row_filter, source.max_samples) for one in to_preparations(source, gpt2)]
+    preparations = to_preparations(source, gpt2)
+    sources = [(one.source, one.row_filter, source.max_samples) for one in preparations]
     texts = itertools.chain.from_iterable(itertools.starmap(texts_of, sources))
     texts = tqdm(texts, desc="Reading", unit=" texts", mininterval=1)
     compared: list[tuple[str, str | None]] = []
+    if (apart := preparations[0].validation) is not None:
+        validation = itertools.islice(texts_of(apart.source, apart.row_filter), MOST_COMPARED)
+        compared += [(text, language) for text, language, _ in validation]
     training = _without_validation(texts, compared)
     tokenizer = train_tokenizer(training, settings.vocab_size, settings.pattern, settings.split_digits, progress=True)
     if len(tokenizer) < settings.vocab_size:
@@ -98,11 +102,14 @@ def train(source: DataArguments, settings: TokenizerArguments) -> str:
 
 
 def _without_validation(texts: Iterable[tuple[str, str | None, Split]], compared: list) -> Iterator[str]:
-    """The texts to train on; validation texts go to `compared`, with the first text, so that it is never empty."""
+    """The texts to train on, none of which is in `compared`; validation texts go there, and if it is empty, the first
+    text, too."""
+    held_out = {text for text, _ in compared}
     for number, (text, language, split) in enumerate(texts):
-        if (number == 0 or split == "validation") and len(compared) < MOST_COMPARED:
+        is_for_both = number == 0 and not held_out
+        if (is_for_both or split == "validation") and len(compared) < MOST_COMPARED:
             compared.append((text, language))
-        if number == 0 or split == "train":
+        if is_for_both or (split == "train" and text not in held_out):
             yield text
 
 

@@ -142,6 +142,14 @@ def test_a_hub_dataset_is_named_with_its_commit(record):
     assert f"--dataset_revision {COMMIT}" in card
 
 
+def test_a_validation_set_named_apart_is_what_the_figures_are_of(record):
+    apart = {"dataset": "/home/me/held.jsonl", "dataset_revision": None, "dataset_split": "train"}
+    card = render_card(with_results(record, data={**record.data, "validation_set": apart}), "you/tiny")
+    assert ModelCard(card).data.eval_results[0].dataset_type == "held.jsonl"
+    assert "On the rows of held.jsonl, split train; no training row has a seed article or text of theirs:" in card
+    assert "/home/me" not in card
+
+
 def test_no_local_path_is_told(record, finished_run):
     assert str(finished_run.parent) in json.dumps(record.recipe)
     assert str(finished_run.parent) not in render_card(record, "you/tiny")

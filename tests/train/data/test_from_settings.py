@@ -12,7 +12,7 @@ from train.settings.arguments import DataArguments
 EVALUATION_SET = str(SAMPLE_FOLDER / "train.parquet")
 # These say how the work is done or shown, and not what comes out.
 HARMLESS = {"dataset_num_proc": 7, "max_eval_sequences": 7, "streaming": True, "shuffle_buffer": 7}
-OF_THE_HUB = {"dataset_split": ["test"], "dataset_config": ["en"]}  # a file has none
+OF_THE_HUB = {"dataset_split": ["test"], "dataset_config": ["en"], "validation_split": "test"}  # a file has none
 OF_TEXT = {"document_separator": "x"}
 OTHER_VALUES = {
     "text_column": "query",
@@ -31,6 +31,8 @@ OTHER_VALUES = {
     "sequence_length": 8,
     "validation_fraction": 0.3,
     "split_seed": 1,
+    "validation_dataset": "sample",
+    "drop_duplicates": True,
 }
 
 

@@ -34,6 +34,13 @@ def test_a_stream_has_its_validation_rows_first_and_its_own_at_the_end():
     assert ["shared articles", "not counted, as one part was read"] in cells(late)
 
 
+def test_a_validation_set_named_apart_is_shown_without_its_path():
+    apart = {"dataset": "/home/me/held.jsonl", "dataset_revision": None}
+    assert ["validation rows of", "held.jsonl"] in cells(
+        {"data": {**DatasetStatistics().to_dict(), "validation_set": apart}}
+    )
+
+
 def test_repairs_repetitions_and_skipped_files_are_shown():
     statistics = DatasetStatistics(repeated_rows=7, skipped_shards=["/somewhere/rows-3.parquet: torn"])
     statistics.repaired_rows["NUL characters"] = 2

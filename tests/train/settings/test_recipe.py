@@ -176,6 +176,7 @@ def test_what_else_accelerates_configuration_changes_is_refused(parse, recipe_fi
         ("lr_scheduler_type: constant\nwarmup_steps: 5", "--warmup_steps 5.0 has no effect: it needs another"),
         ("decay_steps: 0.4", "--decay_steps 0.4 has no effect: it needs --lr_scheduler_type warmup_stable_decay."),
         ("shuffle_buffer: 9", "--shuffle_buffer 9 has no effect: it needs --streaming true."),
+        ("validation_dataset: a.txt\nsplit_seed: 3", "--split_seed 3 has no effect: it needs validation rows that are"),
         ("sample_tokens: 9", "--sample_tokens 9 has no effect: it needs --sample_prompts."),
         ("exam_tokens: 9", "--exam_tokens 9 has no effect: it needs --exam."),
         ("optim_name: muon\nmuon_momentum: 0.9", None),

@@ -174,9 +174,7 @@ def _hub_source(dataset: str, revision: str | None, split: str, config: str | No
     commit = builder.hash
     data_files = builder.config.data_files or {}
     if split not in data_files:
-        raise ValueError(
-            f"--dataset_split {split}: {dataset} has {', '.join(map(str, data_files)) or 'no data files'}."
-        )
+        raise ValueError(f"{dataset} has no split {split}; it has {', '.join(map(str, data_files)) or 'none'}.")
     names = [re.sub(r"^hf://datasets/[^@]+@[^/]+/", "", str(file)) for file in data_files[split]]
     unread = [name for name in names if not _has_rows(Path(name))]
     if unread:

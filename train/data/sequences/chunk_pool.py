@@ -1,15 +1,17 @@
 """All chunks of a source, prepared by one process or several, with progress."""
 
+import math
 import multiprocessing
 import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
@@ -26,6 +28,7 @@ from train.hardware import available_cores
 
 # Chunks of one file that one process prepares in turn, so that a Hub file is fetched once.
 Task = tuple[Chunk, ...]
+Result = TypeVar("Result")
 
 
 def prepare_chunks(preparation: Preparation, processes: int, shards: range | None = None) -> list[FinishedChunk]:
@@ -46,7 +49,7 @@ def prepare_chunks(preparation: Preparation, processes: int, shards: range | Non
     with (
         writing_into(preparation.folder),
         tqdm(total=total, desc=f"Tokenising {source.name}", unit="B", unit_scale=True) as bar,
-        closing(_run(preparation, _tasks(source, shards), processes, left)) as results,
+        closing(run_tasks(preparation, tasks_of(source, shards), processes, prepare_task, left)) as results,
     ):
         for task, chunks in results:
             for chunk, result in zip(task, chunks):  # noqa: B905 (a limit may end them early)
@@ -55,14 +58,17 @@ def prepare_chunks(preparation: Preparation, processes: int, shards: range | Non
                     (result,) = prepare_task(preparation, (chunk,), left())
                 finished.append(result)
                 sums.add(result.statistics)
-                files = source.shards[chunk.shard : chunk.shard + chunk.shards]
-                _show(bar, sum(file.bytes for file in files) / chunk.parts, sums)
+                _show(bar, bytes_of(source, chunk), sums)
                 if left().is_reached:
                     return finished
     return finished
 
 
-def _tasks(source: Source, shards: range) -> Iterator[Task]:
+def bytes_of(source: Source, chunk: Chunk) -> float:
+    return sum(file.bytes for file in source.shards[chunk.shard : chunk.shard + chunk.shards]) / chunk.parts
+
+
+def tasks_of(source: Source, shards: range) -> Iterator[Task]:
     """Those that begin in these files; the same ones, whatever the other files of the range."""
     for first, count in _neighbours(source):
         if first not in shards:
@@ -100,7 +106,7 @@ def prepare_task(preparation: Preparation, task: Task, left: Limit) -> list[Fini
     results = []
     try:
         for chunk in task:
-            batches = _read(preparation, chunk, fetched, left)
+            batches = read_rows(preparation, chunk, fetched, left.rows)
             results.append(prepare_chunk(preparation, chunk, batches, left))
             left = left.after(results[-1].statistics)
             if left.is_reached:
@@ -110,7 +116,8 @@ def prepare_task(preparation: Preparation, task: Task, left: Limit) -> list[Fini
     return results
 
 
-def _read(preparation: Preparation, chunk: Chunk, fetched: Path, left: Limit) -> Iterator[RowBatch]:
+def read_rows(preparation: Preparation, chunk: Chunk, fetched: Path, most_rows: float = math.inf) -> Iterator[RowBatch]:
+    """Those of a chunk; a Hub file is fetched into a folder, and stays there."""
     for number in range(chunk.shard, chunk.shard + chunk.shards):
         yield from read_shard(
             preparation.source.shards[number],
@@ -118,17 +125,21 @@ def _read(preparation: Preparation, chunk: Chunk, fetched: Path, left: Limit) ->
             preparation.row_filter.schema.columns,
             fetched,
             skip_broken=preparation.settings.skip_broken,
-            most_rows=left.rows,
+            most_rows=most_rows,
         )
 
 
-def _run(
-    preparation: Preparation, tasks: Iterator[Task], processes: int, left: Callable[[], Limit]
-) -> Generator[tuple[Task, list[FinishedChunk]]]:
-    """The results in order; several processes work on the next tasks meanwhile."""
+def run_tasks(
+    preparation: Preparation,
+    tasks: Iterable[Task],
+    processes: int,
+    work: Callable[[Preparation, Task, Limit], Result],
+    left: Callable[[], Limit] = Limit,
+) -> Generator[tuple[Task, Result]]:
+    """What a function of a module makes of each task, in order; several processes work on the next tasks meanwhile."""
     if processes == 1:
         for task in tasks:
-            yield task, prepare_task(preparation, task, left())
+            yield task, work(preparation, task, left())
         return
     context = multiprocessing.get_context("spawn")  # threads of the tokenizer do not survive a fork
     threads = max(1, available_cores() // processes)
@@ -136,7 +147,7 @@ def _run(
     ahead: deque[tuple[Task, Future]] = deque()
     try:
         for task in tasks:
-            ahead.append((task, pool.submit(_work, task, left())))
+            ahead.append((task, pool.submit(_work, work, task, left())))
             if len(ahead) > 2 * processes:
                 first, future = ahead.popleft()
                 yield first, future.result()
@@ -164,6 +175,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(task: Task, left: Limit) -> list[FinishedChunk]:
+def _work(work: Callable[[Preparation, Task, Limit], Result], task: Task, left: Limit) -> Result:
     assert _preparation is not None
-    return prepare_task(_preparation, task, left)
+    return work(_preparation, task, left)

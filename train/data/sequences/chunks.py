@@ -20,12 +20,12 @@ from train.data.files.chunk import Chunk, RowBatch
 from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Split
 from train.data.sequences.documents import Document, documents_of
+from train.data.sequences.left_out import LeftOut, articles_file
 from train.data.sequences.packing import pack_best_fit
 from train.data.sequences.preparation import STATISTICS_FILE, Limit, Preparation
 
 
 UNFINISHED = ".unfinished"  # at the end of a folder's name
-ARTICLE_DTYPE = np.dtype(">u8")
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,21 @@ def prepare_chunk(preparation: Preparation, chunk: Chunk, batches: Iterable[RowB
         unfinished = cut.with_name(cut.name + UNFINISHED)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        statistics = _write(unfinished, preparation, batches, left)
+        statistics = _write(unfinished, preparation, LeftOut.of_chunk(preparation, chunk), batches, left)
         (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), "utf-8")
         folder = cut if left.after(statistics).is_reached else whole
         os.replace(unfinished, folder)
         return FinishedChunk(folder, statistics)
 
 
-def _write(folder: Path, preparation: Preparation, batches: Iterable[RowBatch], left: Limit) -> DatasetStatistics:
+def _write(
+    folder: Path, preparation: Preparation, left_out: LeftOut, batches: Iterable[RowBatch], left: Limit
+) -> DatasetStatistics:
     row_filter, tokenizer, splits = preparation.row_filter, preparation.tokenizer, preparation.splits
     statistics = DatasetStatistics()
     writers = {split: _SplitWriter(folder, split, preparation) for split in splits}
     repeated: list[Document] = []
-    for _, documents, counts in documents_of(batches, row_filter, tokenizer, splits):
+    for _, documents, counts in documents_of(batches, row_filter, tokenizer, splits, left_out):
         statistics.add(counts)
         for document in documents:
             writers[document.split].add(document)
@@ -133,7 +135,3 @@ class _SplitWriter:
 
 def tokens_file(split: str, dtype: np.dtype) -> str:
     return f"{split}.tokens.u{8 * dtype.itemsize}"
-
-
-def articles_file(split: str) -> str:
-    return f"{split}.articles.u64"

@@ -14,6 +14,7 @@ from train.data.files.chunk import RowBatch
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS, DatasetStatistics
 from train.data.rows.synth import Row, Split, article_key
+from train.data.sequences.left_out import LeftOut
 from train.data.sequences.packing import token_dtype
 
 
@@ -28,7 +29,7 @@ class Document:
 
 
 @dataclass
-class _UsedRow:
+class UsedRow:
     row: Row
     texts: list[str]
     split: Split
@@ -42,16 +43,17 @@ def documents_of(
     row_filter: RowFilter,
     tokenizer: PreTrainedTokenizerBase,
     splits: tuple[Split, ...] = SPLITS,
+    left_out: LeftOut | None = None,
 ) -> Iterator[tuple[RowBatch, list[Document], DatasetStatistics]]:
     """The documents of each batch, and the counts of its rows; the next is tokenised, by all cores, while it is used.
     Rows of another part than these are counted as dropped, and not tokenised."""
     dtype = token_dtype(count_ids(tokenizer))
     with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead: deque[tuple[RowBatch, DatasetStatistics, list[_UsedRow], Future]] = deque()
+        ahead: deque[tuple[RowBatch, DatasetStatistics, list[UsedRow], Future]] = deque()
         for batch in itertools.chain(batches, [None]):
             if batch is not None:
                 counts = DatasetStatistics()
-                used = list(_use(batch, row_filter, counts, splits))
+                used = list(used_rows(batch, row_filter, counts, splits, left_out))
                 ahead.append((batch, counts, used, thread.submit(_tokenise, used, tokenizer)))
             if ahead and (batch is None or len(ahead) > 1):
                 first, counts, used, token_lists = ahead.popleft()
@@ -59,7 +61,7 @@ def documents_of(
                 yield first, documents, counts
 
 
-def _tokenise(used: list[_UsedRow], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def _tokenise(used: list[UsedRow], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     if not used:
         return []
     # split_special_tokens: the characters <|endoftext|> in a row stay text, and cannot end a document.
@@ -69,9 +71,13 @@ def _tokenise(used: list[_UsedRow], tokenizer: PreTrainedTokenizerBase) -> list[
     return [[token for _ in one.texts for token in next(ended)] for one in used]
 
 
-def _use(
-    batch: RowBatch, row_filter: RowFilter, counts: DatasetStatistics, splits: tuple[Split, ...]
-) -> Iterator[_UsedRow]:
+def used_rows(
+    batch: RowBatch,
+    row_filter: RowFilter,
+    counts: DatasetStatistics,
+    splits: tuple[Split, ...],
+    left_out: LeftOut | None,
+) -> Iterator[UsedRow]:
     """The rows that are used; the others are counted by reason."""
     schema = row_filter.schema
     counts.rows_read = len(batch.rows) + batch.unreadable.total()
@@ -85,14 +91,17 @@ def _use(
         reason, split, times = row_filter.judge(row)
         if reason is None and split not in splits:
             reason = "training row" if split == "train" else "validation row"
+        texts = schema.to_texts(row) if reason is None else []
+        if reason is None and left_out is not None:
+            reason = left_out.reason(schema.articles(row), texts)
         if reason is None:
-            yield _UsedRow(row, schema.to_texts(row), split, times, characters, repairs)
+            yield UsedRow(row, texts, split, times, characters, repairs)
         else:
             counts.drop(reason, characters)
 
 
 def _to_documents(
-    used: list[_UsedRow],
+    used: list[UsedRow],
     token_lists: list[list[int]],
     row_filter: RowFilter,
     counts: DatasetStatistics,

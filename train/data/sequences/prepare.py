@@ -3,6 +3,7 @@ where it was."""
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from contextlib import suppress
@@ -13,17 +14,21 @@ import numpy as np
 from filelock import Timeout
 
 from train.data.rows.statistics import SPLITS, DatasetStatistics
-from train.data.rows.synth import Row, article_key, seed_article
+from train.data.rows.synth import Row, seed_article
 from train.data.sequences.chunk_pool import prepare_chunks
-from train.data.sequences.chunks import ARTICLE_DTYPE, FinishedChunk, articles_file, chunk_lock, tokens_file
+from train.data.sequences.chunks import FinishedChunk, chunk_lock, tokens_file
+from train.data.sequences.duplicates import find_duplicates
+from train.data.sequences.left_out import KEY_DTYPE, articles_file, articles_files, is_among, unique_keys
 from train.data.sequences.packing import count_cut
-from train.data.sequences.preparation import STATISTICS_FILE, Preparation
+from train.data.sequences.preparation import CHUNKS_FILE, STATISTICS_FILE, Preparation
 from train.data.sequences.prepared_sequences import PreparedSequences
 from train.run_files import write_whole
 
 
+logger = logging.getLogger(__name__)
+
 SECONDS_BETWEEN_LOOKS = 1.0
-CHUNKS_FILE = "chunks.json"
+MANY_ARTICLES = 10_000_000  # of a validation set; each process holds a key of eight bytes
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,12 @@ class PreparedData:
         return [file.with_name(articles_file("train")) for file in self.train.files]
 
 
-def touch_articles(article_files: list[Path], rows: list[Row]) -> list[bool]:
+def touch_articles(files: list[Path], rows: list[Row]) -> list[bool]:
     """For each row, whether its seed article is in one of these files of article keys."""
-    asked = np.frombuffer(b"".join(article_key(seed_article(row)) for row in rows), ARTICLE_DTYPE).astype(np.uint64)
+    articles = [seed_article(row) for row in rows]
     found = np.zeros(len(rows), dtype=bool)
-    for file in article_files:
-        found |= np.isin(asked, _keys(file))
+    for file in files:
+        found |= is_among(articles, unique_keys([file]))
     return found.tolist()
 
 
@@ -61,23 +66,44 @@ def prepare_data(preparation: Preparation, processes: int = 1, writes: bool = Tr
         ValueError: a file or an evaluation set cannot be read, or the rows do not fill a sequence of each part.
     """
     if writes and not preparation.is_whole:
-        seal(preparation, prepare_chunks(preparation, processes))
+        seal(preparation, prepare_files(preparation, processes))
     while not preparation.is_whole:
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    return load_prepared(preparation)
+    data = load_prepared(preparation)
+    preparation.row_filter.warn_of_misspelt(data.statistics)
+    return data
+
+
+def prepare_files(preparation: Preparation, processes: int, shards: range | None = None) -> list[FinishedChunk]:
+    """As `prepare_chunks`, after what all of them need: the validation set that is named apart, and the duplicates."""
+    validation = preparation.validation
+    if validation is not None and not validation.is_whole:
+        seal(validation, prepare_files(validation, processes))
+    if preparation.drop_duplicates:
+        find_duplicates(preparation, processes, shards)
+    return prepare_chunks(preparation, processes, shards)
 
 
 def load_prepared(preparation: Preparation) -> PreparedData:
     """Open a preparation that is whole; a `ValueError` where some of it has gone since."""
     folder, sequence_length = preparation.folder, preparation.settings.sequence_length
-    chunks = [folder / "chunks" / name for name in json.loads((folder / CHUNKS_FILE).read_text())]
     names = {split: tokens_file(split, preparation.token_dtype) for split in preparation.splits}
-    files = {split: [chunk / name for chunk in chunks] for split, name in names.items()}
+    files = {split: [chunk / name for chunk in preparation.chunk_folders] for split, name in names.items()}
     parts = {split: PreparedSequences(files.get(split, []), sequence_length) for split in SPLITS}
     statistics = DatasetStatistics.from_dict(json.loads((folder / STATISTICS_FILE).read_text("utf-8")))
     if any(len(part) != statistics.sequences[split] for split, part in parts.items()):
         raise ValueError(f"{folder} has lost tokens since they were prepared: remove it, to prepare them again.")
-    preparation.row_filter.warn_of_misspelt(statistics)
+    if preparation.validation is not None:
+        apart = load_prepared(preparation.validation)
+        if (articles := apart.statistics.articles["validation"]) > MANY_ARTICLES:
+            logger.warning(
+                "The validation set touches %s seed articles or texts, and each process holds a key of each, %d MB in "
+                "all, to leave them out of the training rows: a smaller set would do.",
+                *(f"{articles:,}", articles * KEY_DTYPE.itemsize / 1e6),
+            )
+        parts["validation"] = apart.validation
+        statistics.add(apart.statistics)
+        statistics.sha256 |= apart.statistics.sha256
     return PreparedData(**parts, statistics=statistics, folder=folder)
 
 
@@ -87,10 +113,14 @@ def seal(preparation: Preparation, finished: list[FinishedChunk]) -> None:
     statistics = add_up(preparation, finished)
     for split in preparation.splits:
         if not statistics.sequences[split]:
+            fraction = preparation.row_filter.validation_fraction
+            dropped = ", ".join(f"{reason}: {rows:,}" for reason, rows in statistics.dropped_rows.most_common())
             raise ValueError(
                 f"The {split} split holds {statistics.tokens[split]:,} tokens, less than one sequence of "
-                f"{preparation.settings.sequence_length}: give more rows, a smaller --sequence_length, or another "
-                f"--validation_fraction (now {preparation.row_filter.validation_fraction}).\n{statistics.render()}"
+                f"{preparation.settings.sequence_length}: give more rows, "
+                + (f"another --validation_fraction (now {fraction}), " if 0 < fraction < 1 else "")
+                + f"or a smaller --sequence_length. Of {statistics.rows_read:,} rows of {preparation.source.name} "
+                f"are dropped: {dropped or 'none'}."
             )
     with chunk_lock(folder, "whole"):  # another run may have come as far at the same time
         if not preparation.is_whole:
@@ -120,19 +150,16 @@ def add_up(preparation: Preparation, finished: list[FinishedChunk]) -> DatasetSt
         statistics.sequences[split], statistics.left_over_tokens[split] = divmod(total, sequence_length)
         digests = "".join(chunk.statistics.sha256[split] for chunk in finished)
         statistics.sha256[split] = hashlib.sha256(digests.encode()).hexdigest()
-    if len(preparation.splits) > 1:
-        statistics.shared_articles = _count_shared_articles([chunk.folder for chunk in finished])
+    if "train" in preparation.splits:
+        folders, apart = [chunk.folder for chunk in finished], preparation.validation
+        statistics.shared_articles = _count_shared_articles(folders, apart.chunk_folders if apart else folders)
     return statistics
 
 
-def _count_shared_articles(folders: list[Path]) -> int:
+def _count_shared_articles(training: list[Path], validation: list[Path]) -> int:
     """Articles that rows of both parts touch; the validation ones, which are few, are held in memory."""
-    validation = np.unique(np.concatenate([_keys(folder / articles_file("validation")) for folder in folders]))
-    shared = np.zeros(len(validation), dtype=bool)
-    for folder in folders:
-        shared |= np.isin(validation, _keys(folder / articles_file("train")))
+    held_out = unique_keys(articles_files(validation, "validation"))
+    shared = np.zeros(len(held_out), dtype=bool)
+    for file in articles_files(training, "train"):
+        shared |= np.isin(held_out, unique_keys([file]))
     return int(shared.sum())
-
-
-def _keys(file: Path) -> np.ndarray:
-    return np.fromfile(file, ARTICLE_DTYPE).astype(np.uint64)  # np.isin fails at some of another byte order

@@ -19,6 +19,7 @@ from train.data.files.chunk import Chunk, RowBatch
 from train.data.files.shard_access import read_shard
 from train.data.rows.statistics import DatasetStatistics
 from train.data.sequences.documents import Document, documents_of
+from train.data.sequences.left_out import LeftOut
 from train.data.sequences.packing import count_cut, pack_best_fit
 from train.data.sequences.preparation import Preparation
 
@@ -97,10 +98,11 @@ class StreamedSequences(IterableDataset):
         """Where each window of one pass begins, and its documents: they fill the buffer, or end the pass."""
         row_filter, tokenizer = self.preparation.row_filter, self.preparation.tokenizer
         order = self._order(stream, start.passes)
+        left_out = LeftOut(self.preparation)
         begin, documents, statistics = start, list[Document](), DatasetStatistics()
         for number in range(start.chunk, len(order)):
             batches = self._read(order[number], start.row if number == start.chunk else None, stream)
-            for batch, found, counts in documents_of(batches, row_filter, tokenizer, ("train",)):
+            for batch, found, counts in documents_of(batches, row_filter, tokenizer, ("train",), left_out):
                 statistics.add(counts)
                 documents += [document for document in found for _ in range(document.times)]
                 if len(documents) >= self.shuffle_buffer:

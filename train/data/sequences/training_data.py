@@ -29,9 +29,15 @@ class TrainingData:
     name: str  # the SHA-256 of the training tokens; of a stream, of what decides them
     statistics: DatasetStatistics  # of the rows; of a stream, of the validation ones
     source: Source
+    validation_source: Source | None  # of a set that is named apart
     schema: str  # of its rows: synth, text or messages
     # For each row, whether its seed article is one that is trained on; `None` where a stream will show.
     is_known: Callable[[list[Row]], list[bool] | None]
+
+    def describe_source(self) -> dict:
+        """The facts of the rows' places that a run records."""
+        apart = {} if self.validation_source is None else {"validation_set": self.validation_source.describe()}
+        return {**self.source.describe(), "schema": self.schema, **apart}
 
 
 def load_prepared_data(
@@ -57,6 +63,7 @@ def load_prepared_data(
         name=data.statistics.sha256["train"],
         statistics=data.statistics,
         source=preparation.source,
+        validation_source=preparation.validation_source,
         schema=preparation.row_filter.schema.name,
         is_known=partial(touch_articles, data.article_files),
     )
@@ -82,9 +89,15 @@ def load_streamed_data(
         validation=validation.validation.first(max_eval_sequences),
         collate=choose_collator(preparation.settings.packing, preparation.tokenizer.eos_token_id),
         # The rows and how they are chosen; the order is the seed's and the recipe's.
-        name=fingerprint([shards, source.revision, preparation.row_filter.fingerprint(), asdict(preparation.settings)]),
+        name=fingerprint(
+            [
+                *(shards, source.revision, preparation.row_filter.fingerprint(), asdict(preparation.settings)),
+                *([preparation.validation.folder.name] if preparation.validation else []),
+            ]
+        ),
         statistics=validation.statistics,
         source=source,
+        validation_source=preparation.validation_source,
         schema=preparation.row_filter.schema.name,
         is_known=lambda rows: None,
     )

@@ -35,15 +35,18 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
     Raises:
         ValueError: the rows cannot be read again, or none is a validation row.
     """
-    name = "the embedded sample" if data.dataset == [SAMPLE] else _short(data.dataset[0])
     try:
-        [preparation] = to_preparations(data, tokenizer)
+        preparation = to_preparations(data, tokenizer)[0]
+        apart = preparation.validation
+        preparation = apart or preparation
+        name = "the embedded sample" if preparation.source.name == SAMPLE else _short(preparation.source.name)
         # Evaluation sets are compared with training rows only, and take long to read.
         row_filter = replace(preparation.row_filter, evaluation_sets=())
         schema = row_filter.schema
         rows = _left_out(rows_of(preparation.source, schema), row_filter, tokenizer)
         of = {"synth": "seed articles", "text": "texts", "messages": "first messages"}[schema.name]
-        description = f"validation rows of {name} ({data.validation_fraction:.1%} of its {of})"
+        share = f"split {preparation.source.split}" if apart else f"{data.validation_fraction:.1%} of its {of}"
+        description = f"validation rows of {name} ({share})"
         return _draw(rows, max_rows, description, "none is a validation row", schema)
     except (ValueError, OSError) as error:
         problem = f"The rows of the model's recipe cannot be used ({str(error).rstrip('.')})"

@@ -19,7 +19,7 @@ from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import article_key, row_to_text, split_of
 from train.data.sequences import chunks, prepare
 from train.data.sequences.chunk_pool import prepare_task
-from train.data.sequences.chunks import ARTICLE_DTYPE, articles_file
+from train.data.sequences.left_out import KEY_DTYPE, articles_file
 from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
 from train.data.sequences.prepare import prepare_data, touch_articles
 
@@ -585,10 +585,10 @@ def test_shared_articles_would_be_counted(tmp_path):
         folders[-1].mkdir()
         for split, articles in (("train", training), ("validation", validation)):
             keys = b"".join(article_key(article) for article in articles)
-            np.frombuffer(keys, ARTICLE_DTYPE).tofile(folders[-1] / articles_file(split))
-    assert prepare._count_shared_articles(folders) == len("abde")
-    assert prepare._count_shared_articles(folders[:2]) == len("b")
-    assert prepare._count_shared_articles(folders[:1]) == 0
+            np.frombuffer(keys, KEY_DTYPE).tofile(folders[-1] / articles_file(split))
+    assert prepare._count_shared_articles(folders, folders) == len("abde")
+    assert prepare._count_shared_articles(folders[:2], folders[:2]) == len("b")
+    assert prepare._count_shared_articles(folders[:1], folders[:1]) == 0
 
 
 # What cannot be read
