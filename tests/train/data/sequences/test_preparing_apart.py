@@ -155,7 +155,7 @@ def test_a_part_of_what_is_prepared_is_left_alone(dataset, command, tmp_path, mo
     monkeypatch.setattr(chunks, "_write", refuse_to_write)
     with caplog.at_level(logging.INFO, "train.data"):
         assert main(command(files, "--shards", "1/2")) == 0
-    assert "Files 1 to 1 of 2 are prepared" in caplog.text
+    assert "files 1 to 1 of 2 are prepared" in caplog.text
     assert content(tmp_path / "cache") == before
 
 
