@@ -2,27 +2,41 @@
 
 `F.cross_entropy(head(hidden_states), labels)` is all that it computes. The logits of a batch are B * T * V numbers: for
 GPT-2 at 4 x 512 tokens 412 MB in float32, and as much again for their gradient, while the model's own activations of a
-block take a few MB. Here the head is applied to a few hundred rows at a time, and each chunk's logits are dropped once
-its share of loss and gradient is known.
+block take a few MB. Here the head is applied to some rows at a time, and each chunk's logits are dropped once its share
+of loss and gradient is known: three matrix products, as with all logits.
 
-torch's own chunked operator (`F.linear_cross_entropy`, torch 2.13) takes 1.1 to 1.2 times as long on CPUs and rounds
-the loss to 16 bits under bf16. Recomputing each chunk's logits takes four matrix products in place of three.
+`torch.compile` sees one operator and does not look into it: it would unroll the loop, and compile a chunk at a time.
+
+torch's own chunked loss (`F.linear_cross_entropy`, torch 2.13) breaks the graph, rounds the loss to 16 bits under bf16
+and takes 1.1 to 1.2 times as long on CPUs. Liger's does the same as this one in a kernel for GPUs; cut-cross-entropy
+holds no logits at all, and makes them again in the backward pass.
 """
 
+import re
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 
-# Rows of logits held at once: 256 * 50,257 * 4 bytes = 51 MB. 512 are 5% faster on CPUs, 128 are 13% slower.
-CHUNK_ROWS = 256
+# Rows of logits held at once. CPUs: 256 * 50,257 * 4 bytes = 51 MB. 512 are 5% faster there, 128 are 13% slower.
+# Accelerators: logits and their log-probabilities, 2,048 * 50,257 * 8 bytes = 0.8 GB at most. A chunk is then half a
+# teraFLOP, about a millisecond of an H100, against the microseconds in which each of its dozen kernels starts.
+CHUNK_ROWS, CHUNK_ROWS_ON_ACCELERATORS = 256, 2048
 # The rows of the logits start at multiples of 64 bytes. GPT-2's 50,257 columns are an odd number, and a product that
 # is written to rows which start anywhere takes up to 1.8 times as long on CPUs.
 ALIGNED_COLUMNS = 16
+# float16 loses digits below 6e-5, and probabilities begin at 1 / V = 2e-5: they are multiplied by this, and the hidden
+# states divided. It ends at 65,504: a sum over a chunk's rows overflows where it has 2,000 times the same label and
+# hidden states beyond 32.
+FLOAT16_SCALE = 2.0**10
+
+
+def chunk_rows(device_type: str) -> int:
+    """Rows of logits that are held at once on a device."""
+    return CHUNK_ROWS if device_type == "cpu" else CHUNK_ROWS_ON_ACCELERATORS
 
 
 def can_skip_logits(head: nn.Module, loss_function: Callable) -> bool:
@@ -75,107 +89,139 @@ def next_token_loss(
         # Rows without a label cost nothing: the last of each sequence, and in fine-tuning those of the prompts. On an
         # accelerator, choosing rows would make the host wait for it.
         rows, targets = rows[labelled], targets[labelled]
-    if torch.compiler.is_compiling():
-        summed_loss = sum_over_chunks
-    elif torch.is_grad_enabled() and (rows.requires_grad or head_weight.requires_grad):
-        summed_loss = SummedLoss.apply
-    else:
-        summed_loss = run_chunks
-    # Off, since the chunks cast for themselves: autocast would keep one cast weight, and sum its gradients in 16 bits.
-    with torch.autocast(device_type, enabled=False):
-        return summed_loss(rows, head_weight, targets, dtype, ignore_index) / count
-
-
-def sum_over_chunks(rows: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, ignore_index: int) -> Tensor:
-    """`run_chunks` in operations that `torch.compile` follows: each chunk's logits are made again in the backward
-    pass."""
-
-    def chunk_loss(chunk: Tensor, weight: Tensor, chunk_targets: Tensor) -> Tensor:
-        logits = F.linear(chunk.to(dtype), weight.to(dtype)).float()
-        return F.cross_entropy(logits, chunk_targets, ignore_index=ignore_index, reduction="sum")
-
-    losses = [
-        # Nothing random happens inside, so there is no random state to keep.
-        checkpoint(chunk_loss, chunk, weight, chunk_targets, use_reentrant=False, preserve_rng_state=False)
-        for chunk, chunk_targets in zip(rows.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True)
-    ]
-    return torch.stack(losses).sum()
-
-
-class SummedLoss(torch.autograd.Function):
-    """`run_chunks`, with gradients that are made in the forward pass, while each chunk's logits are there."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, ignore_index: int) -> Tensor:
-        rows_gradient = torch.empty_like(rows, dtype=torch.float32)
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
-        loss = run_chunks(rows, weight, targets, dtype, ignore_index, (rows_gradient, weight_gradient))
-        ctx.save_for_backward(rows_gradient, weight_gradient)
-        ctx.dtypes = rows.dtype, weight.dtype
-        return loss
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        if torch.is_grad_enabled():  # create_graph=True
-            raise RuntimeError(
-                "The loss without logits can be differentiated only once. To differentiate it twice, call the model "
-                "with skip_logits=False."
-            )
-        rows_gradient, weight_gradient = ctx.saved_tensors
-        # In place, as the second is as large as the embedding; torch refuses a second backward pass for that.
-        gradients = rows_gradient.mul_(gradient), weight_gradient.mul_(gradient)
-        return *(tensor.to(dtype) for tensor, dtype in zip(gradients, ctx.dtypes, strict=True)), None, None, None
+    with_gradients = torch.is_grad_enabled() and (rows.requires_grad or head_weight.requires_grad)
+    in_eager_mode = SummedLoss.apply if with_gradients else run_chunks
+    summed_loss = opaque_loss if torch.compiler.is_compiling() else in_eager_mode
+    return summed_loss(rows, head_weight, targets, dtype, ignore_index, with_gradients)[0] / count
 
 
 def run_chunks(
-    rows: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    dtype: torch.dtype,
-    ignore_index: int,
-    gradients: tuple[Tensor, Tensor] | None = None,
-) -> Tensor:
-    """The loss of all rows, summed, as a float32 scalar.
+    rows: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, ignore_index: int, with_gradients: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of all rows, summed, and its gradients, made while each chunk's logits are there.
 
     Args:
         rows: (N, C).
         weight: (V, C).
         targets: (N,), each in [0, V), or `ignore_index` where the row does not count.
         dtype: of the matrix products; everything else is float32.
-        gradients: of rows and weight, float32, to be filled chunk by chunk: the first is overwritten, the second added
-            to.
+        with_gradients: or return empty ones.
+
+    Returns:
+        In float32: the loss, a scalar; its gradients with respect to rows (N, C) and weight (V, C).
     """
-    N, V = len(rows), len(weight)
-    head = weight.to(dtype)
-    aligned_columns = -(-V // ALIGNED_COLUMNS) * ALIGNED_COLUMNS
-    buffer = torch.empty(min(CHUNK_ROWS, N), aligned_columns, device=rows.device)[:, :V]  # one for all chunks
-    total = torch.zeros((), device=rows.device)
-    for start in range(0, N, CHUNK_ROWS):
-        chunk = rows[start : start + CHUNK_ROWS].to(dtype)  # (n, C)
-        target = targets[start : start + CHUNK_ROWS, None]  # (n, 1)
-        counts = target != ignore_index
-        target = target.where(counts, 0)
-        logits = buffer[: len(chunk)]  # (n, V)
-        if dtype == torch.float32:
-            torch.mm(chunk, head.T, out=logits)
-        else:
-            logits.copy_(chunk @ head.T)
-        largest = logits.amax(dim=-1, keepdim=True)
-        target_logits = logits.gather(1, target)
-        unnormalised = logits.sub_(largest).exp_()
-        normaliser = unnormalised.sum(dim=-1, keepdim=True)  # (n, 1)
-        total += ((normaliser.log() + largest - target_logits) * counts).sum()
-        if gradients is not None:
-            rows_gradient, weight_gradient = gradients
-            # The loss's gradient with respect to the logits is softmax - one_hot(target). Here it is that times the
-            # normaliser: dividing the small factor of each product spares a pass over the logits.
-            residual = unnormalised.scatter_add_(1, target, -normaliser).to(dtype)
-            scale = counts / normaliser
-            rows_gradient[start : start + CHUNK_ROWS] = (residual @ head) * scale
-            scaled = (chunk * scale).to(dtype)
-            if dtype == torch.float32:
-                # In place; FLOP counters do not see addmm_.
-                torch.addmm(weight_gradient, residual.T, scaled, out=weight_gradient)
+    total, rows_gradient, weight_gradient = empty_results(rows, weight, targets, dtype, ignore_index, with_gradients)
+    total.zero_()
+    weight_gradient.zero_()
+    N, V, size = len(rows), len(weight), chunk_rows(rows.device.type)
+    on_cpu = rows.device.type == "cpu" and dtype != torch.float16
+    if on_cpu:
+        aligned_columns = -(-V // ALIGNED_COLUMNS) * ALIGNED_COLUMNS
+        buffer = torch.empty(min(size, N), aligned_columns, dtype=torch.float32)[:, :V]  # one for all chunks
+    # Off, since the chunks cast for themselves: autocast would keep one cast weight, and sum its gradients in 16 bits.
+    with torch.autocast(rows.device.type, enabled=False):
+        head = weight.to(dtype)
+        for start in range(0, N, size):
+            chunk = rows[start : start + size].to(dtype)  # (n, C)
+            target = targets[start : start + size, None]  # (n, 1)
+            counts = target != ignore_index
+            target = target.where(counts, 0)
+            if on_cpu:
+                logits = buffer[: len(chunk)]  # (n, V)
+                if dtype == torch.float32:
+                    torch.mm(chunk, head.T, out=logits)
+                else:
+                    logits.copy_(chunk @ head.T)
+                losses, residual, divisor = score_on_cpu(logits, target)
             else:
-                weight_gradient += residual.T @ scaled
-    return total
+                losses, residual, divisor = score_on_accelerator(chunk @ head.T, target)
+            total += (losses * counts).sum()
+            if with_gradients:
+                residual = residual.to(dtype)
+                scale = counts / divisor
+                rows_gradient[start : start + size] = (residual @ head) * scale
+                scaled = (chunk * scale).to(dtype)
+                if dtype == torch.float32:
+                    # In place; FLOP counters do not see addmm_.
+                    torch.addmm(weight_gradient, residual.T, scaled, out=weight_gradient)
+                else:
+                    weight_gradient += residual.T @ scaled
+    return total, rows_gradient, weight_gradient
+
+
+def score_on_cpu(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    """The losses (n, 1) of float32 logits (n, V), which are overwritten, and their gradients with respect to the
+    logits, softmax - one_hot(target), as a product and what it is to be divided by: (n, V) and (n, 1)."""
+    largest = logits.amax(dim=-1, keepdim=True)
+    target_logits = logits.gather(1, target)
+    unnormalised = logits.sub_(largest).exp_()
+    normaliser = unnormalised.sum(dim=-1, keepdim=True)
+    losses = normaliser.log() + largest - target_logits
+    # Dividing the small factor of each product that follows spares a pass over the logits.
+    return losses, unnormalised.scatter_add_(1, target, -normaliser), normaliser
+
+
+def score_on_accelerator(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    """The same with fewer passes over memory, which is what this takes there: torch's kernels for softmax read 16 bits,
+    reckon in 32 and write 16. Right for float16 on any device."""
+    if logits.dtype == torch.float16:
+        scale = FLOAT16_SCALE
+        log_probabilities = F.log_softmax(logits, dim=-1, dtype=torch.float32)
+        target_log = log_probabilities.gather(1, target)
+        residual = log_probabilities.exp_().mul_(scale).to(logits.dtype)
+    else:
+        scale = 1.0
+        target_log = F.log_softmax(logits, dim=-1, dtype=torch.float32).gather(1, target)
+        residual = torch.softmax(logits, dim=-1)
+    return -target_log, residual.scatter_(1, target, (target_log.expm1() * scale).to(residual.dtype)), scale
+
+
+def empty_results(
+    rows: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, ignore_index: int, with_gradients: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three results of `run_chunks`, without their values: what `torch.compile` has to know of them."""
+    N, V = (rows.shape[0], weight.shape[0]) if with_gradients else (0, 0)  # len() would fix the number
+    C, device = rows.shape[1], rows.device
+    total, rows_gradient, weight_gradient = (
+        torch.empty(shape, dtype=torch.float32, device=device) for shape in ((), (N, C), (V, C))
+    )
+    return total, rows_gradient, weight_gradient
+
+
+def keep_gradients(ctx, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    rows, weight, *_ = inputs
+    _, *gradients = output
+    ctx.save_for_backward(*gradients)
+    ctx.dtypes = rows.dtype, weight.dtype
+
+
+def scale_gradients(ctx, gradient: Tensor, *_) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():  # create_graph=True
+        raise RuntimeError(
+            "The loss without logits can be differentiated only once. To differentiate it twice, call the model with "
+            "skip_logits=False."
+        )
+    # In place, as the second is as large as the embedding; torch refuses a second backward pass for that.
+    scaled = [kept.mul_(gradient).to(dtype) for kept, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
+    return *scaled, None, None, None, None
+
+
+class SummedLoss(torch.autograd.Function):
+    """`run_chunks` with its derivative."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = run_chunks(*inputs)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        keep_gradients(ctx, inputs, output)
+        return output
+
+    backward = staticmethod(scale_gradients)
+
+
+# The same for `torch.compile`, which does not look inside. Named after the module: a process may open several saved
+# models, each with a copy of this file.
+opaque_loss = torch.library.custom_op(re.sub(r"\W", "_", __name__) + "::summed_loss", run_chunks, mutates_args=())
+opaque_loss.register_fake(empty_results)
+opaque_loss.register_autograd(scale_gradients, setup_context=keep_gradients)

@@ -7,6 +7,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
+from tests.stand_in_device import StandInDevice
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +47,17 @@ class LargestTensor(TorchDispatchMode):
 def largest_tensor() -> type[LargestTensor]:
     """`with largest_tensor() as largest: ...`, then `largest.elements`."""
     return LargestTensor
+
+
+@pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInDevice]:
+    """A stand-in for an accelerator is there during the test, as `torch.device("meta")`."""
+    # torch knows no autocast for it.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **kwargs: contextlib.nullcontext())
+    original = torch.tensor  # by itself it makes a tensor of the meta device, without a value
+    monkeypatch.setattr(
+        torch, "tensor", lambda data, device=None, **kwargs: original(data, **kwargs).to(device or "cpu")
+    )
+    with StandInDevice() as device:
+        yield device

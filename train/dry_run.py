@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
-from modeling_gpt2scratch.next_token_loss import CHUNK_ROWS
+from modeling_gpt2scratch.next_token_loss import chunk_rows
 from train.build_model import build_config
 from train.data.from_settings import to_preparations
 from train.data.rows.reading import first_rows
@@ -30,6 +30,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
     state = state_bytes(config, parameters, recipe.optimizer.optim_name)
     activations = activation_bytes(
         config,
+        device_type=training.device.type,
         sequences=training.per_device_train_batch_size,
         sequence_length=recipe.data.sequence_length,
         half=training.bf16 or training.fp16,
@@ -57,14 +58,21 @@ def state_bytes(config: GPT2ScratchConfig, parameters: int, optim_name: str) -> 
 
 
 def activation_bytes(
-    config: GPT2ScratchConfig, *, sequences: int, sequence_length: int, half: bool, checkpointing: bool, eager: bool
+    config: GPT2ScratchConfig,
+    *,
+    device_type: str,
+    sequences: int,
+    sequence_length: int,
+    half: bool,
+    checkpointing: bool,
+    eager: bool,
 ) -> int:
     """The peak of activations, logits and their gradients in a training step of one process.
 
     For the backward pass, each block keeps about 26 bytes per token and unit of width in 16-bit: the 34 of Korthikanti
     et al., 2022, equation 2, without GELU's output, which is computed again, and without attention weights. In 32-bit
-    it keeps twice that, except for the dropout masks of one byte. The head keeps one chunk of logits and the gradient
-    of its weight.
+    it keeps twice that, except for the dropout masks of one byte. The head keeps one chunk of logits (on
+    accelerators also their log-probabilities) and the gradient of its weight.
     """
     tokens = sequences * sequence_length
     bytes_per_unit = 26 if half else 48
@@ -75,7 +83,9 @@ def activation_bytes(
     if eager:
         # Scores, their softmax and the dropout mask: (B, H, T, T) each, in every block.
         blocks += tokens * sequence_length * config.n_head * 9 * config.n_layer
-    return blocks + min(CHUNK_ROWS, tokens) * config.vocab_size * 4 + config.vocab_size * config.n_embd * 4
+    bytes_per_logit = 4 if device_type == "cpu" else 8
+    logits = min(chunk_rows(device_type), tokens) * config.vocab_size * bytes_per_logit
+    return blocks + logits + config.vocab_size * config.n_embd * 4
 
 
 def _describe_steps(

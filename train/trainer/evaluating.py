@@ -24,7 +24,9 @@ class EvaluationTrainer(Trainer):
 
     def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
         self._evaluated_batches = 0
-        self._validation = torch.zeros(3, device=self.args.device, dtype=torch.float64)
+        device = self.args.device
+        precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        self._validation = torch.zeros(3, device=device, dtype=precise)
         output = super().evaluation_loop(*args, **kwargs)
         nats, tokens, text_bytes = self.accelerator.reduce(self._validation, reduction="sum").tolist()
         prefix = kwargs.get("metric_key_prefix", "eval")
@@ -61,8 +63,8 @@ class EvaluationTrainer(Trainer):
             targets = part["labels"][:, 1:]
             scored = targets != -100
             tokens = scored.sum()
-            nats = torch.where(tokens > 0, loss.double() * tokens, 0.0)
+            nats = torch.where(tokens > 0, loss.to(sums.dtype) * tokens, 0.0)
             text_bytes = (self._bytes_of_ids[targets.clamp(min=0)] * scored).sum()
-            sums += torch.stack([nats, tokens.double(), text_bytes.double()])
+            sums += torch.stack([nats, tokens.to(sums.dtype), text_bytes.to(sums.dtype)])
         self._validation += sums
         return (sums[0] / sums[1]).float(), None, None

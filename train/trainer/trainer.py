@@ -62,6 +62,8 @@ class RunTrainer(SavingTrainer):
     ):
         super().__init__(*args, **kwargs)
         self.optimizer_settings = optimizer_settings
+        # A batch is on its way to the device while the host goes on; it would wait for the whole step before, too.
+        self.accelerator.dataloader_config.non_blocking = self.args.dataloader_pin_memory
         self.model.register_load_state_dict_post_hook(_forget_tied_weights)
         self._step_loss: torch.Tensor | None = None
         if self.pop_callback(ProgressCallback) is not None:  # none where --disable_tqdm is on
