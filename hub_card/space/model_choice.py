@@ -41,7 +41,7 @@ def choose_model(name: str) -> Settings:
     if not (folder / CONFIG_FILE).is_file() or not any(folder.glob(WEIGHTS_PATTERN)):
         raise ValueError(
             f"{folder} holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}): name a finished run, e.g. runs/demo, or a "
-            "checkpoint, e.g. runs/demo/checkpoint-950."
+            "checkpoint, e.g. runs/demo/checkpoint-600."
         )
     recipe = next((file for file in recipes if file.is_file()), None)
     return Settings(title, str(folder), **_read_recipe(recipe))

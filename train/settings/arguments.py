@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 RECIPES_FOLDER = Path(__file__).parent.parent / "recipes"
 LARGEST_MULTIPLE = 1024  # that a vocabulary is filled up to
-TOKENIZER_HELP = "Tokenizer: a folder or a Hub id. Where unset, that of --init_from, or GPT-2's."
+TOKENIZER_HELP = "A folder, a Hub id, or 'sample', for a fresh model of the sample; else --init_from's, or GPT-2's."
 
 
 def setting(help: str, default: Any = None) -> Any:

@@ -66,7 +66,13 @@ def resolve(settings: dict, on_cpu: bool) -> dict:
                 f"{variable}={value}: accelerate's configuration, or the environment, changes the run, and the recipe "
                 f"would not say so. Take it out there{instead}."
             )
-    return {**settings, **_precision(settings, on_cpu), **_direction(settings), **_sizes(settings)}
+    return {
+        **settings,
+        **_precision(settings, on_cpu),
+        **_direction(settings),
+        **_sizes(settings),
+        **_tokenizer(settings),
+    }
 
 
 def _precision(settings: dict, on_cpu: bool) -> dict[str, bool]:
@@ -110,3 +116,9 @@ def _sizes(settings: dict) -> dict[str, Any]:
     if config.model_type not in (GPT2ScratchConfig.model_type, "gpt2"):
         return {}
     return {name: config.to_dict()[name] for name in SIZES}
+
+
+def _tokenizer(settings: dict) -> dict[str, None]:
+    """The sample's tokenizer is for a fresh model of the sample; other texts and weights have no use for it."""
+    is_fitting = settings["dataset"] == ["sample"] and settings["init_from"] is None
+    return {} if is_fitting or settings["tokenizer"] != "sample" else {"tokenizer": None}

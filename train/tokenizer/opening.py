@@ -6,6 +6,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from modeling_gpt2scratch.loading import has_tokenizer, load_own_tokenizer
+from train.data.files.sources import SAMPLE, SAMPLE_FOLDER
 
 
 # One kind of text after the other.
@@ -40,7 +41,7 @@ def open_tokenizer(name: str | None, init_from: str | None = None) -> PreTrained
 
 
 def _load_named(name: str) -> PreTrainedTokenizerBase:
-    folder = Path(name).expanduser()
+    folder = SAMPLE_FOLDER / "tokenizer" if name == SAMPLE else Path(name).expanduser()
     if not folder.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~", "runs/")) or "/" not in name):
         raise ValueError(f"--tokenizer {name}: there is no such folder. `python -m train.tokenizer` makes one.")
     if folder.exists() and not (folder / "tokenizer_config.json").is_file():

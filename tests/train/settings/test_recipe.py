@@ -34,6 +34,9 @@ def test_no_words_at_all_are_the_demo(parse, tmp_path, monkeypatch):
     recipe = parse([])
     assert recipe.data.dataset == ["sample"]
     assert recipe.training.output_dir == "runs/demo"
+    assert recipe.model.tokenizer == "sample"
+    for words in (["--dataset", "rows.jsonl"], ["--init_from", "runs/other"]):
+        assert parse(words).model.tokenizer is None  # the sample's is for a fresh model of the sample
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""Rows of the math exercise: small sums, days, months and units. Every instance has a seed of its own.
+"""Rows of the math exercise: sums, days, months and units. Every instance has a seed of its own.
 
 The exam takes instances that training never shows, in phrasings it does show: what is tested is the rule, not the
 wording.
 """
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -24,10 +25,10 @@ UNITS = (
     ("hours", "minutes", 60),
     ("minutes", "seconds", 60),
 )
-LARGEST_SUM_TERM = 6
-LARGEST_TERM = 9
-LARGEST_DAY_STEP = 4
-LARGEST_MONTH_STEP = 3
+SUM_ROWS, SUM_EXAM_ROWS = 1600, 24
+LARGEST_TERM = 99
+LARGEST_CALENDAR_STEP = 6
+LARGEST_UNIT_COUNT = 20
 
 SUM_PHRASINGS = ("What is {a} + {b}?", "Add {a} and {b}.")
 AFTER_PHRASINGS = ("Which {kind} is {step} {kind}s after {start}?", "What {kind} comes {step} {kind}s after {start}?")
@@ -39,23 +40,25 @@ def build_instance(phrasings: tuple[str, ...], words: dict, **parts: str) -> lis
     return [build_row(exercise="math exercise", query=phrasing.format(**words), **parts) for phrasing in phrasings]
 
 
-def iterate_sums() -> Iterator[list[dict]]:
-    for a in range(1, LARGEST_SUM_TERM + 1):
-        for b in range(1, LARGEST_SUM_TERM + 1):
-            worked = f"{a} + {b} = {a + b}"
-            yield build_instance(
-                SUM_PHRASINGS,
-                {"a": a, "b": b},
-                seed_path=f"sum/{a}+{b}",
-                seed_text=f"{worked}.",
-                reasoning=f"sum: {worked}",
-                answer=str(a + b),
-            )
+def iterate_sums(rng: random.Random) -> Iterator[list[dict]]:
+    """Sums as they are done on paper: digit by digit, with a carry. One phrasing each."""
+    pairs = list(itertools.product(range(1, LARGEST_TERM + 1), repeat=2))
+    for a, b in rng.sample(pairs, SUM_ROWS + SUM_EXAM_ROWS):
+        ones = a % 10 + b % 10
+        tens = a // 10 + b // 10 + ones // 10
+        yield build_instance(
+            (rng.choice(SUM_PHRASINGS),),
+            {"a": a, "b": b},
+            seed_path=f"sum/{a}+{b}",
+            seed_text=f"{a} + {b} = {a + b}.",
+            reasoning=f"ones {a % 10} + {b % 10} = {ones}, tens {a // 10} + {b // 10} + {ones // 10} = {tens}",
+            answer=str(a + b),
+        )
 
 
-def iterate_calendar(kind: str, names: tuple[str, ...], largest_step: int) -> Iterator[list[dict]]:
+def iterate_calendar(kind: str, names: tuple[str, ...]) -> Iterator[list[dict]]:
     for start, name in enumerate(names):
-        for step in range(2, largest_step + 1):
+        for step in range(2, LARGEST_CALENDAR_STEP + 1):
             passed = [names[(start + offset) % len(names)] for offset in range(1, step + 1)]
             counted = ", ".join(f"{number} {passed_name}" for number, passed_name in enumerate(passed, start=1))
             yield build_instance(
@@ -70,7 +73,7 @@ def iterate_calendar(kind: str, names: tuple[str, ...], largest_step: int) -> It
 
 def iterate_units() -> Iterator[list[dict]]:
     for large, small, factor in UNITS:
-        for count in range(2, LARGEST_TERM + 1):
+        for count in range(2, LARGEST_UNIT_COUNT + 1):
             worked = f"{count} x {factor} = {count * factor}"
             yield build_instance(
                 UNIT_PHRASINGS,
@@ -85,10 +88,10 @@ def iterate_units() -> Iterator[list[dict]]:
 def build_math_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
     """Train rows (every phrasing of an instance) and exam rows (one phrasing of each instance kept from training)."""
     families = (
-        (list(iterate_sums()), 8),
-        (list(iterate_calendar("day", DAYS, LARGEST_DAY_STEP)), 5),
-        (list(iterate_calendar("month", MONTHS, LARGEST_MONTH_STEP)), 5),
-        (list(iterate_units()), 14),
+        (list(iterate_sums(rng)), SUM_EXAM_ROWS),
+        (list(iterate_calendar("day", DAYS)), 6),
+        (list(iterate_calendar("month", MONTHS)), 10),
+        (list(iterate_units()), 20),
     )
     train_rows, exam_rows = [], []
     for instances, exam_count in families:

@@ -7,29 +7,44 @@ from collections.abc import Iterator
 from train.data.sample.rows import build_row
 
 
-PEOPLE = ("Tom", "Anna", "Paul", "Mary", "John", "Lucy", "Peter", "Jane", "Mark", "Rose", "Adam", "Emily")
-TOWNS = ("Boston", "London", "Geneva", "Milan", "Dallas", "Munich", "Lyon", "Sydney", "Denver", "Bristol")
-TRADES = ("baker", "nurse", "pilot", "lawyer", "farmer", "singer", "painter", "teacher", "miner", "driver")
+PEOPLE = (
+    "Tom", "Anna", "Paul", "Mary", "John", "Lucy", "Peter", "Jane", "Mark", "Rose", "Adam", "Emily",
+    "Ben", "Clara", "David", "Eva", "Frank", "Grace", "Henry", "Ida", "Jack", "Laura", "Max", "Nora",
+)  # fmt: skip
+TOWNS = (
+    "Boston", "London", "Geneva", "Milan", "Dallas", "Munich", "Lyon", "Sydney", "Denver", "Bristol",
+    "Porto", "Naples", "Leeds", "Toronto", "Osaka", "Zurich", "Seville", "Ghent", "Turin", "Bergen",
+)  # fmt: skip
+TRADES = (
+    "baker", "nurse", "pilot", "lawyer", "farmer", "singer", "painter", "teacher", "miner", "driver",
+    "tailor", "barber", "doctor", "sailor", "gardener", "judge", "plumber", "waiter", "writer", "dancer",
+)  # fmt: skip
+FOODS = ("rice", "soup", "cheese", "bread", "fish", "pasta", "salad", "cake", "plums", "nuts", "beans", "honey")
 # (how a source says it, how a question asks for it, possible values)
 ATTRIBUTES = (
     ("{person} lives in {value}", "Where does {person} live?", TOWNS),
     ("{person} is a {value}", "What is the job of {person}?", TRADES),
+    ("{person} eats {value}", "What does {person} eat?", FOODS),
 )
-# One source for each attribute, in either order: the question decides which one answers it.
-SOURCES_PER_ROW = len(ATTRIBUTES)
-RAG_TRAIN_ROWS, RAG_EXAM_ROWS = 40, 24
+# Each source tells one thing of one person. In half of the rows both tell the same kind of thing: then only the person
+# decides which one answers.
+SOURCES_PER_ROW = 2
+RAG_TRAIN_ROWS, RAG_EXAM_ROWS = 1600, 40
 
-THINGS = ("cup", "book", "lamp", "chair", "coat", "bell", "door", "shoe", "ring", "hat")
-COLOURS = ("red", "blue", "green", "black", "white", "brown", "pink", "grey")
-EDIT_EXAM_ROWS = 24
+THINGS = (
+    "cup", "book", "lamp", "chair", "coat", "bell", "door", "shoe", "ring", "hat", "box", "pen",
+    "bag", "boat", "kite", "plate", "shirt", "table", "wall", "wheel",
+)  # fmt: skip
+COLOURS = ("red", "blue", "green", "black", "white", "brown", "pink", "grey", "yellow", "orange")
+EDIT_EXAM_ROWS = 40
 
 
-def iterate_rag_rows(rng: random.Random) -> Iterator[dict]:
+def iterate_rag_rows(rng: random.Random, names: tuple[str, ...] = PEOPLE) -> Iterator[dict]:
     """Endless; the caller stops. No two rows have the same sources."""
     seen = set()
     for number in itertools.count(1):
-        attributes = rng.sample(ATTRIBUTES, SOURCES_PER_ROW)
-        people = rng.sample(PEOPLE, SOURCES_PER_ROW)
+        attributes = rng.choices(rng.sample(ATTRIBUTES, 2), k=SOURCES_PER_ROW)
+        people = rng.sample(names, SOURCES_PER_ROW)
         chosen = [rng.choice(values) for _, _, values in attributes]
         sentences = [
             statement.format(person=person, value=value)
@@ -44,7 +59,7 @@ def iterate_rag_rows(rng: random.Random) -> Iterator[dict]:
             seed_path=f"rag/{number:04d}",
             seed_text=" ".join(sentences),
             query=attributes[asked][1].format(person=people[asked]),
-            reasoning=f"source {asked + 1}: {chosen[asked]}",
+            reasoning=f"{sentences[asked]}, source {asked + 1}",
             answer=chosen[asked],
             constraints="\n".join(f"<source_{i}>{s}</source_{i}>" for i, s in enumerate(sentences, start=1)),
         )
@@ -56,15 +71,15 @@ def build_rag_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
 
 
 def build_editing_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
-    """Add a colour to a phrase, or take it away: every thing with every colour, each pair edited one way."""
-    rows = []
-    for number, (thing, colour) in enumerate(itertools.product(THINGS, COLOURS)):
+    """Add a colour to a phrase, take it away, or put another in its place: every thing with every colour. Training has
+    all three edits of a pair, or none."""
+    pairs = list(itertools.product(THINGS, COLOURS))
+    rng.shuffle(pairs)
+    train_rows, exam_rows = [], []
+    for number, (thing, colour) in enumerate(pairs):
         bare, coloured = f"the {thing}", f"the {colour} {thing}"
-        if number % 3 == 0:
-            query, answer = f"Remove the colour: {coloured}", bare
-        else:
-            query, answer = f"Add the colour {colour}: {bare}", coloured
-        rows.append(
+        other = rng.choice([one for one in COLOURS if one != colour])
+        rows = [
             build_row(
                 exercise="editing",
                 seed_path=f"editing/{colour}-{thing}",
@@ -73,6 +88,14 @@ def build_editing_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
                 reasoning="",
                 answer=answer,
             )
-        )
-    rng.shuffle(rows)
-    return rows[EDIT_EXAM_ROWS:], rows[:EDIT_EXAM_ROWS]
+            for query, answer in (
+                (f"Remove the colour: {coloured}", bare),
+                (f"Add the colour {colour}: {bare}", coloured),
+                (f"Change the colour to {other}: {coloured}", f"the {other} {thing}"),
+            )
+        ]
+        if number < EDIT_EXAM_ROWS:
+            exam_rows.append(rng.choice(rows))
+        else:
+            train_rows += rows
+    return train_rows, exam_rows

@@ -34,7 +34,8 @@ EXAM_PHRASINGS = (
 # The answer is the option itself, not a letter: looking a letter up is beyond a model of this size.
 MCQ_PHRASING = "Pick the {relation} of {entity}: {options}"
 OPTIONS_PER_MCQ = 4
-MCQ_EXAM_EVERY_FACTS = 3
+MCQ_ROWS_PER_FACT = 4
+MCQ_EXAM_EVERY_FACTS = 2
 # One row in this many has no reasoning, as some of SYNTH's rows.
 EMPTY_REASONING_EVERY_ROWS = 12
 
@@ -96,11 +97,16 @@ def build_memorization_rows(_: random.Random) -> tuple[list[dict], list[dict]]:
     return train_rows, exam_rows
 
 
-def draw_options(relation: dict, answer: str, rng: random.Random) -> list[str]:
+def draw_several_options(relation: dict, answer: str, count: int, rng: random.Random) -> list[str]:
+    """Options with this answer among them, all different."""
     others = [other for other in relation["facts"].values() if other != answer]
-    options = [answer, *rng.sample(others, OPTIONS_PER_MCQ - 1)]
-    rng.shuffle(options)
-    return options
+    drawn: list[str] = []
+    while len(drawn) < count:
+        options = [answer, *rng.sample(others, OPTIONS_PER_MCQ - 1)]
+        rng.shuffle(options)
+        if (text := ", ".join(options)) not in drawn:
+            drawn.append(text)
+    return drawn
 
 
 def build_mcq_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
@@ -108,10 +114,9 @@ def build_mcq_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
     train_rows, exam_rows = [], []
     for relation in RELATIONS:
         for fact_number, fact in enumerate(relation["facts"].items()):
-            shown = draw_options(relation, fact[1], rng)
-            train_rows.append(build_fact_row(relation, fact, MCQ_PHRASING, "mcq", ", ".join(shown)))
+            drawn = draw_several_options(relation, fact[1], MCQ_ROWS_PER_FACT + 1, rng)
+            rows = [build_fact_row(relation, fact, MCQ_PHRASING, "mcq", options) for options in drawn]
+            train_rows += rows[1:]
             if fact_number % MCQ_EXAM_EVERY_FACTS == 0:
-                while (options := draw_options(relation, fact[1], rng)) == shown:
-                    pass
-                exam_rows.append(build_fact_row(relation, fact, MCQ_PHRASING, "mcq", ", ".join(options)))
+                exam_rows.append(rows[0])
     return train_rows, exam_rows

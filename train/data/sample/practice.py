@@ -1,9 +1,8 @@
 """The practice of post-training: rows of `practice.parquet` and `practice_exam.parquet`, in SYNTH's full schema.
 
-Questions over sources, as in the sample, with other people, towns and trades put together, and with answers but no
-reasoning: what a model practises on that has been shown how to answer, but too few examples to have got the rule. The
-exam is the sample's, with as many more of these questions as tell a gain from chance. Deterministic; no question has
-the sources of another's, or of the sample's.
+Questions over sources, as in the sample, but about people whom it does not name, and with answers but no reasoning:
+what a model practises on that has got the rule for the names that it knows. The exam is the sample's, with more of
+these questions, as many as tell a gain from chance. Deterministic; no question has the sources of another's.
 """
 
 import itertools
@@ -16,7 +15,12 @@ from train.data.sample.rows import leave_out_reasoning
 
 
 SEED = 20240301
-PRACTICE_ROWS, EXAM_ROWS = 400, 176  # with the sample's 24, the exam then has 200 such questions
+PRACTICE_ROWS, EXAM_ROWS = 400, 160  # with the sample's 40, the exam then has 200 questions over sources
+# The sample's tokenizer has none of them whole, but each in two tokens.
+PEOPLE = (
+    "Ada", "Bob", "Cora", "Dan", "Dora", "Gail", "Gina", "Ian", "Ivan", "Jim", "Joe", "Ken",
+    "Kim", "Lara", "Lily", "Maria", "Mia", "Ned", "Nina", "Pia", "Roy", "Sam", "Ted", "Tina",
+)  # fmt: skip
 SOURCE_TAGS = re.compile(r"</?source_\d+>")
 
 
@@ -27,10 +31,8 @@ def sources_of(row: dict) -> frozenset[str]:
 
 def build_practice() -> tuple[list[dict], list[dict]]:
     """Practice rows and exam rows."""
-    train, exam = build_sample()
-    taken = {sources_of(row) for row in (*train, *exam) if row["exercise"] == "rag"}
-    fresh = (row for row in iterate_rag_rows(random.Random(SEED)) if sources_of(row) not in taken)
-    rows = list(itertools.islice(fresh, PRACTICE_ROWS + EXAM_ROWS))
+    _, exam = build_sample()
+    rows = list(itertools.islice(iterate_rag_rows(random.Random(SEED), PEOPLE), PRACTICE_ROWS + EXAM_ROWS))
     for number, row in enumerate(rows):
         row["query_seed_url"] = f"sample://practice/{number:04d}"
         leave_out_reasoning(row)

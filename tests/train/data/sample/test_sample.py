@@ -38,6 +38,8 @@ def test_the_generator_writes_the_shipped_rows_again(tmp_path):
     for name in ("train", "exam", "practice", "practice_exam"):
         shipped = pq.read_table(SAMPLE_FOLDER / f"{name}.parquet")
         assert pq.read_table(tmp_path / f"{name}.parquet").equals(shipped)
+    for file in (SAMPLE_FOLDER / "tokenizer").iterdir():
+        assert (tmp_path / "tokenizer" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_it_has_synths_schema_and_is_small():

@@ -1,6 +1,7 @@
 import pytest
 
 from train.data.rows.synth import reason_to_drop
+from train.data.sample.copying import RAG_EXAM_ROWS
 from train.evaluation.exam.answers import Answer
 from train.evaluation.exam.citations import count_citations, expects_citations
 from train.evaluation.exam.questions import load_exam
@@ -74,9 +75,9 @@ def test_only_rag_rows_that_cite_are_scored(row):
 
 def test_all_rag_questions_of_the_sample_can_be_scored():
     rag = [row for row in load_exam("sample") if row["exercise"] == "rag"]
-    assert len(rag) == 24
+    assert len(rag) == RAG_EXAM_ROWS
     assert all(expects_citations(row) and reason_to_drop(row) is None for row in rag)
     expected = [
         Answer(f"Reasoning:\n{row['synthetic_reasoning']}\n\nA: {row['synthetic_answer']}", True) for row in rag
     ]
-    assert count_citations(rag, expected)["exact"] == 24
+    assert count_citations(rag, expected)["exact"] == RAG_EXAM_ROWS
