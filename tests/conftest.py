@@ -1,5 +1,6 @@
 """Shared by all tests: no network, and the smallest model and data that show the behaviour."""
 
+import gc
 import os
 
 
@@ -18,6 +19,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
 from tests.stand_in_device import StandInDevice
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: a collection of garbage, of which each training makes one, need not look at it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ A command of ours is also run: by the tests that `RUN_BY` names, or by `.ci/run`
 """
 
 import contextlib
+import importlib.util
 import io
 import re
 import runpy
@@ -67,7 +68,8 @@ COMMANDS = sorted({(readme, *command) for readme in READMES for command in comma
 def help_of(entry: str) -> str:
     """The text of `--help` of a script or module, all settings included."""
     script = entry.endswith(".py")
-    out, before = io.StringIO(), sys.argv
+    module = entry if script or not importlib.util.find_spec(entry).submodule_search_locations else f"{entry}.__main__"
+    out, before, imported = io.StringIO(), sys.argv, sys.modules.pop(module, None)  # by another test; it is run anew
     sys.argv = [entry, "--help_all" if script else "--help"]
     try:
         with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as ended:
@@ -75,6 +77,8 @@ def help_of(entry: str) -> str:
             run(str(REPOSITORY / entry) if script else entry, run_name="__main__")
     finally:
         sys.argv = before
+        if imported is not None:
+            sys.modules[module] = imported
     assert not ended.value.code, out.getvalue()
     return out.getvalue()
 

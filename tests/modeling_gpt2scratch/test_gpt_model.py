@@ -121,8 +121,8 @@ def test_gradient_checkpointing_gives_equal_gradients(tiny_config, randomise, in
     for checkpointing in (False, True):
         model = randomise(GPT2ScratchForCausalLM(tiny_config)).train()
         if checkpointing:
-            model.gradient_checkpointing_enable()
-            assert model.is_gradient_checkpointing
+            model.activation_checkpointing_enable()
+            assert model.is_activation_checkpointing
         model(input_ids, labels=input_ids).loss.backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name in gradients[0]:

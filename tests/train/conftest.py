@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.train.forked_run import ForkedRun
+from train.callbacks import throughput
 from train.callbacks.graceful_stop import GracefulStop
 from train.data.rows.synth import row_to_text
 from train.pretrain import main
@@ -53,6 +55,14 @@ def rows_file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_peak() -> Iterator[None]:
+    """The device's peak is measured once, not by each of hundreds of runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throughput, "measured_peak_flops", cache(throughput.measured_peak_flops))
+        yield
+
+
 @pytest.fixture(scope="session")
 def own_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tokenizer of about 300 ids, with each digit on its own."""
@@ -83,10 +93,14 @@ TINY_SETTINGS = {
 
 
 @pytest.fixture
-def tiny_recipe(tmp_path: Path, rows_file: Path) -> Path:
-    """A recipe file that trains for a dozen steps on `rows_file`, into `tmp_path / "run"`."""
+def tiny_recipe(tmp_path: Path, rows_file: Path, own_tokenizer: Path) -> Path:
+    """A recipe file that trains for a dozen steps on `rows_file`, into `tmp_path / "run"`.
+
+    With a small tokenizer: GPT-2's would take most of the time of so small a run.
+    """
     settings = {
         **TINY_SETTINGS,
+        "tokenizer": str(own_tokenizer),
         "dataset": str(rows_file),
         "data_cache_dir": str(tmp_path / "cache"),
         "output_dir": str(tmp_path / "run"),

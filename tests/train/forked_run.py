@@ -1,7 +1,4 @@
-"""A function in new processes, forked from one that has imported `train.pretrain` once for all tests.
-
-Not for runs with `--dataloader_num_workers`: those hang here, and need `launch`.
-"""
+"""A function in new processes, forked from one that has imported `train.pretrain` once for all tests."""
 
 import multiprocessing
 import os
@@ -13,6 +10,8 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import IO
 
 
 def forkserver() -> ForkServerContext:
@@ -22,6 +21,7 @@ def forkserver() -> ForkServerContext:
 
 
 def _run(output: Connection, environment: dict[str, str], function: Callable[..., int], arguments: tuple) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # for workers, as in a process that a user starts
     os.environ.update(environment)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
@@ -43,12 +43,16 @@ def _distributed(processes: int) -> list[dict[str, str]]:
 class ForkedRun:
     """Has the methods of `subprocess.Popen` that the tests use; a signal goes to all processes, as a launcher does it.
 
-    `function` returns the exit status. `stdout` has what all processes write.
+    `function` returns the exit status. What all processes write goes to `stdout`, or into the file `console`.
     """
 
-    def __init__(self, function: Callable[..., int], *arguments, processes: int = 1):
-        reader, writer = os.pipe()
-        self.stdout = os.fdopen(reader, encoding="utf-8")
+    def __init__(self, function: Callable[..., int], *arguments, processes: int = 1, console: Path | None = None):
+        self.stdout: IO[str]
+        if console is None:
+            reader, writer = os.pipe()
+            self.stdout = os.fdopen(reader, encoding="utf-8")
+        else:
+            writer = os.open(console, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with Connection(writer, readable=False) as to_child:
             self._processes = [
                 forkserver().Process(target=_run, args=(to_child, environment, function, arguments))
@@ -62,6 +66,9 @@ class ForkedRun:
         """The first status that is no success, once all have ended."""
         ended = [process.exitcode for process in self._processes]
         return None if None in ended else next((status for status in ended if status), 0)
+
+    def poll(self) -> int | None:
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         end = None if timeout is None else time.monotonic() + timeout

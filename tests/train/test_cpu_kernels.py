@@ -249,7 +249,7 @@ def test_it_goes_with_gradient_checkpointing(input_ids):
     model = build(0.3)
     use_cpu_kernels(model)
     expected = gradients_of(model, input_ids)
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     assert_equal_gradients(gradients_of(model, input_ids), expected)
 
 

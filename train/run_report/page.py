@@ -16,6 +16,9 @@ from train.run_report.tables import environment_rows, evaluation_notes, exam_mar
 
 
 PAGE_FOLDER = Path(__file__).parent
+TEMPLATES = Environment(
+    loader=FileSystemLoader(PAGE_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
 SECONDS_BETWEEN_RELOADS = 30
 
 
@@ -25,12 +28,9 @@ def write_page(run: RunRecord, file: Path) -> None:
 
 def render_page(run: RunRecord) -> str:
     """The page, with the charts' library in it. Texts of the run are escaped: none of them can become an element."""
-    environment = Environment(
-        loader=FileSystemLoader(PAGE_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     updated_at = run.record.get("updated_at")
     questions, samples = samples_grid(run)
-    page = environment.get_template("page.html.jinja").render(
+    page = TEMPLATES.get_template("page.html.jinja").render(
         run=run,
         style=(PAGE_FOLDER / "page.css").read_text(encoding="utf-8"),
         library=(importlib.resources.files("plotly") / "package_data/plotly.min.js").read_text(encoding="utf-8"),

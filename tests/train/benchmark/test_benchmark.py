@@ -1,15 +1,19 @@
 """The benchmark measures what it says, on both sides, and says what failed."""
 
 import dataclasses
+import io
 import json
 import math
+import sys
 
 import pytest
+import torch
 
 from train.benchmark import __main__ as benchmark
+from train.benchmark import contender
 from train.benchmark.cases import GPT2_124M, SMALL, WARM_UP_TURNS, Case, ModelSize, cases_for_cpu, cases_for_gpu, sweep
-from train.benchmark.duel import ContenderFailedError, run_case
-from train.benchmark.report import add_figures, draw, render_line, render_table
+from train.benchmark.duel import Contender, ContenderFailedError, run_case
+from train.benchmark.report import SIDES, add_figures, draw, render_line, render_table
 
 
 TINY = ModelSize("tiny", n_layer=1, n_head=2, n_embd=8)
@@ -26,32 +30,48 @@ def measured():
     return {**result, "ours": ours, "transformers": side}
 
 
+def assert_same_work(ours, theirs):
+    for fact in ("tokens", "parameters", "flops_per_token"):
+        assert ours[fact] == theirs[fact]
+    for side in (ours, theirs):
+        assert 1e8 < side["peak_memory_bytes"] < 1e10
+
+
+@pytest.mark.slow
+def test_both_sides_train_in_turns():
+    result = run_case(TRAIN)
+    ours, theirs = result["ours"], result["transformers"]
+    assert len(ours["seconds"]) == len(theirs["seconds"]) == TRAIN.turns - WARM_UP_TURNS
+    assert all(seconds > 0 for seconds in [*ours["seconds"], *theirs["seconds"]])
+    assert ours["tokens"] == 32
+    assert_same_work(ours, theirs)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "case",
+    ("case", "tokens"),
     [
-        TRAIN,
-        Case(TINY, "evaluate", 2, 16, turns=3),
-        Case(TINY, "generate", 1, 8, new_tokens=4, turns=3),
-        Case(TINY, "prepare", 1, 1024, turns=3),
+        (Case(TINY, "evaluate", 2, 16, turns=3), 32),
+        (Case(TINY, "generate", 1, 8, new_tokens=4, turns=3), 4),
+        (Case(TINY, "prepare", 1, 1024, turns=2), 500_000),
     ],
-    ids=lambda case: case.work,
+    ids=lambda value: value.work if isinstance(value, Case) else "",
 )
-def test_both_sides_do_the_same_work(case):
-    result = run_case(case)
-    ours, theirs = result["ours"], result["transformers"]
-    assert len(ours["seconds"]) == len(theirs["seconds"]) == case.turns - WARM_UP_TURNS
-    assert all(seconds > 0 for seconds in [*ours["seconds"], *theirs["seconds"]])
-    assert ours["tokens"] == theirs["tokens"] > 0
-    assert ours["parameters"] == theirs["parameters"]
-    assert ours["flops_per_token"] == theirs["flops_per_token"]
-    assert 1e8 < ours["peak_memory_bytes"] < 1e10
-    if case.work == "train":
-        assert ours["tokens"] == 32
-    if case.work == "generate":
-        assert ours["tokens"] == 4
-    if case.work == "prepare":
-        assert ours["tokens"] > 500_000
+def test_both_sides_do_the_same_work(case, tokens, monkeypatch, capsys):
+    """Each in this process, as `run_case` starts it in one of its own."""
+    facts, threads = [], torch.get_num_threads()
+    for side in SIDES:
+        monkeypatch.setattr(sys, "argv", ["contender", side, json.dumps(dataclasses.asdict(case))])
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n" * case.turns))
+        contender.main()
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(contender.ANSWER)]
+        *turns, last = (json.loads(line.removeprefix(contender.ANSWER)) for line in lines)
+        assert len(turns) == case.turns
+        assert all(turn["seconds"] > 0 for turn in turns)
+        facts.append(last)
+    torch.set_num_threads(threads)
+    assert tokens <= facts[0]["tokens"] <= 2 * tokens
+    assert_same_work(*facts)
 
 
 @pytest.mark.slow
@@ -62,10 +82,12 @@ def test_two_processes_a_side():
 
 
 @pytest.mark.slow
-def test_a_side_that_fails_says_why():
+def test_a_side_that_fails_says_why(tmp_path):
     impossible = Case(ModelSize("impossible", n_layer=1, n_head=3, n_embd=8), "train", 2, 16)
-    with pytest.raises(ContenderFailedError, match=r"(?s)ended with status 1:.*(n_head|num_heads)"):
-        run_case(impossible)
+    ours = Contender("ours", impossible, processes=1, on_gpu=False, log=tmp_path / "log")
+    with pytest.raises(ContenderFailedError, match=r"(?s)ours ended with status 1:.*(n_head|num_heads)"):
+        ours.take_turn()
+    ours.stop()
 
 
 def test_ratios_and_utilisation(measured):

@@ -6,6 +6,10 @@ import random
 import pytest
 import torch
 
+from tests.train.forked_run import ForkedRun
+from train import pretrain
+from train.experiments import fault_injection
+from train.experiments.child_run import CONSOLE_FILE
 from train.experiments.fault_injection import Kill, Report, compare, inject_faults, inspect, main
 from train.run_files import MANIFEST_FILE
 
@@ -16,9 +20,18 @@ SHORT = (
 )
 
 
+def start_forked(settings, run_folder):
+    """The run of `start_run` without the seconds of its imports."""
+    run_folder.mkdir(exist_ok=True)
+    words = [*settings, "--output_dir", str(run_folder)]
+    return ForkedRun(pretrain.main, words, console=run_folder / CONSOLE_FILE)
+
+
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_a_run_that_is_killed_five_times_ends_as_one_left_alone(tiny_recipe, tmp_path):
+def test_a_run_that_is_killed_five_times_ends_as_one_left_alone(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(fault_injection, "start_run", start_forked)
+    monkeypatch.setattr(fault_injection, "LONGEST_START_SECONDS", 1.0)
     report = inject_faults(tmp_path, ["--config", str(tiny_recipe), *SHORT], 5, random.Random(0))
     assert report.differences == [], report.render()
     assert len(report.kills) == 5

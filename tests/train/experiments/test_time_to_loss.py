@@ -1,10 +1,13 @@
 """The comparison of two loss curves over time."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from train.experiments import time_to_loss
+from train.experiments.child_run import finish_run
 from train.experiments.time_to_loss import ARMS, CONTROL, compare, draw, main, read_curve, render, seconds_to
 from train.settings.recipe import parse_recipe
 
@@ -92,5 +95,10 @@ def test_an_arm_is_trained_by_the_training_script(rows_file, tmp_path, monkeypat
     curve = time_to_loss.train_arm(RECIPE_ARM, 1, str(rows_file), tmp_path / "0")
     assert curve
     assert all(9 < loss < 12 for _, loss in curve)
-    with pytest.raises(RuntimeError, match=r"Training failed, see .*console.txt"):
-        time_to_loss.train_arm(RECIPE_ARM, 1, str(tmp_path / "nowhere"), tmp_path / "1")
+
+
+def test_a_run_that_failed_is_told_with_its_last_words(tmp_path):
+    (tmp_path / "console.txt").write_text("no such rows")
+    failed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    with pytest.raises(RuntimeError, match=r"Training failed, see .*console.txt:\nno such rows"):
+        finish_run(failed, tmp_path)

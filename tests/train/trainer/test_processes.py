@@ -19,12 +19,6 @@ NO_DROPOUT = ("--attn_pdrop", "0", "--resid_pdrop", "0", "--embd_pdrop", "0")
 
 
 @pytest.fixture
-def launcher(repository):
-    config = repository / "train" / "recipes" / "accelerate" / "cpu_2_processes.yaml"
-    return ("--config_file", str(config), "--main_process_port", "0")
-
-
-@pytest.fixture
 def words(tiny_recipe):
     settings = {"max_steps": 40, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "save_steps": 100}
     more = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
@@ -37,16 +31,14 @@ def validation(folder):
 
 
 @pytest.mark.parametrize("streaming", ["false", "true"])
-def test_two_processes_resume_exactly(
-    streaming, words, launch, launcher, run_to_end, stop_gently, tmp_path, log_by_step
-):
+def test_two_processes_resume_exactly(streaming, words, fork, run_to_end, stop_gently, tmp_path, log_by_step):
     """Dropout, accumulation and workers on; streams stop amid a full buffer."""
     words = [*words, "--dataloader_num_workers", "1", "--streaming", streaming, "--shuffle_buffer", "25"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run_to_end(launch([*words, "--output_dir", str(whole)], launcher))
+    run_to_end(fork([*words, "--output_dir", str(whole)], processes=2))
     words += ["--output_dir", str(stopped)]
-    assert 2 <= stop_gently(launch(words, launcher), 2)[0] < 40
-    run_to_end(launch([*words, "--resume_from_checkpoint", "true"], launcher))
+    assert 2 <= stop_gently(fork(words, processes=2), 2)[0] < 40
+    run_to_end(fork([*words, "--resume_from_checkpoint", "true"], processes=2))
     assert log_by_step(stopped) == log_by_step(whole)
     assert validation(stopped) == validation(whole)
     expected, found = load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors")
