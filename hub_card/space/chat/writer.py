@@ -55,7 +55,8 @@ class Writer:
                 written.set_exception(error)
                 streamer.end()
 
-        threading.Thread(target=run, name="writer").start()
+        # Not a daemon, as Gradio's threads are: torch, cut off by the end of the program, can hang or crash it.
+        threading.Thread(target=run, name="writer", daemon=False).start()
         text = ""
         try:
             for words in streamer:

@@ -235,8 +235,12 @@ def test_texts_are_shown_and_copied_as_written_and_fetch_nothing(page):
     page.page.wait_for_function("text => navigator.clipboard.readText().then(copied => copied === text)", arg=text)
 
 
-def test_ctrl_c_ends_it(server):
+def test_ctrl_c_ends_it_while_the_model_writes(server):
     """The last one: afterwards nothing is served."""
+    job = Client(server.url, verbose=False, analytics_enabled=False).submit("Count.", api_name="/answer")
+    while not job.outputs():
+        assert not job.done(), job.outputs()
+        time.sleep(0.05)
     server.process.send_signal(signal.SIGINT)
     assert server.process.wait(60) == 0
     assert server.url.rstrip("/") in server.log.read_text()
