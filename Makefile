@@ -23,7 +23,7 @@ demo: $(VENV)/demo-installed
 	$(BIN)/python -m hub_card.space runs/demo $(ARGS)
 
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 conformance: $(VENV)/test-installed
 	$(BIN)/python tests/conformance/fetch.py

@@ -21,6 +21,12 @@ from modeling_gpt2scratch import TOKENIZER_FOLDER
 from tests.stand_in_device import StandInDevice
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first, so that no process is left alone with one of them at the end."""
+    with_slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in with_slow)
+
+
 def pytest_collection_finish() -> None:
     """What is imported stays: a collection of garbage, of which each training makes one, need not look at it."""
     gc.freeze()

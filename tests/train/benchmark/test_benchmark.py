@@ -70,7 +70,7 @@ def test_both_sides_do_the_same_work(case, tokens, monkeypatch, capsys):
         assert all(turn["seconds"] > 0 for turn in turns)
         facts.append(last)
     torch.set_num_threads(threads)
-    assert tokens <= facts[0]["tokens"] <= 2 * tokens
+    assert tokens <= facts[0]["tokens"] < 10 * tokens
     assert_same_work(*facts)
 
 
