@@ -8,6 +8,7 @@ import textwrap
 import pytest
 from transformers import AutoModelForCausalLM
 
+from modeling_gpt2scratch import TOKENIZER_FOLDER
 from train.checkpointing import disk_space
 from train.pretrain import main
 
@@ -51,7 +52,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_costs_no_checkpoint(tiny_recipe,
     disk = tmp_path / "disk"
     disk.mkdir()
     shell = ["bash", "-c", ON_SMALL_DISK, "bash", "80m", disk, sys.executable, textwrap.dedent(FILL_AND_TRAIN)]
-    words = ["--config", tiny_recipe, "--report_to", "none"]
+    words = ["--config", tiny_recipe, "--tokenizer", TOKENIZER_FOLDER, "--report_to", "none"]
     finished = subprocess.run(["unshare", "--map-root-user", "--mount", *shell, *words], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert "status 1 kept checkpoint-6 verified at step 6" in finished.stdout

@@ -33,6 +33,7 @@ def base(shared, rows, tiny_recipe) -> Path:
     if not folder.exists():
         words = ["--config", str(tiny_recipe), "--dataset", str(rows), "--data_cache_dir", str(shared / "cache")]
         words += ["--max_steps", "4", "--eval_steps", "4", "--save_steps", "4", "--output_dir", str(folder)]
+        words += ["--tokenizer", str(TOKENIZER_FOLDER)]
         assert pretrain([*words, "--html_report", "false"]) == 0
     return folder
 
