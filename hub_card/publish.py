@@ -21,7 +21,7 @@ from pathlib import Path
 from hub_card.publishing import add_arguments, publish, report_errors
 from hub_card.staging import find_run, hold_run, list_local_paths, stage
 from hub_card.verification.verify import verify_model
-from train.run_files import user_path
+from train.run_files import command_parser, user_path
 
 
 logger = logging.getLogger("hub_card.publish")
@@ -56,9 +56,7 @@ def stage_and_verify(run_folder: Path, repo_id: str, place: Path, with_export: b
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m hub_card.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("hub_card.publish", __doc__)
     parser.add_argument("run", type=user_path, help="a finished run folder, e.g. runs/demo")
     parser.add_argument("--repo_id", required=True, help="where to: you/name, or organization/name")
     parser.add_argument(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hub_card.publishing import add_arguments, publish, report_errors
 from hub_card.upload import MAIN_BRANCH
-from train.run_files import filled
+from train.run_files import command_parser, filled
 
 
 logger = logging.getLogger("hub_card.space")
@@ -98,9 +98,7 @@ def stage_and_verify(model_id: str, space_id: str, place: Path) -> dict[str, Pat
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m hub_card.space", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("hub_card.space", __doc__)
     parser.add_argument(
         "model", type=filled, help="a run folder, e.g. runs/demo, a checkpoint in it, or a model on the Hub"
     )

@@ -31,7 +31,7 @@ from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
 from train.evaluation.tasks.lm_eval_tasks import find_tasks, run_tasks
 from train.provenance import describe_hardware, describe_versions, git_commit
-from train.run_files import EVALUATION_FILE, filled, user_path
+from train.run_files import EVALUATION_FILE, command_parser, filled, user_path
 
 
 logger = logging.getLogger("train.evaluation")
@@ -65,12 +65,7 @@ def main(argv: list[str]) -> int:
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.evaluation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("train.evaluation", __doc__)
     add = parser.add_argument
     add("model", type=filled, help="a run folder, a checkpoint, another model folder, or a Hub id")
     add("--compare", type=filled, nargs="+", default=[], metavar="OTHER", help="other models, on the same questions")
