@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.next_token_loss import chunk_rows
@@ -19,6 +19,9 @@ from train.settings.recipe import Recipe
 
 ROWS_TO_ESTIMATE_FROM = 1000
 GIB = 2**30
+# GPUs that people have, and the GiB of each that torch can use.
+GPUS_GIB = {"RTX 8 GB": 7.8, "RTX 12 GB": 11.7, "T4 16 GB": 14.6, "RTX 24 GB": 23.5, "A100 40 GB": 39.4, "80 GB": 79.1}
+OTHER_GIB = 0.8  # of them, what CUDA itself, its libraries' workspaces and holes between tensors take
 
 
 def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
@@ -28,14 +31,17 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
     with torch.device("meta"):
         parameters = GPT2ScratchForCausalLM(config).num_parameters()
     state = state_bytes(config, parameters, recipe.optimizer.optim_name)
-    activations = activation_bytes(
-        config,
-        device_type=training.device.type,
-        sequences=training.per_device_train_batch_size,
-        sequence_length=recipe.data.sequence_length,
-        half=training.bf16 or training.fp16,
-        checkpointing=training.activation_checkpointing,
-        eager=recipe.model.attn_implementation == "eager",
+    activations, activations_on_gpu = (
+        activation_bytes(
+            config,
+            device_type=device_type,
+            sequences=training.per_device_train_batch_size,
+            sequence_length=recipe.data.sequence_length,
+            half=training.bf16 or training.fp16,
+            checkpointing=training.activation_checkpointing,
+            eager=recipe.model.attn_implementation == "eager",
+        )
+        for device_type in ("cuda" if training.fp16 else training.device.type, "cuda")
     )
     if training.max_steps >= 0:
         steps = f"{training.max_steps:,} (--max_steps), {training.max_steps * recipe.tokens_per_step:,} tokens"
@@ -47,6 +53,8 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
         "steps": steps,
         "memory per process": f"about {(state + activations) / GIB:.1f} GiB (weights, gradients and the optimizer's "
         f"averages {state / GIB:.1f}, activations and head {activations / GIB:.1f})",
+        "precision": _describe_precision(training),
+        "fits a GPU": _describe_gpus((state + activations_on_gpu) / GIB, training.bf16),
     }
 
 
@@ -67,25 +75,45 @@ def activation_bytes(
     checkpointing: bool,
     eager: bool,
 ) -> int:
-    """The peak of activations, logits and their gradients in a training step of one process.
+    """The peak of activations, logits and their gradients in a training step of one process on a GPU, not compiled.
+    Compiled, and on CPUs, it is less: GELU's output, at least, is made again in the backward pass.
 
-    For the backward pass, each block keeps about 26 bytes per token and unit of width in 16-bit: the 34 of Korthikanti
-    et al., 2022, equation 2, without GELU's output, which is computed again, and without attention weights. In 32-bit
-    it keeps twice that, except for the dropout masks of one byte. The head keeps one chunk of logits (on
-    accelerators also their log-probabilities) and the gradient of its weight.
+    What a block keeps for that is counted tensor by tensor. Autocast leaves the residual stream in 32-bit, casts the
+    input of each projection by itself, and keeps a 16-bit copy of every weight.
     """
-    tokens = sequences * sequence_length
-    bytes_per_unit = 26 if half else 48
-    if checkpointing:
-        blocks = tokens * config.n_embd * ((2 if half else 4) * config.n_layer + bytes_per_unit)
-    else:
-        blocks = tokens * config.n_embd * bytes_per_unit * config.n_layer
-    if eager:
-        # Scores, their softmax and the dropout mask: (B, H, T, T) each, in every block.
-        blocks += tokens * sequence_length * config.n_head * 9 * config.n_layer
-    bytes_per_logit = 4 if device_type == "cpu" else 8
-    logits = min(chunk_rows(device_type), tokens) * config.vocab_size * bytes_per_logit
-    return blocks + logits + config.vocab_size * config.n_embd * 4
+    tokens, C, F = sequences * sequence_length, config.n_embd, config.feed_forward_size
+    V, size = config.vocab_size, 2 if half else 4
+    norm_inputs, normed = 2 * 4 * C, size * C * (4 if half else 2)
+    masks = C * (config.resid_pdrop > 0) * 2
+    block = norm_inputs + normed + size * 4 * C + masks + size * 2 * F  # 4 C: queries, keys, values and their mix
+    if eager:  # scores, their softmax and the dropout mask: (B, H, T, T) each
+        block += sequence_length * config.n_head * 9
+    kept = 4 * C * config.n_layer + block if checkpointing else block * config.n_layer
+    around = 3 * 4 * C  # the final norm's input and output, and its gradient
+    casts = 2 * config.n_layer * (4 * C * C + 2 * C * F) if half else 0
+    # A chunk of logits in 32-bit; on accelerators also their log-probabilities, or 16-bit copies.
+    logits = min(chunk_rows(device_type), tokens) * V * (4 + 2 * half if device_type == "cpu" else 8)
+    head = 4 * V * C + 2 * V * C * half
+    in_backward = tokens * 2 * size * F  # GELU's gradients
+    return tokens * (kept + around) + casts + head + max(logits, in_backward)
+
+
+def _describe_precision(training: TrainingArguments) -> str:
+    name = "bf16" if training.bf16 else "fp16, with loss scaling" if training.fp16 else "float32"
+    if training.fp16 and training.device.type == "cpu":
+        return f"{name}: on a GPU; this machine has none, and would refuse the run"
+    return name
+
+
+def _describe_gpus(needed_gib: float, bf16: bool) -> str:
+    """Whether a process of so many GiB fits each of the known GPUs, and that of this machine."""
+    gpus = dict(GPUS_GIB)
+    if torch.cuda.is_available():
+        gpus[f"this {torch.cuda.get_device_name()}"] = torch.cuda.get_device_properties().total_memory / GIB
+    words = {name: "yes" if needed_gib + OTHER_GIB < gib else "no" for name, gib in gpus.items()}
+    if bf16:
+        words["T4 16 GB"] += ", but it has no bf16"
+    return "; ".join(f"{name}: {word}" for name, word in words.items())
 
 
 def _describe_steps(

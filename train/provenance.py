@@ -31,6 +31,8 @@ def describe_versions(*more: str) -> dict[str, str]:
 
 def describe_hardware() -> dict:
     """The kind and number of the devices that a run trains on."""
+    if torch.backends.mps.is_available():
+        return {"device": f"Apple GPU ({platform.machine()})", "devices": 1}
     if torch.cuda.is_available():
         return {"device": torch.cuda.get_device_name(), "devices": int(os.environ.get("WORLD_SIZE", "1"))}
     return {"device": f"CPU ({platform.machine()}), {available_cores()} cores", "devices": 1}

@@ -18,8 +18,8 @@ WINDOW_STEPS = 128  # as llm.c's outlier detector
 
 
 class LossGuard(TrainerCallback):
-    """Judges each optimizer step before it is taken, on the CPU; on an accelerator one step later, so that the host
-    never waits for the device, unless spikes are to be skipped.
+    """Judges each optimizer step before it is taken, on the CPU and on MPS, which has no pinned memory; on other
+    accelerators one step later, so that the host never waits for the device, unless spikes are to be skipped.
 
     A spike is a loss `spike_score` standard deviations above the mean of the last `WINDOW_STEPS`; with 0, none is
     looked for. `describe_step` names the rows and the learning rate of the step at which the run ends.
@@ -49,7 +49,7 @@ class LossGuard(TrainerCallback):
             RunFailedError: one of the two is NaN or infinite (on an accelerator: was, at the step before).
         """
         values = torch.stack([loss.detach().float(), gradient_norm.detach().float()])
-        if values.device.type == "cpu" or (self.skip_spikes and self.spike_score):
+        if values.device.type in ("cpu", "mps") or (self.skip_spikes and self.spike_score):
             return self._judge(step, *values.tolist())
         self.settle()
         copy = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)

@@ -1,7 +1,6 @@
 """The most memory that this process has held."""
 
 import re
-import resource
 import sys
 from pathlib import Path
 
@@ -9,7 +8,10 @@ import torch
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """On CPUs all memory of the process that was resident at once, else what torch had allocated on the device."""
+    """On CPUs all memory of the process that was resident at once, else what torch had allocated on the device; 0 where
+    the system does not tell (Windows)."""
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()  # torch keeps what it once took, and knows no peak
     if device.type != "cpu":
         return torch.accelerator.max_memory_allocated(device)
     if sys.platform == "linux":
@@ -17,4 +19,8 @@ def peak_memory_bytes(device: torch.device) -> int:
         match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
         assert match is not None
         return int(match[1]) * 1024
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes

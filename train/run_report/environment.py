@@ -16,7 +16,7 @@ from train.provenance import describe_hardware, git_commit
 
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers")
 # From a root or a home on, as it stands in a message; an address has a colon before its slashes.
-LOCAL_PATH = re.compile(r"(?<![\w.:/~-])~?/[^\s'\",:;()]*/([^\s/'\",:;()]+)/?")
+LOCAL_PATH = re.compile(r"(?<![\w.:/~-])(?:~?/|[A-Za-z]:[\\/])[^\s'\",:;()]*[\\/]([^\s\\/'\",:;()]+)[\\/]?")
 HIDDEN = "(hidden)"
 
 
@@ -55,7 +55,7 @@ def is_secret(name: str) -> bool:
 
 def shorten_path(word: str) -> str:
     """A path as seen from here, or its last part: the folders that lead to it may name a person or a machine."""
-    if not word.startswith(("/", "~")):
+    if not word.startswith(("/", "~")) and not Path(word).is_absolute():
         return word
     path = Path(word)
     return str(path.relative_to(os.getcwd())) if path.is_relative_to(os.getcwd()) else f".../{path.name}"

@@ -86,7 +86,7 @@ def _precision(settings: dict, on_cpu: bool) -> dict[str, bool]:
         )
     if launched not in ("no", ""):
         meant = [launched]
-    if "fp16" in meant and on_cpu:
+    if "fp16" in meant and on_cpu and not settings["dry_run"]:
         raise ValueError("--fp16 true: on CPUs it would train in float32. Use --bf16 true, or leave it out.")
     return dict.fromkeys(meant, True)
 

@@ -35,6 +35,7 @@ def test_paths_below_the_working_folder_are_relative_to_it():
     ("message", "shown"),
     [
         ("'/home/me/rows.jsonl': no such file", "'.../rows.jsonl': no such file"),
+        (r"C:\Users\me\rows.jsonl: no such file", ".../rows.jsonl: no such file"),
         (
             "see https://huggingface.co/datasets/PleIAs/SYNTH and 3/4",
             "see https://huggingface.co/datasets/PleIAs/SYNTH and 3/4",

@@ -127,6 +127,11 @@ def test_a_mistake_is_refused_by_name(parse, recipe_file, words, message):
         parse([*config, *words])
 
 
+def test_a_dry_run_shows_a_recipe_for_a_gpu_on_a_machine_without(parse, recipe_file):
+    recipe = parse(["--config", recipe_file("n_layer: 2\nfp16: true\n"), "--use_cpu", "true", "--dry_run"])
+    assert recipe.training.fp16
+
+
 @pytest.mark.parametrize(
     ("precision", "words", "found"),
     [

@@ -7,6 +7,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.build_model import build_config
+from train.dry_run import describe_plan
 from train.settings.arguments import RECIPES_FOLDER
 from train.settings.recipe import parse_recipe
 from train.tokenizer.opening import open_tokenizer
@@ -18,7 +19,7 @@ LAUNCH_CONFIGS = sorted((RECIPES_FOLDER / "accelerate").glob("*.yaml"))
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
 def test_recipe_parses_and_its_model_builds(file, tmp_path, tokenizer):
-    recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
+    recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path), "--dry_run"])  # fp16 needs a GPU
     given = yaml.safe_load(file.read_text())
     assert recipe.settings.keys() >= given.keys()
     assert recipe.unread == []
@@ -60,6 +61,18 @@ def test_the_serious_recipe_sees_half_a_million_tokens_a_step(tmp_path):
     assert 9.9e9 < recipe.tokens_per_step * recipe.training.max_steps < 10.1e9
     assert recipe.training.bf16
     assert recipe.training.torch_compile
+
+
+@pytest.mark.parametrize(("gpu", "fitting", "too_small"), [("t4", "T4 16 GB", "RTX 8 GB"), ("rtx", "RTX 8 GB", None)])
+def test_the_recipes_of_small_gpus_fit_them_with_the_batch_of_the_serious_one(
+    gpu, fitting, too_small, tmp_path, tokenizer
+):
+    file = RECIPES_FOLDER / f"gpt2_124m_{gpu}.yaml"
+    recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path), "--dry_run"])
+    assert recipe.tokens_per_step == 524_288
+    fits = dict(word.split(": ") for word in describe_plan(recipe, tokenizer)["fits a GPU"].split("; "))
+    assert fits[fitting] == "yes"
+    assert too_small is None or fits[too_small] == "no"
 
 
 @pytest.mark.parametrize("file", LAUNCH_CONFIGS, ids=lambda file: file.name)

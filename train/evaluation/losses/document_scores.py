@@ -147,7 +147,7 @@ def _sum_windows(model: PreTrainedModel, batch: list[_Window]) -> Tensor:
     targets = pad_sequence([window.targets for window in batch], batch_first=True, padding_value=IGNORED)
     logits = model(input_ids=inputs.to(model.device), use_cache=False).logits.float()  # (B, T, V)
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(model.device), reduction="none")
-    losses = losses.view(targets.shape).double().cpu()
+    losses = losses.view(targets.shape).cpu().double()
     scored = targets != IGNORED
     answer_from = torch.tensor([window.answer_from for window in batch])
     in_answer = scored & (torch.arange(targets.shape[1]) >= answer_from[:, None])
