@@ -11,9 +11,9 @@ from modeling_gpt2scratch.next_token_loss import chunk_rows
 from train.build_model import build_config
 from train.data.from_settings import to_preparations
 from train.data.rows.reading import first_rows
+from train.data.sequences.mixed_sequences import epoch_counts, to_shares
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import load_prepared
-from train.settings.arguments import DataArguments
 from train.settings.recipe import Recipe
 
 
@@ -43,14 +43,10 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
         )
         for device_type in ("cuda" if training.fp16 else training.device.type, "cuda")
     )
-    if training.max_steps >= 0:
-        steps = f"{training.max_steps:,} (--max_steps), {training.max_steps * recipe.tokens_per_step:,} tokens"
-    else:
-        steps = _describe_steps(recipe.data, tokenizer, training.num_train_epochs, recipe.tokens_per_step)
     return {
         "parameters": f"{parameters:,}",
         "tokens per step": recipe.describe_step(),
-        "steps": steps,
+        **_describe_data(recipe, tokenizer),
         "memory per process": f"about {(state + activations) / GIB:.1f} GiB (weights, gradients and the optimizer's "
         f"averages {state / GIB:.1f}, activations and head {activations / GIB:.1f})",
         "precision": _describe_precision(training),
@@ -116,18 +112,40 @@ def _describe_gpus(needed_gib: float, bf16: bool) -> str:
     return "; ".join(f"{name}: {word}" for name, word in words.items())
 
 
-def _describe_steps(
-    data: DataArguments, tokenizer: PreTrainedTokenizerBase, epochs: float, tokens_per_step: int
-) -> str:
+def _describe_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """The steps of a run; and of several datasets, the part of each."""
+    data, training, several = recipe.data, recipe.training, len(recipe.data.dataset) > 1
+    by_steps = training.max_steps >= 0
+    steps = f"{training.max_steps:,} (--max_steps), {training.max_steps * recipe.tokens_per_step:,} tokens"
+    shares = [f"{float(share):.1%}" for share in to_shares(data.dataset_weights or [])]
+    plan = {"steps": steps, **({"datasets": _list_parts(data.dataset, shares)} if several and shares else {})}
+    if by_steps and (data.streaming or not several):
+        return plan
     try:
-        tokens, how = _count_training_tokens(to_preparations(data, tokenizer)[0])
+        counted = [_count_training_tokens(preparation) for preparation in to_preparations(data, tokenizer)]
+        unknown = next((f"unknown before the data is prepared ({how})" for tokens, how in counted if not tokens), None)
     except OSError as error:  # the Hub cannot be reached: the rest of the plan still stands
-        return f"unknown: {', '.join(data.dataset)} cannot be read ({type(error).__name__})"
-    if tokens is None:
-        return f"unknown before the data is prepared ({how})"
-    steps_per_epoch = tokens // tokens_per_step
-    steps = math.ceil(steps_per_epoch * epochs)
-    return f"{steps:,} = {epochs:g} epochs x {steps_per_epoch:,} ({tokens:,} training tokens, {how})"
+        unknown = f"unknown: {', '.join(data.dataset)} cannot be read ({type(error).__name__})"
+    if unknown is not None:
+        return plan | ({"passes over them": unknown} if by_steps else {"steps": unknown})
+    sizes = [max(tokens // data.sequence_length, 1) for tokens, _ in counted if tokens]
+    counts = epoch_counts(sizes, data.dataset_weights if several else None, recipe.sequences_per_step)
+    parts = [
+        f"{count / sum(counts):.1%}, {count / size:.3g} passes in an epoch"
+        for count, size in zip(counts, sizes, strict=True)
+    ]
+    if not by_steps:
+        steps_per_epoch, epochs = sum(counts) // recipe.sequences_per_step, training.num_train_epochs
+        tokens, how = sum(tokens for tokens, _ in counted if tokens), counted[-1][1]
+        steps = (
+            f"{math.ceil(steps_per_epoch * epochs):,} = {epochs:g} epochs x {steps_per_epoch:,} "
+            f"({tokens:,} training tokens, {how})"
+        )
+    return {"steps": steps, **({"datasets": _list_parts(data.dataset, parts)} if several else {})}
+
+
+def _list_parts(names: list[str], parts: list[str]) -> str:
+    return "; ".join(f"{name} {part}" for name, part in zip(names, parts, strict=True))
 
 
 def _count_training_tokens(preparation: Preparation) -> tuple[int | None, str]:

@@ -45,17 +45,15 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         model = build_model(recipe.model, tokenizer, recipe.sequence_tokens, recipe.training.seed)
         questions = load_exam(recipe.run.exam) if recipe.run.exam else []
         data = load_training_data(recipe, tokenizer)
-    logger.info("%s", data.statistics.render())
+    logger.info("%s", data.render())
     if recipe.resume_from is not None:
         check_data(recipe.resume_from, data.name, recipe.run.resume_with_changes)
     stop = GracefulStop()
     trainer = build_trainer(recipe, model, tokenizer, data, stop)
     known = data.is_known(questions)
-    source = data.describe_source()
-    rows = {**source, **data.statistics.to_dict()}
     facts = {
         "parameters": trainer.model.num_parameters(),
-        "validation_data" if recipe.data.streaming else "data": rows,
+        "validation_data" if recipe.data.streaming else "data": data.describe(),
     }
 
     def measure() -> dict:
@@ -67,8 +65,8 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         marks = {"exam": after["exam"], "exam_before": before["exam"]}
         if not isinstance(trainer, StreamingTrainer):
             return marks
-        logger.info("The rows that were streamed:\n%s", trainer.stream_statistics.render())
-        return {**marks, "data": {**source, **trainer.stream_statistics.to_dict()}}
+        logger.info("The rows that were streamed:\n%s", data.render(trainer.stream_statistics))
+        return {**marks, "data": data.describe(trainer.stream_statistics)}
 
     return train_and_save(recipe, trainer, stop, facts, measure, describe_change)
 

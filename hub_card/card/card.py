@@ -58,10 +58,13 @@ def _reproduce_command(record: RunRecord) -> str:
     name = re.sub(r"[^\w.-]", "_", record.name)
     script = "finetune" if record.method else "pretrain"
     words = [f"accelerate launch -q train/{script}.py --config recipe.yaml", f"--output_dir runs/{name}"]
-    if record.hub_dataset:
-        words.append(f"--dataset_revision {record.data['dataset_revision']}")
-    elif record.dataset_name not in (None, PROJECT_SAMPLE):
-        words.append("--dataset YOUR_COPY_OF_THE_ROWS")
+    known = {PROJECT_SAMPLE, None, *record.hub_datasets}
+    names = [data["name"] if data["name"] in known else "YOUR_COPY_OF_THE_ROWS" for data in record.datasets]
+    if not known.issuperset(names):
+        words.append(f"--dataset {' '.join(names)}")
+    if record.hub_datasets:
+        revisions = [data.get("dataset_revision") or "main" for data in record.datasets]
+        words.append(f"--dataset_revision {' '.join(revisions)}")
     return " ".join(words)
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -61,22 +62,32 @@ class RunRecord:
         return self.recipe.get("method")
 
     @property
-    def hub_dataset(self) -> str | None:
-        """The dataset's Hub id; `None` for local files and the embedded sample, which have no commit."""
-        return self.data.get("dataset") if self.data.get("dataset_revision") else None
+    def datasets(self) -> list[dict]:
+        """What is recorded of each dataset, and its `name` to show; one on the Hub has a `dataset_revision`."""
+        return [{**data, "name": _name_to_show(data)} for data in self.data.get("datasets") or [self.data]]
+
+    @property
+    def hub_datasets(self) -> list[str]:
+        """The ids of the datasets on the Hub; local files and the embedded sample have no commit."""
+        return list(dict.fromkeys(data["name"] for data in self.datasets if data.get("dataset_revision")))
 
     @property
     def dataset_name(self) -> str | None:
-        """A name to show: of a local file the last part only, since the rest of its path is private."""
-        return _name_to_show(self.data)
+        """All of them, to show."""
+        return ", ".join(data["name"] for data in self.datasets if data["name"]) or None
 
     @property
     def validation_source(self) -> dict:
         """`name`, `revision` and `split` of the validation rows: of a set that was named apart, or of the dataset."""
         apart = self.data.get("validation_set")
-        source = apart if isinstance(apart, dict) else self.data
-        split = source.get("dataset_split") if source is apart else "validation"
-        return {"name": _name_to_show(source), "revision": source.get("dataset_revision"), "split": split}
+        apart = apart if isinstance(apart, dict) else None
+        source = apart or self.data
+        split = source.get("dataset_split") if apart else "validation"
+        return {
+            "name": _name_to_show(source) if apart else self.dataset_name,
+            "revision": source.get("dataset_revision"),
+            "split": split,
+        }
 
     @property
     def trains_on_texts(self) -> bool:
@@ -86,12 +97,13 @@ class RunRecord:
     @property
     def languages(self) -> list[str]:
         """Codes of the languages of the rows that were used, most rows first."""
-        rows = self.data.get("rows_by_language", {})
+        rows = sum((Counter(data.get("rows_by_language", {})) for data in self.datasets), Counter())
         codes = [name for name in rows if re.fullmatch("[a-z]{2,3}", name) and rows[name]]
         return sorted(codes, key=lambda code: (-rows[code], code))
 
 
 def _name_to_show(source: dict) -> str | None:
+    """Of a local file the last part only, since the rest of its path is private."""
     dataset = source.get("dataset")
     return dataset if source.get("dataset_revision") or not dataset else Path(dataset).name
 

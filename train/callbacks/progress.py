@@ -55,7 +55,11 @@ LEFT_OUT = re.compile(
 def describe_log(step: int, logs: dict) -> str:
     """A log entry as one line."""
     shown = [show(logs[name]) for name, show in SHOWN.items() if name in logs]
-    others = [f"{name} {logs[name]}" for name in logs if name not in SHOWN and not LEFT_OUT.fullmatch(name)]
+    others = [
+        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in logs.items()
+        if name not in SHOWN and not LEFT_OUT.fullmatch(name)
+    ]
     return " | ".join([f"step {step:,}", *shown, *others])
 
 

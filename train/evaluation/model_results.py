@@ -39,7 +39,8 @@ def measure(opened: OpenedModel, plan: Plan) -> ModelResults:
     """Measure all that is planned; all processes of a distributed run must call this."""
     results = ModelResults(opened, {"model": opened.describe()})
     if plan.validation is not None:
-        documents = [Document.of(row, plan.validation.schema, opened.tokenizer) for row in plan.validation.rows]
+        rows = zip(plan.validation.rows, plan.validation.schemas, strict=True)
+        documents = [Document.of(row, schema, opened.tokenizer) for row, schema in rows]
         results.token_ids = [document.token_ids for document in documents]
         results.scores = score_documents(opened, documents, plan.score_first)
         if not all(math.isfinite(score.nats) for score in results.scores):

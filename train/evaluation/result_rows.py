@@ -54,10 +54,10 @@ def describe_evaluation(evaluation: dict) -> str:
 
 
 def loss_groups(validation: dict) -> list[tuple[str, dict]]:
-    """The losses of all rows, then of each exercise and language where there are several."""
+    """The losses of all rows, then of each exercise, language and dataset where there are several."""
     groups = [("all", validation["overall"])]
-    for kind in ("exercise", "language"):
-        by_kind = validation[f"by_{kind}"]
+    for kind in ("exercise", "language", "dataset"):
+        by_kind = validation.get(f"by_{kind}", {})
         groups += [(f"{kind}: {name}", figures) for name, figures in by_kind.items()] if len(by_kind) > 1 else []
     return groups
 

@@ -4,10 +4,11 @@ import logging
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.from_settings import to_preparations
+from train.data.sequences.mixed_sequences import apportion, to_shares
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.prepare import prepare_data
 from train.evaluation.opened_model import find_recipe, read_trained_on
@@ -51,14 +52,20 @@ def load_pretraining_sequences(
     if not count:
         return None
     try:
-        [preparation] = to_preparations(find_pretraining_data(init_from), tokenizer)
-        if not preparation.is_whole:
-            preparation = preparation.only_validation(count)
-        sequences = prepare_data(preparation, writes=writes).validation.first(count)
+        data = find_pretraining_data(init_from)
+        preparations, weights = to_preparations(data, tokenizer), data.dataset_weights
+        if preparations[0].validation is not None:  # the same of all
+            preparations, weights = preparations[:1], None
+        wanted = apportion(count, to_shares(weights or [1] * len(preparations)))
+        parts = []
+        for preparation, most in zip(preparations, wanted, strict=True):
+            part = preparation if preparation.is_whole else preparation.only_validation(max(most, 1))
+            parts.append(prepare_data(part, writes=writes).validation.first(most))
+        sequences: ConcatDataset = ConcatDataset(parts)
     except (ValueError, OSError) as error:
         logger.warning("What is forgotten of the pre-training is not measured: %s", error)
         return None
-    collate = choose_collator(preparation.settings.packing, tokenizer.eos_token_id)
+    collate = choose_collator(preparations[0].settings.packing, tokenizer.eos_token_id)
     batches = DataLoader(sequences, batch_size=SEQUENCES_AT_ONCE, collate_fn=collate)
     return ValidationSequences(list(batches), len(sequences))
 

@@ -14,12 +14,33 @@ def data_tables(results: dict) -> list[Table]:
     """Of the rows that are trained on, and of a stream's validation rows, which have statistics of their own."""
     tables = []
     for key, title in {"data": "Rows", "validation_data": "Validation rows of the stream"}.items():
-        if statistics := results.get(key):
+        if not (statistics := results.get(key)):
+            continue
+        parts = statistics.get("datasets") or [statistics]
+        if len(parts) > 1:
+            tables.append(_mixture_table(parts, f"{title}: the mixture", statistics.get("validation_set")))
+        for statistics in parts:
+            name = f" of {_name(statistics)}" if len(parts) > 1 else ""
             kinds = [kind for kind in ("exercise", "language") if statistics.get(f"rows_by_{kind}")]
-            tables += [_rows_table(statistics, title), *(_kind_table(statistics, kind) for kind in kinds)]
+            tables += [_rows_table(statistics, f"{title}{name}"), *(_kind_table(statistics, kind) for kind in kinds)]
             tables += [_sequences_table(statistics)] if statistics.get("sequences", statistics.get("blocks")) else []
             tables.append(_source_table(statistics))
     return tables
+
+
+def _mixture_table(parts: list[dict], title: str, apart: dict | None) -> Table:
+    rows = [
+        [
+            _name(part),
+            f"{part['share']:.2%}",
+            show(part.get("passes_in_epoch") and f"{part['passes_in_epoch']:.3g}"),
+            *(show(part.get(name, {}).get("train")) for name in ("sequences", "tokens")),
+            show(part.get("validation_sequences")),
+        ]
+        for part in parts
+    ]
+    header = ["dataset", "share", "passes in an epoch", "training sequences", "their tokens", "validation sequences"]
+    return Table(header, rows, title, bars=[1], notes=[f"Validation rows: {_name(apart)}."] if apart else [])
 
 
 def _rows_table(statistics: dict, title: str) -> Table:
@@ -64,9 +85,7 @@ def _sequences_table(statistics: dict) -> Table:
 
 
 def _place_rows(title: str, source: dict) -> list[list[str]]:
-    dataset, commit = str(source.get("dataset") or ""), source.get("dataset_revision")
-    # Of a local file the last part only: the rest of its path is nobody's business.
-    return [[title, show(dataset if commit else Path(dataset).name)], ["its commit", show(commit)]]
+    return [[title, show(_name(source))], ["its commit", show(source.get("dataset_revision"))]]
 
 
 def _source_table(statistics: dict) -> Table:
@@ -79,3 +98,9 @@ def _source_table(statistics: dict) -> Table:
         *([f"SHA-256 {split}", digest] for split, digest in statistics.get("sha256", {}).items()),
     ]
     return Table(["source", ""], rows)
+
+
+def _name(statistics: dict) -> str:
+    """Of a local file the last part only: the rest of its path is nobody's business."""
+    name, config = str(statistics.get("dataset") or ""), statistics.get("dataset_config")
+    return f"{name} ({config})" if config else name if statistics.get("dataset_revision") else Path(name).name

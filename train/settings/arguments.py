@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 
 RECIPES_FOLDER = Path(__file__).parent.parent / "recipes"
+LARGEST_RATIO = 10**6  # of two datasets' weights
 LARGEST_MULTIPLE = 1024  # that a vocabulary is filled up to
 TOKENIZER_HELP = "A folder, a Hub id, or 'sample', for a fresh model of the sample; else --init_from's, or GPT-2's."
 
@@ -115,7 +116,7 @@ class SourceArguments:
         for name, (values, usual) in given.items():
             if values is not None and len(values) != count:
                 raise ValueError(
-                    f"--dataset_{name} {' '.join(values)}: give one for each of the {count} datasets, in their order; "
+                    f"--dataset_{name} {' '.join(values)}: give one for each dataset, {count} in all, in their order; "
                     f"for files, or where there is no choice, {usual}."
                 )
         unset = [None] * count
@@ -130,6 +131,10 @@ class SourceArguments:
 class DataArguments(SourceArguments):
     """The rows to train on, and how they are cut into sequences."""
 
+    dataset_weights: list[float] | None = setting(
+        "Shares of several datasets in the training tokens, e.g. 0.7 0.3: an epoch ends when each sequence of all was "
+        "used, some of them again; each is used once where unset. --max_samples and --max_tokens count for each."
+    )
     text_column: str | None = setting(
         "The column that holds the text; where unset, SYNTH's columns, else `text`, else `messages`."
     )
@@ -171,6 +176,7 @@ class DataArguments(SourceArguments):
             self.document_separator = self.document_separator.replace("\\n", "\n").replace("\\t", "\t")
             if not self.document_separator:
                 raise ValueError("--document_separator '' parts nothing: leave it out, or give one such as '\\n\\n'.")
+        self._check_dataset_weights()
         parse_weights("exercise_weights", self.exercise_weights)
         parse_weights("language_weights", self.language_weights)
         if self.streaming and self.max_eval_sequences is None:
@@ -180,6 +186,18 @@ class DataArguments(SourceArguments):
         for name in ("max_samples", "max_tokens"):
             if self.streaming and vars(self)[name] is not None:
                 raise ValueError(f"--{name} {vars(self)[name]}: a stream ends where the run does. Set --max_steps.")
+
+    def _check_dataset_weights(self) -> None:
+        weights, count = self.dataset_weights, len(self.dataset)
+        if weights is None:
+            if self.streaming and count > 1:
+                raise ValueError("--streaming of several datasets needs --dataset_weights: their sizes are not known.")
+            return
+        given = f"--dataset_weights {' '.join(f'{weight:g}' for weight in weights)}"
+        if len(weights) != count:
+            raise ValueError(f"{given}: give one for each dataset, {count} in all, in their order.")
+        if not min(weights) > 0 or max(weights) / min(weights) > LARGEST_RATIO:
+            raise ValueError(f"{given}: each must be above 0, and none above {LARGEST_RATIO:,} times another.")
 
 
 @dataclass

@@ -31,6 +31,7 @@ READ_WITH: tuple[tuple[tuple[str, ...], str, Callable[[dict], bool]], ...] = (
         "validation rows that are not named apart (--validation_dataset, --validation_split)",
         lambda given: {given.get("validation_dataset"), given.get("validation_split")} == {None},
     ),
+    (("dataset_weights",), "several datasets", lambda given: len(given["dataset"]) > 1),
     (("shuffle_buffer",), "--streaming true", lambda given: given.get("streaming", True)),
     (
         ("pair_samples", "pair_temperature", "pair_tokens", "pairs_per_question"),

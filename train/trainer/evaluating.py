@@ -1,5 +1,7 @@
 """Evaluation by the Trainer: the loss per token, whatever the batches and processes, without any logits."""
 
+import bisect
+import itertools
 import math
 from functools import cached_property
 
@@ -7,6 +9,7 @@ import torch
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from train.data.sequences.mixed_sequences import ValidationParts
 from train.tokenizer.text_bytes import bytes_of_ids
 
 
@@ -17,25 +20,34 @@ class EvaluationTrainer(Trainer):
     """Identical to `transformers.Trainer`, except that the validation loss is the mean over tokens of the plain
     cross-entropy, whatever the training minimises; comes with its perplexity, and with the bits per byte of the text
     that the scored tokens stand for, by which models with different tokenizers compare; and is computed without holding
-    the logits of all positions."""
+    the logits of all positions. Of `ValidationParts`, each part has a loss, too."""
 
     _evaluated_batches: int
-    _validation: torch.Tensor  # nats, tokens and bytes, summed over this process's batches
+    _validation: torch.Tensor  # (parts, 3): nats, tokens and bytes, summed over this process's batches
 
     def evaluation_loop(self, *args, **kwargs) -> EvalLoopOutput:
         self._evaluated_batches = 0
         device = self.args.device
         precise = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        self._validation = torch.zeros(3, device=device, dtype=precise)
+        self._validation = torch.zeros(len(self._part_ends), 3, device=device, dtype=precise)
         output = super().evaluation_loop(*args, **kwargs)
-        nats, tokens, text_bytes = self.accelerator.reduce(self._validation, reduction="sum").tolist()
+        parts = self.accelerator.reduce(self._validation, reduction="sum")
+        nats, tokens, text_bytes = parts.sum(dim=0).tolist()
         prefix = kwargs.get("metric_key_prefix", "eval")
         loss = nats / tokens
         # Beyond e^100 the number says nothing, and math.exp overflows at e^710.
         output.metrics.update({f"{prefix}_loss": loss, f"{prefix}_perplexity": math.exp(min(loss, 100.0))})
         if text_bytes:
             output.metrics[f"{prefix}_bits_per_byte"] = nats / math.log(2) / text_bytes
+        if len(parts) > 1:
+            losses = zip(self.eval_dataset.names, parts.tolist(), strict=True)
+            output.metrics.update({f"{prefix}_loss_of_{name}": part[0] / part[1] for name, part in losses if part[1]})
         return output
+
+    @property
+    def _part_ends(self) -> list[int]:
+        parted = isinstance(self.eval_dataset, ValidationParts)
+        return self.eval_dataset.cumulative_sizes if parted else [len(self.eval_dataset)]
 
     @cached_property
     def _bytes_of_ids(self) -> torch.Tensor:
@@ -48,15 +60,17 @@ class EvaluationTrainer(Trainer):
         labels = inputs["labels"].clone()
         # The last batches of several processes are filled up with rows from the beginning, which count once only.
         batch = self._evaluated_batches * self.args.world_size + self.args.process_index
-        labels[max(len(self.eval_dataset) - batch * self.args.eval_batch_size, 0) :] = -100
+        begin, ends = batch * self.args.eval_batch_size, self._part_ends
+        labels[max(ends[-1] - begin, 0) :] = -100
         self._evaluated_batches += 1
         inputs = self._prepare_inputs({**inputs, "labels": labels})
         rows, length = labels.shape
         # On CPUs a few sequences at a time, which is as fast and leaves the memory of the others alone.
         at_once = max(1, TOKENS_AT_ONCE_ON_CPUS // length) if self.args.device.type == "cpu" else rows
         sums = torch.zeros_like(self._validation)
-        for first in range(0, rows, at_once):
-            part = {name: tensor[first : first + at_once] for name, tensor in inputs.items()}
+        cuts = {*range(0, rows, at_once), *(end - begin for end in ends if 0 < end - begin < rows), rows}
+        for first, last in itertools.pairwise(sorted(cuts)):
+            part = {name: tensor[first:last] for name, tensor in inputs.items()}
             with torch.no_grad(), self.compute_loss_context_manager():
                 # The model's own loss. With a cache, packed documents would see each other.
                 loss = model(**part, skip_logits=True, use_cache=False).loss.mean()
@@ -65,6 +79,8 @@ class EvaluationTrainer(Trainer):
             tokens = scored.sum()
             nats = torch.where(tokens > 0, loss.to(sums.dtype) * tokens, 0.0)
             text_bytes = (self._bytes_of_ids[targets.clamp(min=0)] * scored).sum()
-            sums += torch.stack([nats, tokens.to(sums.dtype), text_bytes.to(sums.dtype)])
+            number = min(bisect.bisect_right(ends, begin + first), len(ends) - 1)  # the filling counts nowhere
+            sums[number] += torch.stack([nats, tokens.to(sums.dtype), text_bytes.to(sums.dtype)])
         self._validation += sums
-        return (sums[0] / sums[1]).float(), None, None
+        nats, tokens, _ = sums.sum(dim=0)
+        return (nats / tokens).float(), None, None

@@ -13,20 +13,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.callbacks.graceful_stop import shield_workers
 from train.data.rows.statistics import DatasetStatistics
-from train.data.sequences.streamed_sequences import Place, StreamedSequences
+from train.data.sequences.mixed_streams import MixedPlace, MixedStreams
+from train.data.sequences.streamed_sequences import Place
 from train.errors import RunRefusedError
 from train.run_files import STREAM_FILE
 from train.trainer.pretraining import PretrainingTrainer
 
 
-NOTES = "stream_notes"  # a batch's stream, the place after it, and the statistics of the rows read for it
+# A batch's stream, the place after it, and for each sequence its dataset and the statistics of the rows read for it.
+NOTES = "stream_notes"
 
 
 class NumberedStream(Dataset):
     """A stream as a dataset of numbered sequences. Each request gets the next sequences of the stream, whatever their
     numbers: at a resume the Trainer passes over the numbers that are used, and the stream is at its place already."""
 
-    def __init__(self, stream: StreamedSequences, sequences: int):
+    def __init__(self, stream: MixedStreams, sequences: int):
         self.stream = stream
         self.sequences = sequences  # that a run takes of this process's streams, from its first step to its last
         self._reading: Iterator[dict] | None = None  # in each dataloader worker its own
@@ -42,26 +44,28 @@ class NumberedStream(Dataset):
 
 def collate_stream(collate: Callable[[list[dict]], dict], examples: list[dict]) -> dict:
     """The batch that `collate` makes of streamed sequences, with its notes."""
-    statistics_parts = [example["statistics"] for example in examples if example["statistics"] is not None]
-    return {**collate(examples), NOTES: (examples[-1]["stream"], examples[-1]["place"], statistics_parts)}
+    counts = [(example["dataset"], example["statistics"]) for example in examples]
+    return {**collate(examples), NOTES: (examples[-1]["stream"], examples[-1]["place"], counts)}
 
 
 class StreamingTrainer(PretrainingTrainer):
-    """Identical to its parent, except that it trains on `StreamedSequences`: each process reads its own streams, a
+    """Identical to its parent, except that it trains on `MixedStreams`: each process reads its own streams, a
     checkpoint has their places, and a resumed run goes on there without reading again the rows that were used."""
 
-    train_dataset: StreamedSequences
+    train_dataset: MixedStreams
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.stream_statistics = DatasetStatistics()  # over all processes and starts, as of the last checkpoint
-        self._places: dict[int, Place] = dict(self.train_dataset.places)
-        self._counted = DatasetStatistics()  # by this process since the last checkpoint
+        # Of each dataset, over all processes and starts, as of the last checkpoint.
+        self.stream_statistics = [DatasetStatistics() for _ in self.train_dataset.parts]
+        self._places: dict[int, MixedPlace] = dict(self.train_dataset.places)
+        self._counted = [DatasetStatistics() for _ in self.train_dataset.parts]  # by this process since then
 
     def train(self, resume_from_checkpoint: Path | None = None, **kwargs):
         if resume_from_checkpoint is not None:
             state = json.loads((resume_from_checkpoint / STREAM_FILE).read_text(encoding="utf-8"))
-            self.stream_statistics = DatasetStatistics.from_dict(state["statistics"])
+            parts = state["statistics"] if isinstance(state["statistics"], list) else [state["statistics"]]
+            self.stream_statistics = [DatasetStatistics.from_dict(part) for part in parts]
         output = super().train(resume_from_checkpoint, **kwargs)
         self._add_up()
         return output
@@ -84,10 +88,11 @@ class StreamingTrainer(PretrainingTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
-            stream, self._places[stream], statistics_parts = batch.pop(NOTES)
-            self._counted.sequences["train"] += len(batch["input_ids"])
-            for statistics in statistics_parts:
-                self._counted.add(statistics)
+            stream, self._places[stream], counts = batch.pop(NOTES)
+            for dataset, statistics in counts:
+                self._counted[dataset].sequences["train"] += 1
+                if statistics is not None:
+                    self._counted[dataset].add(statistics)
         return batches, items
 
     def save_more(self, unfinished: Path) -> None:
@@ -96,28 +101,30 @@ class StreamingTrainer(PretrainingTrainer):
             state = {
                 "streams": self.train_dataset.streams,
                 "places": {str(stream): dataclasses.asdict(place) for stream, place in sorted(places.items())},
-                "statistics": self.stream_statistics.to_dict(),
+                "statistics": [part.to_dict() for part in self.stream_statistics],
             }
             (unfinished / STREAM_FILE).write_text(json.dumps(state), encoding="utf-8")
 
-    def _add_up(self) -> dict[int, Place]:
+    def _add_up(self) -> dict[int, MixedPlace]:
         """Count what all processes have read since the last time; returns the places of all streams."""
-        places: dict[int, Place] = {}
-        for process_places, statistics in gather_object([(self._places, self._counted)]):
+        places: dict[int, MixedPlace] = {}
+        for process_places, counted in gather_object([(self._places, self._counted)]):
             places |= process_places
-            self.stream_statistics.add(statistics)
-        self._counted = DatasetStatistics()
+            for total, statistics in zip(self.stream_statistics, counted, strict=True):
+                total.add(statistics)
+        self._counted = [DatasetStatistics() for _ in self._counted]
         return places
 
     def describe_rows(self, step: int) -> str:
         return "; ".join(
-            f"stream {stream}: pass {place.passes + 1}, chunk {place.chunk + 1} in its order, "
-            f"sequence {place.sequence} of window {place.windows + 1}"
-            for stream, place in sorted(self._places.items())
+            f"stream {stream} of {part.preparation.source.name}: pass {place.passes + 1}, chunk {place.chunk + 1} in "
+            f"its order, sequence {place.sequence} of window {place.windows + 1}"
+            for stream, mixed in sorted(self._places.items())
+            for part, place in zip(self.train_dataset.parts, mixed.places, strict=True)
         )
 
 
-def read_places(checkpoint: Path, streams: int) -> dict[int, Place]:
+def read_places(checkpoint: Path, streams: int) -> dict[int, MixedPlace]:
     """Where each stream of a run is, from a checkpoint.
 
     Raises:
@@ -130,6 +137,12 @@ def read_places(checkpoint: Path, streams: int) -> dict[int, Place]:
             f"each process; now there would be {streams}. Choose processes x workers = {state['streams']}."
         )
     try:
-        return {int(stream): Place(**{**at, "rest": tuple(at["rest"])}) for stream, at in state["places"].items()}
+        return {int(stream): _to_place(at) for stream, at in state["places"].items()}
     except TypeError as error:
         raise RunRefusedError(f"{checkpoint} notes its streams' places as an older version did: start anew.") from error
+
+
+def _to_place(noted: dict) -> MixedPlace:
+    """From a checkpoint; those of a dataset alone may have the place in it only."""
+    places = tuple(Place(**{**at, "rest": tuple(at["rest"])}) for at in noted.get("places", [noted]))
+    return MixedPlace(noted.get("sequences", 0), places)

@@ -150,6 +150,22 @@ def test_a_validation_set_named_apart_is_what_the_figures_are_of(record):
     assert "/home/me" not in card
 
 
+def test_of_several_datasets_each_is_named(record):
+    hub = {**record.data, "dataset": "PleIAs/SYNTH", "dataset_revision": COMMIT, "dataset_config": "en", "share": 0.7}
+    parts = [hub, {**record.data, "dataset": "/home/me/book.txt", "share": 0.3}]
+    for part in parts:
+        part |= {"passes_in_epoch": 1.25, "validation_sequences": 2}
+    card = render_card(with_results(record, data={"schema": "mixed", "datasets": parts}), "you/tiny")
+    assert ModelCard(card).data.datasets == ["PleIAs/SYNTH"]
+    assert ModelCard(card).data.language == record.languages
+    assert f"), configuration en, revision `{COMMIT}`" in card
+    assert "Rows of book.txt, which are not on the Hub" in card
+    assert "/home/me" not in card
+    assert f"--dataset PleIAs/SYNTH YOUR_COPY_OF_THE_ROWS --dataset_revision {COMMIT} main" in card
+    assert line_of(card, "| book.txt | 30.00% | 1.25")
+    assert "Q: question" in card
+
+
 def test_no_local_path_is_told(record, finished_run):
     assert str(finished_run.parent) in json.dumps(record.recipe)
     assert str(finished_run.parent) not in render_card(record, "you/tiny")

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import expanduser
 from pathlib import Path
@@ -50,6 +51,10 @@ class Source:
     shards: tuple[Shard, ...]  # in reading order
     revision: str | None = None  # the Hub commit, so that the same rows can be read again; `None` for files
     split: str = "train"  # the Hub dataset's
+    config: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.config})" if self.config else self.name
 
     @property
     def bytes(self) -> int:
@@ -57,7 +62,8 @@ class Source:
 
     def describe(self) -> dict:
         """The facts of the source that a run records."""
-        return {"dataset": self.name, "dataset_revision": self.revision, "dataset_split": self.split}
+        facts = {"dataset": self.name, "dataset_revision": self.revision, "dataset_split": self.split}
+        return {**facts, "dataset_config": self.config} if self.config else facts
 
     def checksums(self, folder: Path) -> list[str | None]:
         """SHA-256 of all files: as the Hub states it, where it does, or computed, as `kept_checksums` does it."""
@@ -68,7 +74,7 @@ class Source:
     def fingerprint(self, folder: Path) -> list:
         """Identifies the rows: by dataset and commit, or by the content of the files in their order."""
         if self.revision is not None:
-            return [self.name, self.revision, self.split]
+            return [self.name, self.revision, self.split, *([self.config] if self.config else [])]
         checksums = self.checksums(folder)
         same = [str(shard) for shard, one in zip(self.shards, checksums, strict=True) if checksums.count(one) > 1]
         if same:
@@ -86,6 +92,12 @@ class Source:
             with open(shard.name, "rb") as file:
                 rows += open_parquet(file, str(shard), Columns()).metadata.num_rows
         return rows
+
+
+def short_names(sources: Sequence[Source]) -> list[str]:
+    """The last part of each one's path or id, with its configuration; where they are alike, with a number."""
+    names = [Path(str(source)).name for source in sources]
+    return [name if names.count(name) == 1 else f"{name} {number}" for number, name in enumerate(names, start=1)]
 
 
 def find_source(dataset: str, revision: str | None = None, split: str = "train", config: str | None = None) -> Source:
@@ -182,7 +194,7 @@ def _hub_source(dataset: str, revision: str | None, split: str, config: str | No
     facts = {info.path: info for info in HfApi().get_paths_info(dataset, names, revision=commit, repo_type="dataset")}
     sums = {name: info.lfs.sha256 if info.lfs is not None else None for name, info in facts.items()}
     shards = [Shard(name, facts[name].size, sums[name], dataset, commit) for name in names]
-    return Source(dataset, tuple(shards), commit, split)
+    return Source(dataset, tuple(shards), commit, split, config)
 
 
 def _is_hub_id(name: str) -> bool:

@@ -1,19 +1,18 @@
 """Sequences of tokens made from the rows while a run trains on them: for what does not fit the disk.
 
-A run has a number of streams: one for each dataloader worker of each process. A stream reads its share of the files in
-an order drawn from the seed, one pass over the rows after another; gathers `shuffle_buffer` documents, shuffles them,
-and packs them into sequences. Such a window of documents depends on nothing but the place where it begins. So the place
-of a sequence is a few numbers, whatever the buffer holds: a resumed stream reads again the one window that it was
-stopped in.
+A run has a number of streams of each dataset: one for each dataloader worker of each process. A stream reads its share
+of the files in an order drawn from the seed, one pass over the rows after another; gathers `shuffle_buffer` documents,
+shuffles them, and packs them into sequences. Such a window of documents depends on nothing but the place where it
+begins. So the place of a sequence is a few numbers, whatever the buffer holds: a resumed stream reads again the one
+window that it was stopped in.
 """
 
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from torch.utils.data import IterableDataset, get_worker_info
 
 from train.data.files.chunk import Chunk, RowBatch
 from train.data.files.shard_access import read_shard
@@ -36,13 +35,9 @@ class Place:
     windows: int = 0  # windows before this one; the seed of its shuffling
 
 
-@dataclass(eq=False)
-class StreamedSequences(IterableDataset):
-    """The streams of one process, endless; each of its dataloader's workers runs one.
-
-    The k-th batch of a process comes from its stream k mod (streams of the process), as dataloader workers take turns:
-    so the batches are the same whether they come from workers or processes, and a run can go on with another number of
-    either, as long as the product is the same.
+@dataclass(frozen=True)
+class StreamedSequences:
+    """The streams of a dataset, endless.
 
     Every item has, beside `input_ids` (sequence_length,), its `stream`, the `place` after it, and, with the first of a
     window, the `statistics` of the rows read for it.
@@ -53,25 +48,14 @@ class StreamedSequences(IterableDataset):
     seed: int
     streams: int = 1  # of the whole run
     process: int = 0
-    processes: int = 1
-    batches_before: int = 0  # those that this process has used
-    places: dict[int, Place] = field(default_factory=dict)  # a stream that is not named begins at the beginning
 
-    def __iter__(self) -> Iterator[dict]:
-        worker = get_worker_info()
-        turn, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
-        assert self.streams == self.processes * workers
-        stream = self.process + self.processes * ((self.batches_before + turn) % workers)
-        yield from self.sequences_of(stream)
-
-    def sequences_of(self, stream: int) -> Iterator[dict]:
-        """One stream, from its place on.
+    def sequences_of(self, stream: int, place: Place = Place()) -> Iterator[dict]:
+        """One stream, from a place on.
 
         Raises:
             ValueError: a whole pass holds no usable row.
             BadShardError: a file cannot be read, and `skip_broken` is not set.
         """
-        place = self.places.get(stream, Place())
         while True:
             gave_sequences = False
             rest, windows = place.rest, place.windows
@@ -89,8 +73,8 @@ class StreamedSequences(IterableDataset):
                 rest, windows = tuple(after.tolist()), window.windows + 1
             if not gave_sequences and not place.sequence:
                 raise ValueError(
-                    f"A pass over the rows of stream {stream} (of {self.streams}) gives no sequence of training "
-                    "tokens: give more rows, or fewer processes and workers."
+                    f"A pass over the rows of {self.preparation.source.name} in stream {stream} (of {self.streams}) "
+                    "gives no sequence of training tokens: give more rows, or fewer processes and workers."
                 )
             place = Place(place.passes + 1, rest=rest, windows=windows)
 

@@ -8,7 +8,6 @@ from accelerate import PartialState
 from train.data.files.sources import SAMPLE, SAMPLE_FOLDER, Source, find_source
 from train.data.from_settings import to_preparations
 from train.data.rows.reading import usable_rows_of
-from train.data.rows.schemas import SYNTH
 from train.data.rows.synth import Row, question_to_ids, row_to_question
 from train.data.sequences.prepare import prepare_data, touch_articles
 from train.evaluation.exam.citations import expects_citations
@@ -52,7 +51,7 @@ def load_exam(exam: str) -> list[Row]:
 def can_be_asked(opened: OpenedModel, exam: str | None, validation: ValidationRows | None) -> bool:
     """Whether there is an exam: a model of texts, for which none is named, has no questions."""
     named = exam or (opened.trained_on and opened.trained_on.exam)
-    return bool(named) or validation is None or validation.schema.name == SYNTH.name
+    return bool(named) or validation is None or bool(validation.questions)
 
 
 def choose_questions(
@@ -82,9 +81,9 @@ def choose_questions(
     rows = draw_rows(rows, max_questions)
     citation_tokens = max(exam_tokens, min(MOST_CITATION_TOKENS, opened.context // 2))
     citation_rows: list[Row] = []
-    if validation is not None and validation.schema.name == SYNTH.name and not any(map(expects_citations, rows)):
+    if validation is not None and not any(map(expects_citations, rows)):
         room = min(opened.context - citation_tokens, opened.window - 1)
-        rag = [row for row in validation.found if expects_citations(row) and _question_tokens(row, opened) <= room]
+        rag = [row for row in validation.questions if expects_citations(row) and _question_tokens(row, opened) <= room]
         citation_rows = draw_rows(rag, MOST_CITATION_QUESTIONS)
     known, note = _tell_known(opened, rows)
     notes = [note]
@@ -120,12 +119,12 @@ def _question_tokens(row: Row, opened: OpenedModel) -> int:
 def _short_answers(opened: OpenedModel, validation: ValidationRows | None) -> tuple[list[Row], str]:
     if validation is None:
         raise ValueError("The model's recipe names no exam, and without validation rows none can be made: give --exam.")
-    answers = [row["synthetic_answer"].strip() for row in validation.found]
+    answers = [row["synthetic_answer"].strip() for row in validation.questions]
     lengths = [len(ids) for ids in opened.tokenizer(answers, split_special_tokens=True, verbose=False)["input_ids"]]
-    short = [row for row, length in zip(validation.found, lengths, strict=True) if length <= SHORT_ANSWER_TOKENS]
+    short = [row for row, length in zip(validation.questions, lengths, strict=True) if length <= SHORT_ANSWER_TOKENS]
     if not short:
         raise ValueError(
-            f"None of the {len(validation.found):,} validation rows has an answer of at most {SHORT_ANSWER_TOKENS} "
+            f"None of the {len(answers):,} validation rows has an answer of at most {SHORT_ANSWER_TOKENS} "
             "tokens, so no exam can be made of them: give --exam, or --no_exam."
         )
     return short, f"{validation.description}, answers of at most {SHORT_ANSWER_TOKENS} tokens"

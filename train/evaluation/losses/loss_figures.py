@@ -13,7 +13,7 @@ LARGEST_EXPONENT = 100.0  # beyond e^100 a perplexity says nothing, and math.exp
 
 
 def loss_record(rows: list[Row], scores: list[DocumentScore]) -> dict:
-    """`overall`, `by_exercise` and `by_language`, as they stand in evaluation.json; the largest group first."""
+    """`overall`, `by_exercise`, `by_language` and of a mixture `by_dataset`, as in evaluation.json, largest first."""
     record = {"overall": loss_figures(scores)}
     for kind, names in name_groups(rows).items():
         record[f"by_{kind}"] = {
@@ -23,8 +23,9 @@ def loss_record(rows: list[Row], scores: list[DocumentScore]) -> dict:
 
 
 def name_groups(rows: list[Row]) -> dict[str, list[str]]:
-    """Each row's exercise, and each row's language."""
-    return {kind: [row.get(kind) or NOT_NAMED for row in rows] for kind in ("exercise", "language")}
+    """Each row's exercise, each row's language, and of a mixture each row's dataset."""
+    kinds = ("exercise", "language", *(["dataset"] if any("dataset" in row for row in rows) else []))
+    return {kind: [row.get(kind) or NOT_NAMED for row in rows] for kind in kinds}
 
 
 def loss_figures(scores: list[DocumentScore]) -> dict:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from train.data.files.sources import SAMPLE, find_source
+from train.data.files.sources import SAMPLE, find_source, short_names
 from train.data.from_settings import to_preparations
 from train.data.rows.reading import rows_of, usable_rows_of
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.schemas import SYNTH, Schema, find_schema
 from train.data.rows.synth import Row, article_key
+from train.data.sequences.mixed_sequences import apportion, to_shares
+from train.data.sequences.preparation import Preparation
 from train.settings.arguments import DataArguments
 
 
@@ -26,7 +28,12 @@ class ValidationRows:
     found: list[Row]  # usable rows, from the source's beginning on
     all_read: bool  # whether the source has no others
     description: str  # where they come from
-    schema: Schema = SYNTH
+    schemas: list[Schema]  # of each row to score
+
+    @property
+    def questions(self) -> list[Row]:
+        """The found rows that are a question with its answer."""
+        return [row for row in self.found if "synthetic_answer" in row]
 
 
 def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> ValidationRows:
@@ -36,21 +43,41 @@ def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max
         ValueError: the rows cannot be read again, or none is a validation row.
     """
     try:
-        preparation = to_preparations(data, tokenizer)[0]
-        apart = preparation.validation
-        preparation = apart or preparation
-        name = "the embedded sample" if preparation.source.name == SAMPLE else _short(preparation.source.name)
-        # Evaluation sets are compared with training rows only, and take long to read.
-        row_filter = replace(preparation.row_filter, evaluation_sets=())
-        schema = row_filter.schema
-        rows = _left_out(rows_of(preparation.source, schema), row_filter, tokenizer)
-        of = {"synth": "seed articles", "text": "texts", "messages": "first messages"}[schema.name]
-        share = f"split {preparation.source.split}" if apart else f"{data.validation_fraction:.1%} of its {of}"
-        description = f"validation rows of {name} ({share})"
-        return _draw(rows, max_rows, description, "none is a validation row", schema)
+        preparations, weights = to_preparations(data, tokenizer), data.dataset_weights
+        if (apart := preparations[0].validation) is not None:  # the same of all
+            preparations, weights = [apart], None
+        shares = to_shares(weights or [1] * len(preparations))
+        wanted = apportion(max_rows, shares)
+        parts = [_read_part(one, tokenizer, max(1, rows)) for one, rows in zip(preparations, wanted, strict=True)]
     except (ValueError, OSError) as error:
         problem = f"The rows of the model's recipe cannot be used ({str(error).rstrip('.')})"
         raise ValueError(f"{problem}: name others with --rows.") from error
+    if len(parts) > 1:
+        names = short_names([preparation.source for preparation in preparations])
+        for name, part in zip(names, parts, strict=True):
+            for row in part.found:
+                row["dataset"] = name  # by which losses are grouped
+    return ValidationRows(
+        rows=[row for part in parts for row in part.rows],
+        found=[row for part in parts for row in part.found],
+        all_read=all(part.all_read for part in parts),
+        description="; ".join(part.description for part in parts),
+        schemas=[schema for part in parts for schema in part.schemas],
+    )
+
+
+def _read_part(preparation: Preparation, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> ValidationRows:
+    """Those of one dataset."""
+    # Evaluation sets are compared with training rows only, and take long to read.
+    row_filter = replace(preparation.row_filter, evaluation_sets=())
+    schema, name = row_filter.schema, preparation.source.name
+    rows = _left_out(rows_of(preparation.source, schema), row_filter, tokenizer)
+    of = {"synth": "seed articles", "text": "texts", "messages": "first messages"}[schema.name]
+    place = "the embedded sample" if name == SAMPLE else _short(str(preparation.source))
+    fraction = row_filter.validation_fraction
+    share = f"split {preparation.source.split}" if fraction == 1 else f"{fraction:.1%} of its {of}"
+    description = f"validation rows of {place} ({share})"
+    return _draw(rows, max_rows, description, f"{place}: none is a validation row", schema)
 
 
 def _left_out(rows: Iterator[Row], row_filter: RowFilter, tokenizer: PreTrainedTokenizerBase) -> Iterator[Row]:
@@ -94,7 +121,7 @@ def _draw(usable: Iterator[Row], max_rows: int, description: str, if_none: str, 
     if not found:
         raise ValueError(if_none)
     drawn = draw_rows(found, max_rows, schema)
-    return ValidationRows(drawn, found, next(usable, None) is None, description, schema)
+    return ValidationRows(drawn, found, next(usable, None) is None, description, [schema] * len(drawn))
 
 
 def _short(name: str) -> str:

@@ -163,13 +163,13 @@ def test_a_stream_of_text_files_goes_on_where_it_was_and_leaves_validation_out(
     )
     preparation = to_preparations(arguments, tokenizer)[0]
 
-    def read(count, **places):
-        stream = StreamedSequences(preparation, shuffle_buffer=7, seed=0, streams=3, **places)
-        return list(itertools.islice(stream.sequences_of(1), count))
+    def read(count, *place):
+        stream = StreamedSequences(preparation, shuffle_buffer=7, seed=0, streams=3)
+        return list(itertools.islice(stream.sequences_of(1, *place), count))
 
     whole = read(600)
     assert max(item["place"].windows for item in whole) > 1
-    rest = read(50, places={1: whole[549]["place"]})
+    rest = read(50, whole[549]["place"])
     assert [item["input_ids"].tolist() for item in rest] == [item["input_ids"].tolist() for item in whole[550:]]
     validation = {text for text in documents_in(prepare_data(preparation), "validation", tokenizer) if len(text) > 300}
     streamed = tokenizer.decode([token for item in whole for token in item["input_ids"]]).split("<|endoftext|>")

@@ -12,6 +12,7 @@ from train.data.files import chunk
 from train.data.from_settings import to_preparations
 from train.data.rows.synth import row_to_text
 from train.data.sequences import duplicates
+from train.data.sequences.mixed_streams import MixedStreams
 from train.data.sequences.prepare import prepare_data, touch_articles
 from train.data.sequences.streamed_sequences import StreamedSequences
 from train.data.sequences.training_data import load_streamed_data
@@ -97,15 +98,16 @@ def test_what_decides_the_validation_set_decides_the_training_rows(settings, wri
 def test_a_stream_leaves_them_out_too(settings, validation_file, tokenizer):
     named = settings(validation_dataset=validation_file, streaming=True, max_eval_sequences=3)
     stream = StreamedSequences(to_preparations(named, tokenizer)[0], shuffle_buffer=50, seed=0)
-    loaded = load_streamed_data(stream, max_eval_sequences=3, processes=1, writes=True)
+    loaded = load_streamed_data(MixedStreams([stream], [1.0]), max_eval_sequences=3, processes=1, writes=True)
     assert len(loaded.validation) == 3
-    assert loaded.statistics.kept_rows == {"validation": 30}
-    assert loaded.describe_source()["validation_set"]["dataset"] == validation_file
+    assert loaded.statistics[0].kept_rows == {"validation": 30}
+    assert loaded.describe()["validation_set"]["dataset"] == validation_file
     items = [item for item in islice(stream.sequences_of(0), 3000) if item["place"].passes == 0]
     counts = [item["statistics"] for item in items if item["statistics"] is not None]
     assert sum(one.dropped_rows["in the validation set"] for one in counts) == 10
     assert sum(one.kept_rows["train"] for one in counts) == 190
-    plain = StreamedSequences(to_preparations(settings(), tokenizer)[0], shuffle_buffer=50, seed=0)
+    part = StreamedSequences(to_preparations(settings(), tokenizer)[0], shuffle_buffer=50, seed=0)
+    plain = MixedStreams([part], [1.0])
     assert loaded.name != load_streamed_data(plain, max_eval_sequences=3, processes=1, writes=True).name
 
 

@@ -15,6 +15,7 @@ from train.data.files.sources import find_source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import row_to_text, split_of
 from train.data.sequences import streamed_sequences
+from train.data.sequences.mixed_streams import MixedStreams
 from train.data.sequences.packing import collate_sequences
 from train.data.sequences.preparation import Preparation, SequenceSettings
 from train.data.sequences.streamed_sequences import StreamedSequences
@@ -53,25 +54,16 @@ def stream(folder, tokenizer, tmp_path):
         seed=0,
         row_filter=None,
         **settings,
-    ) -> StreamedSequences:
+    ) -> MixedStreams:
         source = find_source(str(folder))
         sequence_settings = SequenceSettings(SEQUENCE_LENGTH, **settings)
-        return StreamedSequences(
-            Preparation(
-                source,
-                row_filter or RowFilter(validation_fraction=0.1),
-                sequence_settings,
-                tokenizer,
-                tmp_path,
-            ),
-            shuffle_buffer=20,
-            seed=seed,
-            streams=processes * workers,
-            process=process,
-            processes=processes,
-            batches_before=batches_before,
-            places=places or {},
+        preparation = Preparation(
+            source, row_filter or RowFilter(validation_fraction=0.1), sequence_settings, tokenizer, tmp_path
         )
+        part = StreamedSequences(
+            preparation, shuffle_buffer=20, seed=seed, streams=processes * workers, process=process
+        )
+        return MixedStreams([part], [1.0], processes=processes, batches_before=batches_before, places=places or {})
 
     return make
 
@@ -95,10 +87,10 @@ def training_texts(row):
     return sorted(row_to_text(one) for one in rows if split_of(one, 0.1, 0) == "train")
 
 
-def one_pass(sequences: StreamedSequences, stream: int = 0) -> list[dict]:
+def one_pass(sequences: MixedStreams, stream: int = 0) -> list[dict]:
     items = []
     for item in sequences.sequences_of(stream):
-        if item["place"].passes:
+        if item["place"].places[0].passes:
             return items
         items.append(item)
     raise AssertionError
@@ -125,8 +117,8 @@ def test_a_pass_of_all_streams_has_every_training_row_once(stream, tokenizer, tr
 
 def test_rows_are_shuffled_and_anew_in_each_pass(stream, tokenizer, training_texts):
     items = list(islice(stream().sequences_of(0), 900))
-    first = texts_in([item for item in items if item["place"].passes == 0], tokenizer)
-    second = texts_in([item for item in items if item["place"].passes == 1], tokenizer)[1:]
+    first = texts_in([item for item in items if item["place"].places[0].passes == 0], tokenizer)
+    second = texts_in([item for item in items if item["place"].places[0].passes == 1], tokenizer)[1:]
     numbers = [int(text.split("What follows ")[1].split("?")[0]) for text in first[:-1]]
     assert numbers != sorted(numbers)
     common = min(len(first), len(second)) - 2
@@ -145,7 +137,7 @@ def test_another_seed_is_another_order(stream):
 def test_it_goes_on_from_any_place(stream, packing):
     """Across windows, files and passes."""
     items = list(islice(stream(packing=packing).sequences_of(0), 700))
-    assert items[-1]["place"].passes >= 1
+    assert items[-1]["place"].places[0].passes >= 1
     for stopped in (0, 1, 2, 30, 31, 150, 401, 433, 434, 435, 436, 500):
         places = {0: items[stopped]["place"]}
         again = islice(stream(packing=packing, places=places).sequences_of(0), 120)

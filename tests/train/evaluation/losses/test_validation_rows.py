@@ -6,6 +6,8 @@ import pytest
 from train.data.from_settings import to_preparations
 from train.data.rows.synth import split_of
 from train.data.sequences.prepare import prepare_data, touch_articles
+from train.evaluation.losses.document_scores import Document
+from train.evaluation.losses.loss_figures import name_groups
 from train.evaluation.losses.validation_rows import draw_rows, read_given, read_validation
 from train.settings.arguments import DataArguments
 
@@ -83,3 +85,19 @@ def test_drawing_depends_on_the_rows_alone(row):
     drawn = draw_rows(rows, 10)
     assert draw_rows(rows[::-1], 10) == drawn[::-1]
     assert draw_rows(rows, 100) == rows
+
+
+def test_of_several_datasets_all_have_their_share(data, tokenizer, tmp_path, rows_file):
+    book = tmp_path / "book.txt"
+    book.write_text("".join(f"Line {number} of a book.\n\n" for number in range(300)))
+    both = replace(data, dataset=[str(rows_file), str(book)], dataset_weights=[0.75, 0.25], document_separator="\n\n")
+    validation = read_validation(both, tokenizer, max_rows=20)
+    assert [schema.name for schema in validation.schemas] == ["synth"] * 15 + ["text"] * 5
+    assert name_groups(validation.rows)["dataset"] == ["rows.jsonl"] * 15 + ["book.txt"] * 5
+    assert {row["query_seed_url"][:13] for row in validation.questions} == {"test://number"}
+    assert "rows.jsonl (30.0% of its seed articles); validation rows of book.txt (30.0% of its texts)" in (
+        validation.description
+    )
+    documents = [Document.of(*one, tokenizer) for one in zip(validation.rows, validation.schemas, strict=True)]
+    assert all(document.text_bytes for document in documents)
+    assert "dataset" not in name_groups(read_validation(data, tokenizer, 20).rows)
