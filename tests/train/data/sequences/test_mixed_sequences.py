@@ -214,7 +214,7 @@ def test_a_streams_validation_has_the_shares(streams):
 
 def test_a_validation_set_that_is_named_apart_is_that_of_all(words, load, tmp_path, row):
     text = "".join(f"Line {number} of a long book.\n" for number in range(3000, 6000))
-    for name, part in {"a.txt": text[:40_000], "b.txt": text[40_000:80_000], "held.txt": text[80_000:]}.items():
+    for name, part in {"a.txt": text[:26_000], "b.txt": text[26_000:52_000], "held.txt": text[52_000:]}.items():
         (tmp_path / name).write_text(part)
     sources = ("--dataset", str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
     data = load(*sources, "--validation_dataset", str(tmp_path / "held.txt"))
