@@ -1,0 +1,136 @@
+"""Training steps on a stand-in for an accelerator: the host waits for nothing, and every tensor is on the device."""
+
+import pytest
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from torch.optim import adam
+from transformers import TrainerCallback, TrainingArguments
+
+from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, causal_lm
+from tests.stand_in_device import DeviceTensor, StandInDevice
+from train.callbacks import throughput
+from train.data.sequences.packing import collate_sequences
+from train.settings.recipe import parse_recipe
+from train.trainer.pretraining import PretrainingTrainer
+
+
+STEPS = 4  # the last of them is logged, after it was looked at: there the host may wait
+
+
+class Event:
+    """In place of `torch.Event`: the stand-in computes at once."""
+
+    def __init__(self, device: str):
+        assert device == "meta"
+
+    def record(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+class Waits(TrainerCallback):
+    def __init__(self, device: StandInDevice):
+        self.device = device
+        self.of_steps: list[list[str]] = []
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 0:
+            self.device.waits.clear()
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.of_steps.append(list(self.device.waits))
+        self.device.waits.clear()
+
+
+@pytest.fixture
+def train(tiny_recipe, accelerator, monkeypatch):
+    """Train on the stand-in; returns where the host waited, for each step."""
+    device = torch.device("meta")
+    monkeypatch.setattr(PartialState, "default_device", device)
+    monkeypatch.setattr(TrainingArguments, "device", property(lambda args: args._setup_devices and device))
+    monkeypatch.setattr(torch, "Event", Event)
+    monkeypatch.setattr(adam, "_device_dtype_check_for_fused", lambda parameter: None)
+    # A parameter there is not of the very class.
+    monkeypatch.setattr(causal_lm, "can_skip_logits", lambda head, loss_function: True)
+    monkeypatch.setattr(throughput, "peak_memory_bytes", lambda device: 0)
+    monkeypatch.setattr(throughput, "measured_peak_flops", lambda *arguments, **kwargs: 1e12)
+
+    def train(*words, trainer_class=PretrainingTrainer):
+        settings = {
+            "max_steps": STEPS,
+            "logging_steps": STEPS,
+            "logging_first_step": "false",
+            "save_strategy": "no",
+            "eval_strategy": "no",
+            "report_to": "none",
+            "dataloader_pin_memory": "true",
+        }
+        given = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+        with monkeypatch.context() as context:
+            context.setattr(torch.accelerator, "is_available", lambda: True)
+            recipe = parse_recipe(["--config", str(tiny_recipe), *given, *words])
+        ids = torch.randint(300, (48, 32), generator=torch.Generator().manual_seed(0))
+        sequences = Dataset.from_dict({"input_ids": ids.tolist()}).with_format("numpy")
+        sizes = {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 32}
+        config = GPT2ScratchConfig(vocab_size=300, bos_token_id=0, eos_token_id=0, **sizes)
+        with torch.device("meta"):
+            model = GPT2ScratchForCausalLM(config)
+        assert isinstance(model.lm_head.weight, DeviceTensor)
+        waits = Waits(accelerator)
+        trainer = trainer_class(
+            model=model,
+            args=recipe.training,
+            train_dataset=sequences,
+            eval_dataset=sequences,
+            data_collator=collate_sequences,
+            sequence_tokens=32,
+            data_name="test",
+            callbacks=[waits],
+            **recipe.trainer_values(),
+        )
+        trainer.train()
+        return waits.of_steps
+
+    return train
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--optim_name", "muon", "--gradient_accumulation_steps", "2"), ("--label_smoothing_factor", "0.1")]
+)
+def test_no_training_step_waits(train, words):
+    """Model, loss, clipping, optimizer, guard and callbacks; that of the second step settles the first, and so on."""
+    assert train(*words) == [[]] * STEPS
+
+
+class Reading(PretrainingTrainer):
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        assert loss.item() > 0
+        return loss
+
+
+class Choosing(PretrainingTrainer):
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        ids = inputs["input_ids"]
+        assert len(ids[ids > 0]) > 0
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+class OnTheWrongDevice(PretrainingTrainer):
+    def training_step(self, *args, **kwargs):
+        return super().training_step(*args, **kwargs) + torch.zeros(1)
+
+
+@pytest.mark.parametrize(("trainer_class", "operator"), [(Reading, "_local_scalar_dense"), (Choosing, "index.Tensor")])
+def test_a_step_that_waits_is_found(train, trainer_class, operator):
+    for waits in train(trainer_class=trainer_class):
+        (wait,) = waits
+        assert operator in wait and "test_accelerators.py" in wait
+
+
+def test_a_tensor_on_the_wrong_device_is_found(train):
+    with pytest.raises(RuntimeError, match="tensors of the CPU"):
+        train(trainer_class=OnTheWrongDevice)
