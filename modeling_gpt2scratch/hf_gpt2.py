@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from .causal_lm import GPT2ScratchForCausalLM
 from .config import GPT2ScratchConfig
-from .loading import load_whole_model
+from .loading import count_ids, drop_padding, load_whole_model
 from .saved_folder import share_weight_files
 
 
@@ -68,7 +68,7 @@ def to_hf_gpt2(model: GPT2ScratchForCausalLM) -> GPT2LMHeadModel:
     """The same model as a `GPT2LMHeadModel`, on the same device and in the same dtype, in evaluation mode."""
     hf_model = GPT2LMHeadModel(config_to_hf(model.config)).to(device=model.device, dtype=model.dtype)
     hf_model.load_state_dict(weights_to_hf(model.state_dict()))
-    hf_model.generation_config = model.generation_config
+    hf_model.generation_config = copy.deepcopy(model.generation_config)
     return hf_model.eval()
 
 
@@ -76,7 +76,7 @@ def save_as_hf_gpt2(
     model: GPT2ScratchForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
 ) -> Path:
     """Write a folder that is a plain GPT-2, without custom code, so that any tool that knows GPT-2 opens it: config,
-    weights, generation config, tokenizer and chat template.
+    weights, generation config, tokenizer and chat template. Ids that the tokenizer does not have are left out.
 
     Raises:
         ValueError: the exported model's logits differ from this model's; nothing is written then.
@@ -89,6 +89,7 @@ def save_as_hf_gpt2(
             "so nothing was written. A changed block computes something that Hugging Face's GPT-2 does not: publish "
             "the custom model."
         )
+    drop_padding(hf_model, count_ids(tokenizer))
     hf_model.save_pretrained(folder)
     share_weight_files(folder)
     tokenizer = copy.copy(tokenizer)

@@ -63,6 +63,15 @@ def count_ids(tokenizer: PreTrainedTokenizerBase) -> int:
     return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
+def drop_padding(model: PreTrainedModel, ids: int) -> None:
+    """Take out of a model the ids that a tokenizer of so many does not have, which only fill the embedding matrix up:
+    so no tool can write them."""
+    if model.config.vocab_size > ids:
+        model.resize_token_embeddings(ids)
+        suppressed = model.generation_config.suppress_tokens or []
+        model.generation_config.suppress_tokens = [token for token in suppressed if token < ids] or None
+
+
 def has_tokenizer(source: str | os.PathLike) -> bool:
     with _errors_in_one_line(source):
         return any(

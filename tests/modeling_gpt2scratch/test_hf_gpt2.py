@@ -157,6 +157,19 @@ def test_the_exports_tokenizer_states_the_models_context(tiny_model, tokenizer, 
     assert tokenizer.model_max_length == 1024  # the caller's is left alone
 
 
+def test_the_export_has_no_ids_beyond_the_tokenizers(tiny_config, tokenizer, tmp_path):
+    """Other tools would write them: only transformers reads which are suppressed."""
+    tiny_config.vocab_size = 50304
+    model = GPT2ScratchForCausalLM(tiny_config).eval()
+    model.generation_config.suppress_tokens = list(range(50257, 50304))
+    exported = GPT2LMHeadModel.from_pretrained(save_as_hf_gpt2(model, tokenizer, tmp_path))
+    assert exported.config.vocab_size == exported.lm_head.weight.shape[0] == 50257
+    assert exported.generation_config.suppress_tokens is None
+    assert len(model.generation_config.suppress_tokens) == 47  # the caller's is left alone
+    ids = torch.arange(20).view(2, 10)
+    torch.testing.assert_close(exported(ids).logits, model(ids).logits[..., :50257], atol=2e-6, rtol=1e-5)
+
+
 def test_half_precision_stays_half(tiny_model):
     assert to_hf_gpt2(tiny_model.to(torch.bfloat16)).dtype == torch.bfloat16
 

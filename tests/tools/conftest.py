@@ -1,11 +1,18 @@
-"""One small model that has learned a few answers by heart, in the two folders that tools are given."""
+"""A small model that has learned a few answers by heart, in the two folders that tools are given: with GPT-2's
+tokenizer, and with one of its own."""
 
+import random
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, save_as_hf_gpt2
+from modeling_gpt2scratch.loading import drop_padding
+from train.build_model import suppress_padding
+from train.tokenizer.training import train_tokenizer
 
 
 QUESTIONS = {
@@ -19,15 +26,31 @@ TEXTS = [
 ]
 PROMPTS = [f"Q: {question}" for question in QUESTIONS]
 ANSWERS = [text.removeprefix(prompt) for text, prompt in zip(TEXTS, PROMPTS, strict=True)]
+MOST = 100  # tokens of an answer: more than any has
+# Where tokenizers disagree: spaces and line ends of all kinds, digits, contractions, signs, scripts, broken emoji.
+PARTS = [
+    *"ab1 27\n\r\t'sTé.,-!ß日本🙂\u200d\u0301½²٣\u00a0\u2028\x85\u3000ſ",
+    "'LL",
+    "'ve",
+    "   ",
+    "\n\n",
+    "12345",
+    "<|endoftext|>",
+]
+DRAWN = random.Random(0)
+HARD_TEXTS = ["".join(DRAWN.choices(PARTS, k=DRAWN.randint(1, 40))) for _ in range(300)]
 
 
-@pytest.fixture(scope="session")
-def learned(tokenizer) -> GPT2ScratchForCausalLM:
+def learn(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> GPT2ScratchForCausalLM:
     """It continues each of PROMPTS with its one of ANSWERS, by a margin that rounding in other engines cannot undo."""
     torch.manual_seed(0)
-    config = GPT2ScratchConfig(n_embd=128, n_layer=2, n_head=2, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes = {"vocab_size": vocab_size, "n_embd": 128, "n_layer": 2, "n_head": 2}
+    config = GPT2ScratchConfig(**sizes, **ends, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
     model = GPT2ScratchForCausalLM(config).train()
-    rows = [tokenizer(text)["input_ids"] for text in TEXTS]
+    # Apart, as a tool is given the prompt: own tokenizers may join its last sign and the line end behind.
+    prompts, answers = tokenizer(PROMPTS)["input_ids"], tokenizer(ANSWERS)["input_ids"]
+    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     longest = max(map(len, rows))
     ids = torch.tensor([row + [tokenizer.eos_token_id] * (longest - len(row)) for row in rows])
     labels = torch.tensor([row + [-100] * (longest - len(row)) for row in rows])
@@ -39,6 +62,18 @@ def learned(tokenizer) -> GPT2ScratchForCausalLM:
         optimizer.zero_grad()
     assert loss < 0.2, loss  # no less is to be had: the question itself is not known beforehand
     return model.eval()
+
+
+def check_answers(model: GPT2ScratchForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
+    for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        continued = model.generate(ids, max_new_tokens=MOST, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        assert tokenizer.decode(continued[0, ids.shape[1] :]) == answer
+
+
+@pytest.fixture(scope="session")
+def learned(tokenizer) -> GPT2ScratchForCausalLM:
+    return learn(tokenizer, len(tokenizer))
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +94,36 @@ def exported_folder(learned, tokenizer, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def answers(learned, tokenizer) -> dict[str, str]:
     """{prompt: what the model continues it with}, as every tool must continue it, too."""
-    written = {}
-    for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
-        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
-        continued = learned.generate(ids, max_new_tokens=40, do_sample=False, pad_token_id=tokenizer.eos_token_id)
-        written[prompt] = tokenizer.decode(continued[0, ids.shape[1] :])
-        assert written[prompt] == answer
-    return {prompt: text.removesuffix(tokenizer.eos_token) for prompt, text in written.items()}
+    check_answers(learned, tokenizer)
+    return {prompt: text.removesuffix("<|endoftext|>") for prompt, text in zip(PROMPTS, ANSWERS, strict=True)}
+
+
+class Own(NamedTuple):
+    """A model with a tokenizer of its own, and its folders."""
+
+    tokenizer: PreTrainedTokenizerBase
+    custom: Path
+    exported: Path
+
+
+@pytest.fixture(scope="session", params=[("gpt4", True)], ids=str)
+def own(request, tmp_path_factory) -> Own:
+    """The same answers, with a tokenizer of this pattern and these digits, and a vocabulary that is padded as
+    `--pad_vocab_to_multiple_of 64` does. The padded ids are likelier than any other: a tool that had them would write
+    them."""
+    folder = tmp_path_factory.mktemp("own")
+    train_tokenizer(TEXTS, 400, *request.param).save_pretrained(folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    ids = len(tokenizer)
+    assert ids % 64
+    model = learn(tokenizer, 64 * (ids // 64 + 1))
+    embedding = model.get_input_embeddings().weight.data
+    embedding[ids:] = 100 * embedding[5]
+    embedding[ids + 1 :] *= -1
+    suppress_padding(model, ids)
+    check_answers(model, tokenizer)
+    save_as_hf_gpt2(model, tokenizer, folder / "exported")
+    drop_padding(model, ids)  # as the end of a training does
+    for part in (model, tokenizer):
+        part.save_pretrained(folder / "custom")
+    return Own(tokenizer, folder / "custom", folder / "exported")

@@ -1,4 +1,5 @@
-"""Run by vLLM's own Python: `vllm_greedy.py FOLDER trust|plain PROMPTS_AS_JSON` prints what it continues them with."""
+"""Run by vLLM's own Python: `vllm_greedy.py FOLDER trust|plain PROMPTS TEXTS` prints what it continues prompts with
+and the ids of texts; both are lists in JSON."""
 
 import json
 import sys
@@ -7,7 +8,7 @@ from vllm import LLM, SamplingParams
 
 
 if __name__ == "__main__":  # vLLM starts processes that import this file again
-    folder, trust, prompts = sys.argv[1], sys.argv[2] == "trust", json.loads(sys.argv[3])
+    folder, trust, prompts, texts = sys.argv[1], sys.argv[2] == "trust", *map(json.loads, sys.argv[3:])
     llm = LLM(
         model=folder,
         trust_remote_code=trust,
@@ -17,5 +18,7 @@ if __name__ == "__main__":  # vLLM starts processes that import this file again
         max_model_len=256,
         max_num_seqs=4,
     )
-    outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=40), use_tqdm=False)
-    sys.stdout.write(json.dumps([output.outputs[0].text for output in outputs]) + "\n")
+    outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=100), use_tqdm=False)
+    written = [output.outputs[0].text for output in outputs]
+    token_ids = llm.get_tokenizer()(texts, split_special_tokens=True)["input_ids"]
+    sys.stdout.write(json.dumps({"written": written, "token_ids": token_ids}) + "\n")

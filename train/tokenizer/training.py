@@ -14,17 +14,19 @@ END_OF_TEXT = "<|endoftext|>"
 SMALLEST = 257  # the 256 bytes and the end of a text
 # How a text is split into the pieces that no token crosses. GPT-2's is that of its encoder.py
 # (https://github.com/openai/gpt-2); GPT-4's keeps upper-case contractions together, lets one sign stand before a word,
-# and ends pieces at line ends: that of `cl100k_base` in https://github.com/openai/tiktoken. NUMBERS is the piece of
-# digits: any number of them, at most three, or each alone.
-PATTERNS: dict[Pattern, tuple[str, str]] = {
-    "gpt2": (
-        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?NUMBERS| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-        r"\p{N}+",
-    ),
-    "gpt4": (
-        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|NUMBERS| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
-        r"\p{N}{1,3}",
-    ),
+# ends pieces at line ends, and cuts numbers to three digits: `cl100k_base` in https://github.com/openai/tiktoken.
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT4 = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+# By pattern, and whether each digit stands alone: expressions that split one after the other. These four are known to
+# llama.cpp, too: as gpt-2, smollm, dbrx and qwen2.
+SPLITS: dict[tuple[Pattern, bool], tuple[str, ...]] = {
+    ("gpt2", False): (GPT2,),
+    ("gpt2", True): (r"\p{N}", GPT2),
+    ("gpt4", False): (GPT4,),
+    ("gpt4", True): (GPT4.replace("{1,3}", ""),),
 }
 
 
@@ -42,7 +44,7 @@ def train_tokenizer(
 
     Args:
         vocab_size: with the 256 bytes and the end-of-text token. A small text can give fewer.
-        split_digits: each digit is a token of its own, so that numbers are read by their places.
+        split_digits: each digit is a token of its own, without the space before it: numbers are read by their places.
         context_tokens: stored so that tools can truncate to it; a run stores its model's.
 
     Raises:
@@ -50,12 +52,10 @@ def train_tokenizer(
     """
     if vocab_size < SMALLEST:
         raise ValueError(f"--vocab_size {vocab_size} must be at least {SMALLEST}: 256 bytes and {END_OF_TEXT}.")
-    expression, numbers = PATTERNS[pattern]
-    split = Regex(expression.replace("NUMBERS", r"\p{N}" if split_digits else numbers))
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(split, "isolated"),
+            *(pre_tokenizers.Split(Regex(expression), "isolated") for expression in SPLITS[pattern, split_digits]),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

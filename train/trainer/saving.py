@@ -1,6 +1,5 @@
 """Saving by the Trainer: a checkpoint is complete or absent, and so is the final model."""
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -14,19 +13,10 @@ from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 
-from modeling_gpt2scratch.loading import count_ids, load_whole_model
+from modeling_gpt2scratch.loading import count_ids, drop_padding, load_whole_model
 from train.checkpointing import checkpoints, disk_space
 from train.errors import RunFailedError
-from train.run_files import CONFIG_FILE, RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE
-
-
-def drop_padding(folder: Path, ids: int) -> None:
-    """Take the ids that no tokenizer has (`--pad_vocab_to_multiple_of`) out of a saved model: no tool writes them."""
-    if json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["vocab_size"] > ids:
-        model = load_whole_model(folder)
-        model.resize_token_embeddings(ids)
-        model.generation_config.suppress_tokens = None
-        model.save_pretrained(folder)
+from train.run_files import RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE
 
 
 class SavingTrainer(Trainer):
@@ -124,10 +114,17 @@ class SavingTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 (self.run_folder / UNFINISHED_FOLDER / RECIPE_FILE).write_text(self.recipe_text, encoding="utf-8")
-                if self.processing_class is not None:
-                    drop_padding(self.run_folder / UNFINISHED_FOLDER, count_ids(self.processing_class))
+                self._drop_padding(self.run_folder / UNFINISHED_FOLDER)
                 (self.run_folder / RESULTS_FILE).unlink(missing_ok=True)  # where it lies, it is that of the model there
                 checkpoints.move_files(self.run_folder / UNFINISHED_FOLDER, self.run_folder)
+
+    def _drop_padding(self, folder: Path) -> None:
+        """Take what only fills the vocabulary up (`--pad_vocab_to_multiple_of`) out of a saved model."""
+        config = self.accelerator.unwrap_model(self.model).config
+        if self.processing_class is not None and config.vocab_size > count_ids(self.processing_class):
+            model = load_whole_model(folder)
+            drop_padding(model, count_ids(self.processing_class))
+            model.save_pretrained(folder)
 
     def check_room(self) -> None:
         """Refuse a run whose checkpoints will not fit on the disk, with a `RunRefusedError`."""
