@@ -24,9 +24,9 @@ def check_buildable(recipe: RunRecipe) -> None:
     that this machine cannot build or take a step with, by a `ValueError`."""
     training, settings = recipe.training, recipe.all_settings
     if not (recipe.run_folder / RESULTS_FILE).exists():  # into a finished run, nothing may be left to write
-        _check_folder("output_dir", recipe.run_folder)
+        check_folder("output_dir", recipe.run_folder)
         if settings["data_cache_dir"] is not None:
-            _check_folder("data_cache_dir", Path(settings["data_cache_dir"]).expanduser())
+            check_folder("data_cache_dir", Path(settings["data_cache_dir"]).expanduser())
     config = GPT2ScratchConfig(
         vocab_size=16, n_positions=16, n_embd=16, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0
     )
@@ -79,7 +79,7 @@ def _naming(settings: dict, *names: str) -> Iterator[None]:
         raise ValueError(f"{given}: this machine cannot train with it: {reason}") from error
 
 
-def _check_folder(name: str, folder: Path) -> None:
+def check_folder(name: str, folder: Path) -> None:
     """Refuse a folder that cannot be made or written."""
     above = folder.absolute()
     while not above.exists() and not above.is_symlink():

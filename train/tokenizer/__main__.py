@@ -20,6 +20,7 @@ from typing import Literal
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
+from train.buildable import check_folder
 from train.data.files.chunk import BadShardError
 from train.data.from_settings import to_preparations
 from train.data.rows.reading import texts_of
@@ -52,8 +53,7 @@ class TokenizerArguments:
         if self.output_dir is None:
             raise ValueError("--output_dir is missing: name a new folder.")
         folder = Path(self.output_dir).expanduser()
-        if folder.is_file():
-            raise ValueError(f"--output_dir {folder} is a file: name a new folder.")
+        check_folder("output_dir", folder)
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
         others = sorted(names - {COMPARISON_FILE, PICTURE_FILE, "chat_template.jinja"})
         if [name for name in others if not name.startswith("tokenizer")]:

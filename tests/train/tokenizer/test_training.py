@@ -34,6 +34,7 @@ def test_the_same_text_gives_the_same_file_beside_a_comparison(words, tmp_path, 
     [
         (["--vocab_size", "256"], "--vocab_size 256 must be at least 257"),
         (["--output_dir", "{full}"], "holds other files (notes.txt)"),
+        (["--output_dir", "{empty}/new"], "empty.txt is not a folder"),
         (["--dataset", "{empty}"], "empty"),
         ([], "--output_dir"),
     ],
