@@ -73,7 +73,6 @@ def tokenize(server, text):
     ("own", "splitting"),
     [
         (("gpt2", False), "gpt-2"),
-        (("gpt2", True), "smollm"),
         (("gpt4", False), "dbrx"),
         (("gpt4", True), "qwen2"),
     ],

@@ -20,13 +20,12 @@ GPT4 = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
-# By pattern, and whether each digit stands alone: expressions that split one after the other. These four are known to
-# llama.cpp, too: as gpt-2, smollm, dbrx and qwen2.
-SPLITS: dict[tuple[Pattern, bool], tuple[str, ...]] = {
-    ("gpt2", False): (GPT2,),
-    ("gpt2", True): (r"\p{N}", GPT2),
-    ("gpt4", False): (GPT4,),
-    ("gpt4", True): (GPT4.replace("{1,3}", ""),),
+# By pattern, and whether each digit stands alone. llama.cpp knows them as gpt-2, not at all, dbrx and qwen2.
+SPLITS: dict[tuple[Pattern, bool], str] = {
+    ("gpt2", False): GPT2,
+    ("gpt2", True): GPT2.replace(r"\p{N}+|", r"\p{N}|"),
+    ("gpt4", False): GPT4,
+    ("gpt4", True): GPT4.replace("{1,3}", ""),
 }
 
 
@@ -44,7 +43,7 @@ def train_tokenizer(
 
     Args:
         vocab_size: with the 256 bytes and the end-of-text token. A small text can give fewer.
-        split_digits: each digit is a token of its own, without the space before it: numbers are read by their places.
+        split_digits: each digit is a token of its own, so that numbers are read by their places.
         context_tokens: stored so that tools can truncate to it; a run stores its model's.
 
     Raises:
@@ -55,7 +54,7 @@ def train_tokenizer(
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            *(pre_tokenizers.Split(Regex(expression), "isolated") for expression in SPLITS[pattern, split_digits]),
+            pre_tokenizers.Split(Regex(SPLITS[pattern, split_digits]), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
