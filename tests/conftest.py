@@ -69,7 +69,7 @@ def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInDevice]:
     monkeypatch.setattr(torch, "autocast", lambda *arguments, **kwargs: contextlib.nullcontext())
     original = torch.tensor  # by itself it makes a tensor of the meta device, without a value
     monkeypatch.setattr(
-        torch, "tensor", lambda data, device=None, **kwargs: original(data, **kwargs).to(device or "cpu")
+        torch, "tensor", lambda data, device=None, **kwargs: original(data, device="cpu", **kwargs).to(device or "cpu")
     )
     with StandInDevice() as device:
         yield device

@@ -72,12 +72,17 @@ def test_documents_are_scored_on_a_device_without_float64():
 def test_the_sums_of_an_evaluation_are_float64_where_there_is_such(device, dtype, monkeypatch):
     trainer = object.__new__(EvaluationTrainer)
     trainer.args = SimpleNamespace(device=torch.device(device))
+    trainer.eval_dataset = range(4)
     monkeypatch.setattr(Trainer, "evaluation_loop", lambda self: SimpleNamespace(metrics={}))
     found = []
 
+    class Parts(list):
+        def sum(self, dim):
+            return SimpleNamespace(tolist=lambda: self[0])
+
     def reduce(sums, reduction):
         found.append(sums.dtype)
-        return SimpleNamespace(tolist=lambda: [2.0, 1, 0])
+        return Parts([[2.0, 1, 0]])
 
     trainer.accelerator = SimpleNamespace(reduce=reduce)
     with FakeTensorMode():

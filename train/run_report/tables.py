@@ -56,7 +56,10 @@ def recipe_settings(run: RunRecord) -> dict[str, list[tuple[str, str, str | None
 
 
 def _defaults(kind: type) -> dict[str, object]:
-    return {field.name: field.default for field in dataclasses.fields(kind)}
+    return {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(kind)
+    }
 
 
 def show_setting(value: object) -> str:

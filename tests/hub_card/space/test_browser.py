@@ -35,7 +35,11 @@ class Server:
         self.url, self.log = f"http://127.0.0.1:{port}/", log
         command = [sys.executable, "-m", "hub_card.space", str(folder), "--port", str(port)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log.open("w"), stderr=subprocess.STDOUT
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background jobs
         )
 
     def wait(self) -> None:

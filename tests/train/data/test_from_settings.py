@@ -11,7 +11,13 @@ from train.settings.arguments import DataArguments
 
 EVALUATION_SET = str(SAMPLE_FOLDER / "train.parquet")
 # These say how the work is done or shown, and not what comes out.
-HARMLESS = {"dataset_num_proc": 7, "max_eval_sequences": 7, "streaming": True, "shuffle_buffer": 7}
+HARMLESS = {
+    "dataset_num_proc": 7,
+    "max_eval_sequences": 7,
+    "streaming": True,
+    "shuffle_buffer": 7,
+    "dataset_weights": [1.0],
+}
 OF_THE_HUB = {"dataset_split": ["test"], "dataset_config": ["en"], "validation_split": "test"}  # a file has none
 OF_TEXT = {"document_separator": "x"}
 OTHER_VALUES = {
