@@ -70,9 +70,9 @@ def train_tokenizer(
     backend.train_from_iterator(texts, trainer)
     if not found[0]:
         raise ValueError("The text to train on is empty: name rows or files with --dataset that hold some.")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, model_max_length=context_tokens
-    )
+    # No text is unknown to bytes; GPT-2's names a token for it all the same, and CTranslate2 opens no model without.
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=context_tokens, **special)
     tokenizer.chat_template = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER).chat_template
     return tokenizer
 
