@@ -135,7 +135,7 @@ def settings_parser(argv: list[str]) -> SettingsParser:
 
 def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str], length_name: str) -> AnyRecipe:
     """A recipe of some kind, with the checks that all kinds share; `length_name` names the bound of a sequence."""
-    settings = parser.resolve(argv)
+    settings = given = parser.resolve(argv)
     check_numbers(settings, parser.stock_defaults)
     refuse_others(settings, REFUSED)
     # Without this the processes of a distributed run on CPUs never meet: each would train alone, in the same folder.
@@ -154,6 +154,9 @@ def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str],
         training=training,
         settings=parser.settings_to_save(settings),
         all_settings=settings,
-        unread=find_unread(settings, {name: parser.get_default(name) for name in parser.names}),
+        unread=find_unread(
+            {**settings, "use_cpu": use_cpu, "tokenizer": given["tokenizer"]},
+            {name: parser.get_default(name) for name in parser.names},
+        ),
         sequence_tokens=settings[length_name],
     )

@@ -38,6 +38,12 @@ READ_WITH: tuple[tuple[tuple[str, ...], str, Callable[[dict], bool]], ...] = (
         "--method dpo",
         lambda given: given.get("method") == "dpo",
     ),
+    (
+        ("tokenizer",),
+        "a fresh model of --dataset sample",
+        lambda given: given["tokenizer"] != "sample" or (given["dataset"] == ["sample"] and not given["init_from"]),
+    ),
+    (("fsdp",), "accelerators: on CPUs each process holds the whole model", lambda given: not given["use_cpu"]),
     (("fsdp_config",), "--fsdp", lambda given: bool(given["fsdp"])),
     (
         ("activation_checkpointing_kwargs",),

@@ -186,6 +186,8 @@ def test_what_else_accelerates_configuration_changes_is_refused(parse, recipe_fi
         ("shuffle_buffer: 9", "--shuffle_buffer 9 has no effect: it needs --streaming true."),
         ("validation_dataset: a.txt\nsplit_seed: 3", "--split_seed 3 has no effect: it needs validation rows that are"),
         ("sample_tokens: 9", "--sample_tokens 9 has no effect: it needs --sample_prompts."),
+        ("tokenizer: sample\ndataset: a.txt", "--tokenizer sample has no effect: it needs a fresh model of --dataset"),
+        ("fsdp: full_shard", "--fsdp full_shard has no effect: it needs accelerators: on CPUs each process"),
         ("exam_tokens: 9", "--exam_tokens 9 has no effect: it needs --exam."),
         ("optim_name: muon\nmuon_momentum: 0.9", None),
         ("exam: sample\nexam_tokens: 9", None),
