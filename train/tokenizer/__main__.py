@@ -69,7 +69,8 @@ def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
-        parser = _Parser((DataArguments, TokenizerArguments), prog="python -m train.tokenizer", description=__doc__)
+        kinds = (DataArguments, TokenizerArguments)
+        parser = _Parser(kinds, prog="python -m train.tokenizer", description=__doc__, allow_abbrev=False)
         source, settings = parser.parse_args_into_dataclasses(argv)
         sys.stdout.write(train(source, settings) + "\n")
     except (ValueError, OSError, BadShardError) as error:

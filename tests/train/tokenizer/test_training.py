@@ -36,6 +36,7 @@ def test_the_same_text_gives_the_same_file_beside_a_comparison(words, tmp_path, 
         (["--output_dir", "{full}"], "holds other files (notes.txt)"),
         (["--output_dir", "{empty}/new"], "empty.txt is not a folder"),
         (["--dataset", "{empty}"], "empty"),
+        (["--vocab_siz", "300"], "--vocab_siz"),
         ([], "--output_dir"),
     ],
 )
