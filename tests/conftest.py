@@ -8,7 +8,6 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from tests.stand_in_device import StandInDevice
+from tests.stand_in_device import StandInAutocast, StandInDevice
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,9 +63,9 @@ def largest_tensor() -> type[LargestTensor]:
 @pytest.fixture
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInDevice]:
     """A stand-in for an accelerator is there during the test, as `torch.device("meta")`."""
-    # torch knows no autocast for it.
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)
-    monkeypatch.setattr(torch, "autocast", lambda *arguments, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: StandInAutocast.dtypes[-1] is not None)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda device_type: StandInAutocast.dtypes[-1])
+    monkeypatch.setattr(torch, "autocast", StandInAutocast)
     original = torch.tensor  # by itself it makes a tensor of the meta device, without a value
     monkeypatch.setattr(
         torch, "tensor", lambda data, device=None, **kwargs: original(data, device="cpu", **kwargs).to(device or "cpu")

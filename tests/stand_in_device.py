@@ -6,10 +6,13 @@ numbers apart.
 """
 
 import traceback
+from contextlib import ContextDecorator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -22,6 +25,7 @@ READING = {
 }
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}  # a mask's True values are counted
 COPYING = {aten._to_copy, aten.copy_}
+PRODUCTS = {F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, F.scaled_dot_product_attention}
 
 
 class DeviceTensor(Tensor):
@@ -33,6 +37,9 @@ class DeviceTensor(Tensor):
         tensor = Tensor._make_wrapper_subclass(cls, on_cpu.size(), device="meta", **layout)
         tensor.on_cpu = on_cpu
         return tensor
+
+    def tolist(self) -> list:  # which torch refuses for such tensors
+        return self.to("cpu").tolist()
 
     @classmethod
     def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
@@ -85,6 +92,29 @@ class StandInDevice(TorchDispatchMode):
             return of_device.get(id(leaf)) if id(leaf) in of_device else DeviceTensor(leaf)
 
         return tree_map(wrap, result)
+
+
+class StandInAutocast(TorchFunctionMode, ContextDecorator):
+    """In place of `torch.autocast`, which does not know the device: casts what goes into matrix products."""
+
+    dtypes: list[torch.dtype | None] = [None]  # of the contexts that are open
+
+    def __init__(self, device_type: str, dtype: torch.dtype | None = None, enabled: bool = True, **kwargs):
+        super().__init__()
+        self.dtype = dtype if enabled else None
+
+    def __enter__(self):
+        self.dtypes.append(self.dtype)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self.dtypes.pop()
+        return super().__exit__(*error)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if (dtype := self.dtypes[-1]) is not None and function in PRODUCTS:
+            args = [arg.to(dtype) if isinstance(arg, Tensor) else arg for arg in args]
+        return function(*args, **kwargs or {})
 
 
 def _unwrap(leaf: Any) -> Any:

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader, Dataset
 
 from train.callbacks.graceful_stop import shield_workers
@@ -86,7 +86,9 @@ class StreamingTrainer(PretrainingTrainer):
         return shield_workers(dataloader)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        # As accelerate sends the batches that it shares out: while the host goes on.
+        send = partial(send_to_device, device=device, non_blocking=self.args.dataloader_pin_memory, skip_keys=NOTES)
+        batches, items = super().get_batch_samples(map(send, epoch_iterator), num_batches, device)
         for batch in batches:
             stream, self._places[stream], counts = batch.pop(NOTES)
             for dataset, statistics in counts:

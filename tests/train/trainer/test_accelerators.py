@@ -1,10 +1,14 @@
 """Training steps on a stand-in for an accelerator: the host waits for nothing, and every tensor is on the device."""
 
+import itertools
+import re
+
 import pytest
 import torch
 from accelerate import PartialState
 from datasets import Dataset
 from torch.optim import adam
+from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, causal_lm
@@ -13,6 +17,7 @@ from train.callbacks import throughput
 from train.data.sequences.packing import collate_sequences
 from train.settings.recipe import parse_recipe
 from train.trainer.pretraining import PretrainingTrainer
+from train.trainer.streaming import StreamingTrainer
 
 
 STEPS = 4  # the last of them is logged, after it was looked at: there the host may wait
@@ -29,6 +34,19 @@ class Event:
 
     def synchronize(self) -> None:
         pass
+
+
+class Stream(IterableDataset):
+    """In place of `MixedStreams`: one that repeats the same sequences."""
+
+    parts, places = [None], {}
+
+    def __init__(self, sequences: Dataset):
+        self.sequences = sequences
+
+    def __iter__(self):
+        notes = {"stream": 0, "place": None, "dataset": 0, "statistics": None}
+        return ({"input_ids": row["input_ids"], **notes} for row in itertools.cycle(self.sequences))
 
 
 class Waits(TrainerCallback):
@@ -58,7 +76,7 @@ def train(tiny_recipe, accelerator, monkeypatch):
     monkeypatch.setattr(throughput, "peak_memory_bytes", lambda device: 0)
     monkeypatch.setattr(throughput, "measured_peak_flops", lambda *arguments, **kwargs: 1e12)
 
-    def train(*words, trainer_class=PretrainingTrainer):
+    def train(*words, trainer_class=PretrainingTrainer, stream=False):
         settings = {
             "max_steps": STEPS,
             "logging_steps": STEPS,
@@ -83,7 +101,7 @@ def train(tiny_recipe, accelerator, monkeypatch):
         trainer = trainer_class(
             model=model,
             args=recipe.training,
-            train_dataset=sequences,
+            train_dataset=Stream(sequences) if stream else sequences,
             eval_dataset=sequences,
             data_collator=collate_sequences,
             sequence_tokens=32,
@@ -97,12 +115,53 @@ def train(tiny_recipe, accelerator, monkeypatch):
     return train
 
 
+class Scaling(PretrainingTrainer):
+    """In fp16, which accelerate refuses for a device of this name."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.dtypes: set[torch.dtype] = set()  # of the matrix products in the blocks
+        self.model.transformer.blocks[0].attention.q_proj.register_forward_hook(
+            lambda layer, inputs, output: self.dtypes.add(output.dtype)
+        )
+        self.args.fp16 = self.accelerator.native_amp = True
+        self.accelerator.state._mixed_precision = "fp16"
+        self.accelerator.scaler = torch.amp.GradScaler("meta")
+
+    def train(self, *args, **kwargs):
+        super().train(*args, **kwargs)
+        assert self.dtypes == {torch.float16}
+
+
 @pytest.mark.parametrize(
-    "words", [(), ("--optim_name", "muon", "--gradient_accumulation_steps", "2"), ("--label_smoothing_factor", "0.1")]
+    ("words", "kind"),
+    [
+        ((), {}),
+        (("--optim_name", "muon", "--gradient_accumulation_steps", "2"), {}),
+        (("--label_smoothing_factor", "0.1"), {}),
+        (("--gradient_accumulation_steps", "2"), {"trainer_class": StreamingTrainer, "stream": True}),
+        ((), {"trainer_class": Scaling}),
+    ],
+    ids=["plain", "muon", "smoothing", "streamed", "fp16"],
 )
-def test_no_training_step_waits(train, words):
+def test_no_training_step_waits(train, words, kind):
     """Model, loss, clipping, optimizer, guard and callbacks; that of the second step settles the first, and so on."""
-    assert train(*words) == [[]] * STEPS
+    assert train(*words, **kind) == [[]] * STEPS
+
+
+@pytest.mark.parametrize(
+    ("words", "callers"),
+    [
+        (("--logging_steps", "1"), ["trainer.py"] * 2),  # the loss and the gradient's norm
+        (("--eval_strategy", "steps", "--eval_steps", "1"), ["trainer_pt_utils.py", "evaluating.py"]),
+        (("--optim_name", "muon"), ["optimizer.py"]),  # torch's own loss scaling, under any optimizer but a fused one
+    ],
+    ids=["log", "evaluation", "muon-fp16"],
+)
+def test_where_a_step_waits(train, words, callers):
+    """A log line and an evaluation of a dozen batches, noted in the step after them; fp16 without a fused optimizer."""
+    waits = train(*words, "--per_device_eval_batch_size", "4", trainer_class=Scaling)[1]
+    assert [re.search(r"([^/]+):\d+", wait)[1] for wait in waits] == callers
 
 
 class Reading(PretrainingTrainer):
