@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 
 from hub_card.publishing import add_arguments, publish, report_errors
-from hub_card.staging import find_run, hold_run, list_local_paths, stage
+from hub_card.staging import find_run, list_local_paths, stage
 from hub_card.verification.verify import verify_model
 from train.run_files import command_parser, user_path
+from train.run_report.run_record import hold_run
 
 
 logger = logging.getLogger("hub_card.publish")

@@ -4,19 +4,17 @@ Left behind are the checkpoints with their optimizer states, the Trainer's state
 in the folder, and any pickle, which would run code when it is opened.
 """
 
-import os
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from importlib.metadata import files
 from pathlib import Path
 from shutil import copyfile
 
-from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from hub_card.card.card import render_card, render_export_card
-from hub_card.card.run_record import is_local_path, read_run
 from hub_card.upload import CARD_FILE, MAIN_BRANCH
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, save_as_hf_gpt2
 from modeling_gpt2scratch.loading import load_own_tokenizer, load_whole_model
@@ -25,7 +23,6 @@ from train.run_files import (
     CURVE_FILE,
     EVALUATION_FILE,
     EVALUATION_PICTURE_FILE,
-    LOCK_FILE,
     RECIPE_FILE,
     RESULTS_FILE,
     SAMPLES_FILE,
@@ -34,6 +31,11 @@ from train.run_files import (
     leave_out_damaged,
     read_dict,
 )
+from train.run_report import run_record
+from train.run_report.run_record import FILES_OF_PARTS, RunRecord
+
+
+logger = logging.getLogger(__name__)
 
 
 EXPORT_BRANCH = "gpt2"
@@ -42,41 +44,42 @@ REQUIRED = (CONFIG_FILE, "generation_config.json", "tokenizer.json", "tokenizer_
 # There with some tokenizers and recipes only.
 OPTIONAL = ("chat_template.jinja", "special_tokens_map.json", WEIGHTS_INDEX, CURVE_FILE, SAMPLES_FILE)
 
-FILES_OF_PARTS = {  # of the record that the card is made of
-    "results": RESULTS_FILE,
-    "recipe": RECIPE_FILE,
-    "config": CONFIG_FILE,
-    "samples": SAMPLES_FILE,
-    "evaluation": EVALUATION_FILE,
-}
+# The card has nothing of the others.
+FILES_OF_CARD = {part: file for part, file in FILES_OF_PARTS.items() if part not in ("record", "exam_before")}
 
 
 def find_run(run: Path) -> Path:
     """The folder, if it is a finished run's; raises a ValueError where the run has not come to its end."""
-    if not run.is_dir():
-        raise ValueError(f"{run}: there is no such folder. Name a run's --output_dir, e.g. runs/demo.")
+    run_record.find_run(run)
     missing = [file for file in REQUIRED if not (run / file).is_file()]
     if not any(run.glob(WEIGHTS_PATTERN)):
         missing.append(WEIGHTS_PATTERN)
     if missing:
         raise ValueError(
-            f"{run} lacks {', '.join(missing)}, so it is no finished run. Name a run's own folder and not a "
-            "checkpoint, or resume the run to its end (--resume_from_checkpoint true)."
+            f"{run} lacks {', '.join(missing)}, so it is no finished run: resume it to its end "
+            "(--resume_from_checkpoint true)."
         )
     return run
 
 
-@contextmanager
-def hold_run(run: Path) -> Iterator[None]:
-    """Keep a run from writing while its weights and results are read; raises a ValueError where one writes already."""
-    lock = run / LOCK_FILE
-    # A file that is not there, or not ours, is held by no run of ours.
-    is_ours = os.access(lock, os.W_OK)
-    try:
-        with FileLock(lock, timeout=0) if is_ours else nullcontext():
-            yield
-    except Timeout:
-        raise ValueError(f"A run is writing into {run}: wait for its end.") from None
+def read_finished(run: Path) -> RunRecord:
+    """A finished run's record, without an evaluation of other weights.
+
+    Raises:
+        ValueError: a file is damaged, or the results are of other weights, so that the card would be of another model.
+    """
+    record = run_record.read_run(run, is_held=False)
+    if damaged := [why.rstrip(".") for file, why in record.damaged.items() if file in FILES_OF_CARD.values()]:
+        raise ValueError(f"{run} is damaged ({'; '.join(damaged)}): copy the whole run again, or let it end again.")
+    if record.results.get("weights_sha256") is None:
+        logger.warning("%s/%s, of an earlier version, does not tell the weights that it is of.", run, RESULTS_FILE)
+    if not record.evaluation or record.evaluation_fits:
+        return record
+    logger.warning(
+        "%s is of other weights than those in %s, and is left out: python -m train.evaluation %s makes a new one.",
+        *(EVALUATION_FILE, run, run),
+    )
+    return replace(record, evaluation={})
 
 
 def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dict[str, Path]:
@@ -85,8 +88,8 @@ def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dic
     Raises:
         ValueError: the run folder lacks something, or Hugging Face's GPT-2 does not compute its model.
     """
-    record = read_run(run)
-    _, damaged = leave_out_damaged(record, lambda whole: render_card(whole, repo_id), FILES_OF_PARTS)
+    record = read_finished(run)
+    _, damaged = leave_out_damaged(record, lambda whole: render_card(whole, repo_id), FILES_OF_CARD)
     if damaged:
         raise ValueError(
             f"{run} has something else in {' or '.join(damaged)} than a run writes: copy it again, or let it end again."
@@ -142,7 +145,7 @@ def list_code(run: Path) -> set[Path]:
 def list_local_paths(folder: Path) -> list[tuple[str, str]]:
     """Absolute paths in the staged config, recipe and results, with the file: they may name people and machines."""
     files = [file for file in sorted(folder.iterdir()) if file.name in (CONFIG_FILE, RECIPE_FILE, RESULTS_FILE)]
-    return [(file.name, text) for file in files for text in _texts_in(read_dict(file)) if is_local_path(text)]
+    return [(file.name, text) for file in files for text in _texts_in(read_dict(file)) if text.startswith(("/", "~/"))]
 
 
 def _texts_in(value: object) -> Iterator[str]:

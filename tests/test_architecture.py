@@ -19,7 +19,7 @@ ALLOWED = {
         "hub_card",
         "train.evaluation",
         "train.run_files",
-        "train.run_report.data_tables",
+        "train.run_report",
     ),
 }
 MODEL_LIBRARIES = {"torch", "transformers", "huggingface_hub", "safetensors"}

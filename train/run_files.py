@@ -1,14 +1,13 @@
 """The names of the files and folders of a run, each of them once. Importing this module loads no heavy library."""
 
 import argparse
-import csv
 import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 
 # The model, as transformers writes it, and the Trainer's state
@@ -120,13 +119,3 @@ def read_samples(run_folder: Path) -> list[dict]:
     """The lines of `samples.jsonl`; empty where there is no such file."""
     file = run_folder / SAMPLES_FILE
     return read_json_lines(file) if file.is_file() else []
-
-
-def read_codecarbon(run_folder: Path, column: Literal["energy_consumed", "emissions"]) -> float | None:
-    """The sum over all starts of a run that codecarbon tracked (`--report_to codecarbon`): kWh of energy, or kilograms
-    of CO2 equivalent; `None` without it."""
-    file = run_folder / EMISSIONS_FILE
-    if not file.is_file():
-        return None
-    with open(file, encoding="utf-8", newline="") as lines:
-        return sum(float(start.get(column) or 0) for start in csv.DictReader(lines))

@@ -2,14 +2,18 @@
 
 import re
 from pathlib import Path
+from statistics import median
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hub_card.card import tables
 from hub_card.card.metadata import build_metadata
-from hub_card.card.run_record import RunRecord, is_local_path
 from train.evaluation.result_rows import Table, evaluation_tables, exam_table
+from train.run_files import CURVE_FILE, EVALUATION_PICTURE_FILE
 from train.run_report.data_tables import data_tables
+from train.run_report.figures import logged_values
+from train.run_report.run_record import RunRecord
+from train.run_report.tables import show, show_setting
 
 
 CARD_TEMPLATE = "card_template.md"
@@ -19,20 +23,25 @@ PROJECT_SAMPLE = "sample"  # the rows that come with the project, which are CC0
 
 def render_card(record: RunRecord, repo_id: str, with_export: bool = True) -> str:
     """The card of the branch `main`; `with_export`: the branch `gpt2` holds the model as Hugging Face's GPT-2."""
-    results, hardware = record.results, record.results.get("hardware", {})
+    results = record.results
+    speeds, elapsed = (logged_values(record.final_log, name) for name in ("tokens_per_second", "elapsed_seconds"))
     return _fill(
         CARD_TEMPLATE,
         card_data=build_metadata(record, repo_id).to_yaml(),
         repo_id=repo_id,
         record=record,
         with_export=with_export,
-        settings=Table(["setting", "value"], _list_settings(record.recipe)),
+        settings=Table(["setting", "value"], [[name, show_setting(value)] for name, value in record.recipe.items()]),
         data_tables=data_tables(record.results),
         exam=exam_table(results.get("exam") or [], results.get("exam_before") or []),
         evaluation=evaluation_tables(record.evaluation),
-        samples=tables.samples_text(record.samples),
-        hardware=", ".join(f"{name}: {hardware[name]}" for name in ("device", "devices") if name in hardware),
-        versions=", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items()),
+        samples=tables.samples_text([one for one in record.samples if one["step"] == record.samples[-1]["step"]]),
+        hardware=show(results.get("hardware")),
+        versions=show(results.get("versions")),
+        tokens_per_second=median(speeds) if speeds else None,
+        training_seconds=elapsed[-1] if elapsed else None,
+        has_curve=(record.folder / CURVE_FILE).is_file(),
+        has_picture=bool(record.evaluation) and (record.folder / EVALUATION_PICTURE_FILE).is_file(),
         reproduce=_reproduce_command(record),
     )
 
@@ -41,15 +50,6 @@ def render_export_card(record: RunRecord, repo_id: str) -> str:
     """The card of the branch `gpt2`."""
     metadata = build_metadata(record, repo_id, with_results=False)
     return _fill(EXPORT_CARD_TEMPLATE, card_data=metadata.to_yaml(), repo_id=repo_id)
-
-
-def _list_settings(recipe: dict) -> list[list[str]]:
-    """Settings and values; of an absolute path, which may name a machine, the last part only."""
-    rows = []
-    for name, value in recipe.items():
-        texts = [str(item) for item in (value if isinstance(value, list) else [value])]
-        rows.append([name, ", ".join(Path(text).name if is_local_path(text) else text for text in texts)])
-    return rows
 
 
 def _reproduce_command(record: RunRecord) -> str:

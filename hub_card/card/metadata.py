@@ -5,8 +5,8 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hub_card.card.run_record import RunRecord
 from train.evaluation.result_rows import NOT_RECORDED
+from train.run_report.run_record import RunRecord
 
 
 result = partial(EvalResult, task_type="text-generation")
@@ -15,8 +15,9 @@ result = partial(EvalResult, task_type="text-generation")
 def build_metadata(record: RunRecord, repo_id: str, with_results: bool = True) -> ModelCardData:
     """Licence, language, data, emissions, and the figures of a run."""
     results = [*_validation_results(record), *_exam_results(record), *_task_results(record)] if with_results else []
-    emissions = record.co2_kg and {
-        "emissions": 1000 * record.co2_kg,  # in grams
+    co2_kg = record.emissions.get("emissions")
+    emissions = co2_kg and {
+        "emissions": 1000 * co2_kg,  # in grams
         "source": "codecarbon",
         "training_type": "fine-tuning" if record.method else "pre-training",
     }

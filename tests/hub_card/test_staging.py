@@ -78,7 +78,7 @@ def test_missing_code_is_named(run, tmp_path):
 def test_damaged_weights_are_named(run, tmp_path):
     with open(run / "model.safetensors", "r+b") as file:
         file.truncate(1_000_000)
-    with pytest.raises(ValueError, match=r"weights in .* are damaged"):
+    with pytest.raises(ValueError, match=r"results\.json is of other weights"):
         stage(run, tmp_path, "you/tiny")
 
 
@@ -99,7 +99,7 @@ def test_figures_of_other_weights_are_not_published(run, tmp_path):
     weights = run / "model.safetensors"
     assert results["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     weights.write_bytes(b"others")
-    with pytest.raises(ValueError, match=r"others than those of its results\.json.*: copy the whole run again"):
+    with pytest.raises(ValueError, match=r"results\.json is of other weights .*: copy the whole run again"):
         stage(run, tmp_path / "out", "you/tiny")
 
 
@@ -115,7 +115,7 @@ def test_figures_of_unknown_weights_are_said(run, tmp_path, caplog):
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "{"])
 def test_a_damaged_file_is_named(run, tmp_path, name, text):
     (run / name).write_text(text)
-    with pytest.raises(ValueError, match=rf"is damaged \({name} cannot be read: .*\): copy the run again"):
+    with pytest.raises(ValueError, match=rf"is damaged \({name} cannot be read: .*\): copy the whole run again"):
         stage(run, tmp_path / "out", "you/tiny")
 
 
@@ -153,7 +153,7 @@ def test_what_is_no_finished_run_is_refused(run, removed):
 
 
 def test_a_checkpoint_is_no_run(finished_run):
-    with pytest.raises(ValueError, match=r"results.json.* and not a checkpoint"):
+    with pytest.raises(ValueError, match=r"is a checkpoint: name the run's own folder, tiny\."):
         find_run(finished_run / "checkpoint-4")
 
 

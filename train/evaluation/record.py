@@ -63,16 +63,10 @@ def keep_earlier(evaluation: dict, folder: Path) -> dict:
     return {**evaluation, **kept, "kept_from": dates}
 
 
-def fits_weights(evaluation: dict, folder: Path) -> bool:
-    """Whether it is of the weights that lie in the folder, and not of older ones."""
-    digest = hash_weights(folder.glob("*.safetensors"))
-    return digest is not None and evaluation["model"]["weights_sha256"] == digest
-
-
-def is_of_others(results: dict, folder: Path) -> bool:
-    """Whether a run's results are of other weights than lie in the folder; not known where either tells no digest."""
-    digest = results.get("weights_sha256")
-    return digest is not None and hash_weights(folder.glob("*.safetensors")) not in (None, digest)
+def is_of_weights(digest: str | None, folder: Path) -> bool | None:
+    """Whether figures are of the weights in the folder now; `None` where there are none, or without a digest."""
+    found = hash_weights(folder.glob("*.safetensors")) if digest is not None else None
+    return None if found is None else found == digest
 
 
 def hash_weights(files: Iterable[Path]) -> str | None:

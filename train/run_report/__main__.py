@@ -23,7 +23,9 @@ def main(argv: list[str]) -> int:
     try:
         folder = find_run(arguments.run)
         run, damaged = leave_out_damaged(read_run(folder), render_page, FILES_OF_PARTS)
-        run.damaged.extend(f"{file} holds something else than a run writes, and is left out." for file in damaged)
+        run.damaged.update(
+            {file: f"{file} holds something else than a run writes, and is left out." for file in damaged}
+        )
         page = arguments.output or folder / REPORT_FILE
         if page.is_dir() or not page.parent.is_dir():
             raise ValueError(f"--output {page}: name a file, in a folder that is there.")
@@ -31,7 +33,7 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         logger.error("run_report: %s", " ".join(str(error).split()))
         return 1
-    for message in run.damaged:
+    for message in run.damaged.values():
         logger.warning("run_report: %s", message)
     logger.info("%s", page)
     return 0

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from train.evaluation.result_rows import NOT_RECORDED, Table
+from train.run_report.run_record import name_to_show
 from train.run_report.tables import show
 
 
@@ -101,6 +102,5 @@ def _source_table(statistics: dict) -> Table:
 
 
 def _name(statistics: dict) -> str:
-    """Of a local file the last part only: the rest of its path is nobody's business."""
-    name, config = str(statistics.get("dataset") or ""), statistics.get("dataset_config")
-    return f"{name} ({config})" if config else name if statistics.get("dataset_revision") else Path(name).name
+    name, config = name_to_show(statistics) or "", statistics.get("dataset_config")
+    return f"{name} ({config})" if config else name

@@ -46,7 +46,7 @@ def make_tiles(run: RunRecord) -> list[tuple[str, str, str]]:
     """The latest figures: label, value and remark."""
     tiles = []
     for label, name, form, unit, remark in TILES:
-        values = _values(run, name)
+        values = logged_values(run.log, name)
         value = f"{values[-1]:{form}}{unit}" if values else NOT_RECORDED
         tiles.append((label, value, remark.format(best=min(values), median=median(values)) if values else ""))
     return tiles
@@ -96,9 +96,9 @@ def _rate_factors(run: RunRecord) -> dict[str, float]:
     return {" and ".join(names): factor for factor, names in names_by_factor.items()}
 
 
-def _values(run: RunRecord, name: str) -> list[float]:
-    """The finite values of a figure in the log."""
-    return [value for line in run.log if (value := _number(line, name)) is not None]
+def logged_values(log: list[dict], name: str) -> list[float]:
+    """The finite values of a figure in a log."""
+    return [value for line in log if (value := _number(line, name)) is not None]
 
 
 def _number(line: dict, name: str) -> float | None:

@@ -36,7 +36,7 @@ def render_page(run: RunRecord) -> str:
         library=(importlib.resources.files("plotly") / "package_data/plotly.min.js").read_text(encoding="utf-8"),
         script=(PAGE_FOLDER / "page.js").read_text(encoding="utf-8"),
         updated=updated_at and datetime.fromtimestamp(updated_at, UTC),
-        damaged=[shorten_paths_in(message) for message in run.damaged],
+        damaged=[shorten_paths_in(message) for message in run.damaged.values()],
         share=min(run.step / run.total_steps, 1.0) if run.total_steps else None,
         progress=describe_progress(run),
         tiles=make_tiles(run),

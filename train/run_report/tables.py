@@ -82,7 +82,8 @@ def environment_rows(run: RunRecord) -> list[tuple[str, str]]:
     else:
         environment = {"command": None, "git commit": known.get("git_commit"), "hardware": known.get("hardware")}
         environment |= known.get("versions", {})
-    energy = {} if run.energy_kwh is None else {"energy, by codecarbon": f"{run.energy_kwh:.3g} kWh"}
+    kwh = run.emissions.get("energy_consumed")
+    energy = {} if kwh is None else {"energy, by codecarbon": f"{kwh:.3g} kWh"}
     rows = {"parameters": known.get("parameters"), **energy, **environment}
     return [(name, show(value)) for name, value in rows.items()]
 

@@ -8,9 +8,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hub_card.card.card import render_card, render_export_card
-from hub_card.card.run_record import read_run
 from hub_card.card.tables import escape, fence, show_seconds
 from train.evaluation.statistics.intervals import share_interval
+from train.run_report.run_record import read_run
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -66,23 +66,20 @@ def test_figures_stand_in_the_text(record):
     assert line_of(card, r"| n\_embd") == r"| n\_embd | 16 |"
     assert "![training and validation loss over tokens](loss_curve.png)" in card
     assert f"Q: What follows 3?\n\n{record.samples[-1]['text']}\n```" in card
-    assert len(record.samples) == 1  # of the last step only
-    assert f"torch {results['versions']['torch']}" in card
+    assert card.count("Q: What follows 3?\n") == 1  # of the last step only
+    assert f"torch: {results['versions']['torch']}" in card
     assert "accelerate launch -q train/pretrain.py --config recipe.yaml --output_dir runs/tiny" in card
 
 
-def test_a_missing_figure_shows_as_missing(record):
+def test_a_missing_figure_shows_as_missing(record, tmp_path):
     bare = dataclasses.replace(
         record,
         results={},
         samples=[],
         config={},
         recipe={},
-        tokens_per_second=None,
-        training_seconds=None,
-        energy_kwh=None,
-        co2_kg=None,
-        has_curve=False,
+        final_log=[],
+        folder=tmp_path,
     )
     card = render_card(bare, "you/tiny")
     for start in (
@@ -177,12 +174,6 @@ def test_the_export_branch_is_named_only_where_there_is_one(record):
     export = ModelCard(render_export_card(record, "you/tiny"))
     assert export.data.license == "mit"
     assert export.data.eval_results is None
-
-
-def test_a_damaged_file_is_named(run):
-    (run / "results.json").write_text('{"parameters": ')
-    with pytest.raises(ValueError, match="is damaged"):
-        read_run(run)
 
 
 def test_marks_in_data_stay_text():

@@ -9,10 +9,10 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hub_card.card.card import render_card
-from hub_card.card.run_record import read_run
 from hub_card.card.tables import escape
 from hub_card.staging import stage
 from train.evaluation.__main__ import main
+from train.run_report.run_record import read_run
 
 
 TASK = {

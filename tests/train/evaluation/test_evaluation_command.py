@@ -13,7 +13,7 @@ from PIL import Image
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
 from train.evaluation.__main__ import main
 from train.evaluation.picture import draw_evaluation
-from train.evaluation.record import fits_weights, read_evaluation
+from train.evaluation.record import is_of_weights, read_evaluation
 from train.evaluation.statistics import paired_tests
 
 
@@ -49,7 +49,7 @@ def test_a_run_is_evaluated_into_its_folder(run_folder, capsys):
     output = capsys.readouterr().out
     evaluation = read_evaluation(run_folder)
     validation, exam = evaluation["validation"], evaluation["exam"]
-    assert fits_weights(evaluation, run_folder)
+    assert is_of_weights(evaluation["model"]["weights_sha256"], run_folder)
     assert evaluation["model"]["window_tokens"] == 32
     assert {"date", "settings", "versions", "hardware", "git_commit"} <= evaluation.keys()
     assert "comparisons" not in evaluation

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from train.evaluation.record import FORMAT, fits_weights, hash_weights, keep_earlier, read_evaluation, write_evaluation
+from train.evaluation.record import FORMAT, hash_weights, is_of_weights, keep_earlier, read_evaluation, write_evaluation
 from train.run_files import EVALUATION_FILE
 
 
@@ -50,12 +50,12 @@ def test_what_cannot_be_read_is_refused(tmp_path, text):
 def test_an_evaluation_of_older_weights_is_noticed(tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"new")
-    made = evaluation(hash_weights([weights]))
-    assert fits_weights(made, tmp_path)
+    made = hash_weights([weights])
+    assert is_of_weights(made, tmp_path) is True
     weights.write_bytes(b"newer")
-    assert not fits_weights(made, tmp_path)
+    assert is_of_weights(made, tmp_path) is False
     weights.unlink()
-    assert not fits_weights(evaluation(None), tmp_path)
+    assert is_of_weights(made, tmp_path) is None
 
 
 def test_weights_in_several_files_have_one_name(tmp_path):

@@ -87,19 +87,21 @@ def run_files() -> Callable[..., RunRecord]:
 
     def make(**given) -> RunRecord:
         nothing: dict = {
-            "name": "tiny",
+            "folder": Path("tiny"),
             "record": {},
             "results": {},
             "recipe": {},
+            "config": {},
             "evaluation": {},
             "evaluation_fits": True,
             "log": [],
+            "final_log": [],
             "total_steps": None,
             "samples": [],
             "exam_before": [],
-            "energy_kwh": None,
+            "emissions": {},
             "is_held": False,
-            "damaged": [],
+            "damaged": {},
         }
         return RunRecord(**{**nothing, **given})
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ HOSTILE = (
 def hostile_run(run_files):
     """Every place where a run's own words reach the page."""
     return run_files(
-        name=HOSTILE,
+        folder=Path(HOSTILE.replace("/", "\u2215")),
         record={"condition": "failed", "reason": HOSTILE, "starts": [{"step": 0, "environment": {HOSTILE: HOSTILE}}]},
         recipe={"dataset": HOSTILE, HOSTILE: HOSTILE, "sample_prompts": [HOSTILE], "embedding_lr_scale": 0.5},
         results={
@@ -40,7 +41,7 @@ def hostile_run(run_files):
         },
         log=[{"step": 1, "loss": 2.0}],
         samples=[{"step": 1, "question": HOSTILE, "text": HOSTILE}],
-        damaged=[HOSTILE],
+        damaged={"x": HOSTILE},
     )
 
 

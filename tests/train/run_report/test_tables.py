@@ -108,4 +108,7 @@ def test_the_environment_of_an_older_run_is_what_its_results_say(run_files):
 
 
 def test_energy_is_shown_where_it_was_measured(run_files):
-    assert environment_rows(run_files(energy_kwh=0.012345))[1] == ("energy, by codecarbon", "0.0123 kWh")
+    assert environment_rows(run_files(emissions={"energy_consumed": 0.012345}))[1] == (
+        "energy, by codecarbon",
+        "0.0123 kWh",
+    )
