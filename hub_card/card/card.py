@@ -10,10 +10,9 @@ from hub_card.card import tables
 from hub_card.card.metadata import build_metadata
 from train.evaluation.result_rows import Table, evaluation_tables, exam_table
 from train.run_files import CURVE_FILE, EVALUATION_PICTURE_FILE
-from train.run_report.data_tables import data_tables
 from train.run_report.figures import logged_values
 from train.run_report.run_record import RunRecord
-from train.run_report.tables import show, show_setting
+from train.run_report.tables import data_tables, show, show_setting
 
 
 CARD_TEMPLATE = "card_template.md"

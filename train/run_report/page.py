@@ -8,17 +8,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from train.evaluation.result_rows import evaluation_tables
 from train.run_files import write_whole
-from train.run_report.data_tables import data_tables
 from train.run_report.environment import shorten_paths_in
 from train.run_report.figures import describe_progress, make_charts, make_tiles
 from train.run_report.run_record import RunRecord
-from train.run_report.tables import environment_rows, evaluation_notes, exam_marks, recipe_settings, samples_grid
-
-
-PAGE_FOLDER = Path(__file__).parent
-TEMPLATES = Environment(
-    loader=FileSystemLoader(PAGE_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+from train.run_report.tables import (
+    data_tables,
+    environment_rows,
+    evaluation_notes,
+    exam_marks,
+    recipe_settings,
+    samples_grid,
 )
+
+
+TEMPLATE = Path(__file__).parent / "template"
+TEMPLATES = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 SECONDS_BETWEEN_RELOADS = 30
 
 
@@ -32,9 +36,9 @@ def render_page(run: RunRecord) -> str:
     questions, samples = samples_grid(run)
     page = TEMPLATES.get_template("page.html.jinja").render(
         run=run,
-        style=(PAGE_FOLDER / "page.css").read_text(encoding="utf-8"),
+        style=(TEMPLATE / "page.css").read_text(encoding="utf-8"),
         library=(importlib.resources.files("plotly") / "package_data/plotly.min.js").read_text(encoding="utf-8"),
-        script=(PAGE_FOLDER / "page.js").read_text(encoding="utf-8"),
+        script=(TEMPLATE / "page.js").read_text(encoding="utf-8"),
         updated=updated_at and datetime.fromtimestamp(updated_at, UTC),
         damaged=[shorten_paths_in(message) for message in run.damaged.values()],
         share=min(run.step / run.total_steps, 1.0) if run.total_steps else None,

@@ -1,7 +1,7 @@
 import json
 
 from train.data.rows.statistics import DatasetStatistics
-from train.run_report.data_tables import data_tables
+from train.run_report.tables import data_tables
 
 
 def cells(results):

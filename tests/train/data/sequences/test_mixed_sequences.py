@@ -22,7 +22,7 @@ from train.data.sequences.streamed_sequences import StreamedSequences
 from train.data.sequences.training_data import load_prepared_data, load_streamed_data
 from train.dry_run import describe_plan
 from train.pretrain import main
-from train.run_report.data_tables import data_tables
+from train.run_report.tables import data_tables
 from train.settings.recipe import parse_recipe
 
 
