@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import torch
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedTokenizerBase
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.next_token_loss import chunk_rows
@@ -14,6 +14,7 @@ from train.data.rows.reading import first_rows
 from train.data.sequences.mixed_sequences import epoch_counts, to_shares
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import load_prepared
+from train.hardware import describe_precision
 from train.settings.recipe import Recipe
 
 
@@ -49,7 +50,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
         **_describe_data(recipe, tokenizer),
         "memory per process": f"about {(state + activations) / GIB:.1f} GiB (weights, gradients and the optimizer's "
         f"averages {state / GIB:.1f}, activations and head {activations / GIB:.1f})",
-        "precision": _describe_precision(training),
+        "precision": describe_precision(training),
         "fits a GPU": _describe_gpus((state + activations_on_gpu) / GIB, training.bf16),
     }
 
@@ -92,13 +93,6 @@ def activation_bytes(
     head = 4 * V * C + 2 * V * C * half
     in_backward = tokens * 2 * size * F  # GELU's gradients
     return tokens * (kept + around) + casts + head + max(logits, in_backward)
-
-
-def _describe_precision(training: TrainingArguments) -> str:
-    name = "bf16" if training.bf16 else "fp16, with loss scaling" if training.fp16 else "float32"
-    if training.fp16 and training.device.type == "cpu":
-        return f"{name}: on a GPU; this machine has none, and would refuse the run"
-    return name
 
 
 def _describe_gpus(needed_gib: float, bf16: bool) -> str:

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
 def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns the exit status."""
-    set_up_hardware(recipe.training.device, recipe.training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
+    set_up_hardware(recipe.training, recipe.run.cpu_threads, recipe.tokens_per_step)
     model = load_start_model(recipe, tokenizer)
     parameters = model.num_parameters()
     with refusing_mistakes():

@@ -7,7 +7,7 @@ import sys
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel, TrainingArguments
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
@@ -21,14 +21,36 @@ RETURNED_BYTES = 4 * 2**20
 COMPILED_SDPA = "compiled_sdpa"  # a value of attn_implementation; no config file stores it
 
 
-def set_up_hardware(device: torch.device, processes: int, cpu_threads: int | None, tokens_per_step: int) -> None:
+def set_up_hardware(training: TrainingArguments, cpu_threads: int | None, tokens_per_step: int) -> None:
     """Use all cores when training on CPUs (by default a process takes its share), and say what the run trains on."""
-    where = f"{processes} process(es) on {device.type}"
+    device = training.device
+    where = f"{training.world_size} process(es) on {device.type}"
     if device.type == "cpu":
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(cpu_threads or max(1, available_cores() // local_processes))
         where += f", {torch.get_num_threads()} thread(s) each"
-    logger.info("%s; %s tokens per step", where, f"{tokens_per_step:,}")
+    is_slow = device.type == "cpu" and training.bf16 and has_bf16_units() is False
+    level = logging.WARNING if is_slow else logging.INFO
+    logger.log(level, "%s; %s tokens per step, in %s", where, f"{tokens_per_step:,}", describe_precision(training))
+
+
+def describe_precision(training: TrainingArguments) -> str:
+    """The precision of a run, and whether another one would be faster on this processor."""
+    if training.fp16:
+        on_gpus = ": on a GPU; this machine has none, and would refuse the run" * (training.device.type == "cpu")
+        return f"fp16, with loss scaling{on_gpus}"
+    name, units = "bf16" if training.bf16 else "float32", has_bf16_units()
+    if training.device.type != "cpu" or units is None or units == training.bf16:
+        return name
+    if units:
+        return f"{name} (this processor has units for bf16: --bf16 true would be faster)"
+    return f"{name} (this processor has no units for it, AMX or AVX512-BF16: without --bf16 it would be faster)"
+
+
+def has_bf16_units() -> bool | None:
+    """Whether this processor multiplies matrices faster in bf16 than in float32; `None` where that is not known."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(unit) for unit in ("amx_bf16", "avx512_bf16")) if found["architecture"] == "x86_64" else None
 
 
 def set_up_model(model: PreTrainedModel, device: torch.device, compiled: bool) -> None:

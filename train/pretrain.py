@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns the exit status."""
-    set_up_hardware(recipe.training.device, recipe.training.world_size, recipe.run.cpu_threads, recipe.tokens_per_step)
+    set_up_hardware(recipe.training, recipe.run.cpu_threads, recipe.tokens_per_step)
     with refusing_mistakes():
         model = build_model(recipe.model, tokenizer, recipe.sequence_tokens, recipe.training.seed)
         questions = load_exam(recipe.run.exam) if recipe.run.exam else []

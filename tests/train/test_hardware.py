@@ -1,4 +1,6 @@
+import logging
 import os
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -19,8 +21,12 @@ def put_threads_back():
     torch.set_num_threads(threads)
 
 
+def training(**settings):
+    return SimpleNamespace(**{"device": CPU, "world_size": 1, "bf16": False, "fp16": False, **settings})
+
+
 def threads_of(cpu_threads=None):
-    set_up_hardware(CPU, processes=1, cpu_threads=cpu_threads, tokens_per_step=1)
+    set_up_hardware(training(), cpu_threads=cpu_threads, tokens_per_step=1)
     return torch.get_num_threads()
 
 
@@ -36,6 +42,30 @@ def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
 
 def test_the_number_of_threads_can_be_set():
     assert threads_of(cpu_threads=3) == 3
+
+
+@pytest.mark.parametrize(
+    ("found", "settings", "described", "warned"),
+    [
+        ({"amx_bf16": True}, {}, "float32 .*--bf16 true would be faster", False),
+        ({"avx512_bf16": True}, {}, "float32 .*--bf16 true would be faster", False),
+        ({"amx_bf16": True}, {"bf16": True}, "bf16$", False),
+        ({"amx_bf16": True}, {"device": torch.device("cuda")}, "float32$", False),
+        ({"amx_bf16": False}, {}, "float32$", False),
+        ({"amx_bf16": False}, {"bf16": True}, "bf16 .*without --bf16 it would be faster", True),
+        ({"amx_bf16": False}, {"bf16": True, "device": torch.device("cuda")}, "bf16$", False),
+        ({"architecture": "aarch64"}, {}, "float32$", False),
+        ({"architecture": "aarch64"}, {"bf16": True}, "bf16$", False),
+    ],
+)
+def test_the_log_tells_which_precision_is_faster_on_this_processor(
+    found, settings, described, warned, monkeypatch, caplog
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", **found})
+    with caplog.at_level(logging.INFO, "train.hardware"):
+        set_up_hardware(training(**settings), cpu_threads=1, tokens_per_step=1)
+    assert re.search(f"1 tokens per step, in {described}", caplog.text.strip())
+    assert (caplog.records[0].levelno == logging.WARNING) == warned
 
 
 @pytest.mark.parametrize(("n_embd", "returned"), [(16, [RETURNED_BYTES]), (256, [])])

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from train.hardware import describe_precision
 from train.provenance import describe_hardware, git_commit
 
 
@@ -27,7 +28,7 @@ def describe_environment(training: TrainingArguments) -> dict[str, object]:
         "git commit": git_commit() or "none: not a checkout, or one with changes",
         "hardware": describe_hardware(),
         "processes": f"{training.world_size} on {training.device.type}, {torch.get_num_threads()} thread(s) each",
-        "precision": "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32",
+        "precision": describe_precision(training),
         "system": f"{platform.system()}, {platform.machine()}",
         "python": platform.python_version(),
         **{library: version(library) for library in LIBRARIES},
