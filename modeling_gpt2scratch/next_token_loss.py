@@ -25,9 +25,10 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 # Accelerators: logits and their log-probabilities, 2,048 * 50,257 * 8 bytes = 0.8 GB at most. A chunk is then half a
 # teraFLOP, about a millisecond of an H100, against the microseconds in which each of its dozen kernels starts.
 CHUNK_ROWS, CHUNK_ROWS_ON_ACCELERATORS = 256, 2048
-# The rows of the logits start at multiples of 64 bytes. GPT-2's 50,257 columns are an odd number, and a product that
-# is written to rows which start anywhere takes up to 1.8 times as long on CPUs.
-ALIGNED_COLUMNS = 16
+# The rows of the logits start at multiples of 128 bytes. GPT-2's 50,257 columns are an odd number, and a product that
+# is written to rows which start anywhere takes up to 1.8 times as long on CPUs. On accelerators the head has rows of
+# zeros up to 50,304: matrix units are slow at odd sizes. (nanoGPT and llm.c fill the vocabulary itself up for that.)
+ALIGNED_COLUMNS = 64
 # float16 loses digits below 6e-5, and probabilities begin at 1 / V = 2e-5: they are multiplied by this, and the hidden
 # states divided. It ends at 65,504: a sum over a chunk's rows overflows where it has 2,000 times the same label and
 # hidden states beyond 32.
@@ -115,12 +116,12 @@ def run_chunks(
     weight_gradient.zero_()
     N, V, size = len(rows), len(weight), chunk_rows(rows.device.type)
     on_cpu = rows.device.type == "cpu" and dtype != torch.float16
+    aligned_columns = -(-V // ALIGNED_COLUMNS) * ALIGNED_COLUMNS
     if on_cpu:
-        aligned_columns = -(-V // ALIGNED_COLUMNS) * ALIGNED_COLUMNS
         buffer = torch.empty(min(size, N), aligned_columns, dtype=torch.float32)[:, :V]  # one for all chunks
     # Off, since the chunks cast for themselves: autocast would keep one cast weight, and sum its gradients in 16 bits.
     with torch.autocast(rows.device.type, enabled=False):
-        head = weight.to(dtype)
+        head = weight.to(dtype) if on_cpu else F.pad(weight.to(dtype), (0, 0, 0, aligned_columns - V))
         for start in range(0, N, size):
             chunk = rows[start : start + size].to(dtype)  # (n, C)
             target = targets[start : start + size, None]  # (n, 1)
@@ -134,7 +135,9 @@ def run_chunks(
                     logits.copy_(chunk @ head.T)
                 losses, residual, divisor = score_on_cpu(logits, target)
             else:
-                losses, residual, divisor = score_on_accelerator(chunk @ head.T, target)
+                logits = chunk @ head.T
+                logits[:, V:] = -torch.inf  # the probability of what only fills up is zero
+                losses, residual, divisor = score_on_accelerator(logits, target)
             total += (losses * counts).sum()
             if with_gradients:
                 residual = residual.to(dtype)
@@ -143,9 +146,9 @@ def run_chunks(
                 scaled = (chunk * scale).to(dtype)
                 if dtype == torch.float32:
                     # In place; FLOP counters do not see addmm_.
-                    torch.addmm(weight_gradient, residual.T, scaled, out=weight_gradient)
+                    torch.addmm(weight_gradient, residual.T[:V], scaled, out=weight_gradient)
                 else:
-                    weight_gradient += residual.T @ scaled
+                    weight_gradient += (residual.T @ scaled)[:V]
     return total, rows_gradient, weight_gradient
 
 

@@ -117,16 +117,20 @@ def test_a_compiled_model_attends_as_an_uncompiled_one_on_packed_and_padded_rows
 
 
 @pytest.mark.slow
-def test_a_compiled_step_keeps_the_fast_attention():
+def test_a_compiled_step_keeps_the_fast_attention_and_is_two_graphs_for_all_lengths():
     """SDPA's flash kernel takes no mask: the graph must ask for causal attention and give none."""
-    calls = []
+    calls, graphs = [], []
 
     def backend(graph, inputs):
+        graphs.append(graph)
         calls.extend(node.kwargs for node in graph.graph.nodes if "scaled_dot_product" in str(node.target))
         return graph.forward
 
     model = build()
     set_up_model(model, torch.device("cuda"), compiled=True)
-    ids = torch.zeros(2, 32, dtype=torch.long)
-    torch.compile(model, backend=backend, fullgraph=True)(ids, labels=ids, use_cache=False)
-    assert [(call["attn_mask"], call["is_causal"]) for call in calls] == [(None, True)] * 2
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    for length in (32, 24, 16, 20, 28):
+        ids = torch.zeros(2, length, dtype=torch.long)
+        compiled(ids, labels=ids, use_cache=False)
+    assert len(graphs) == 2
+    assert [(call["attn_mask"], call["is_causal"]) for call in calls] == [(None, True)] * 4
