@@ -90,6 +90,11 @@ def check_pretraining(model: ModelArguments, data: DataArguments, training: Trai
 def check_trainer(training: TrainingArguments, optimizer: OptimizerArguments) -> None:
     """Refuse what the Trainer would accept and the user would regret."""
     _check_steps(training, optimizer)
+    if training.n_gpu > 1:
+        raise ValueError(
+            f"One process for {training.n_gpu} GPUs, by nn.DataParallel, is slow. Start one for each with accelerate "
+            "launch, or choose a GPU: CUDA_VISIBLE_DEVICES=0."
+        )
     if not set(training.report_to) <= {"tensorboard"}:
         get_reporting_integration_callbacks(training.report_to)  # raises with the names that there are
         missing = sorted(set(training.report_to) - set(get_available_reporting_integrations()))

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from train.settings.arguments import RECIPES_FOLDER
 from train.settings.recipe import SHOWN, TRAINING_DEFAULTS, parse_recipe, settings_parser
@@ -251,6 +252,12 @@ def test_the_resolved_recipe_reads_back_to_the_same_settings(parse, recipe_file,
     assert second.settings == first.settings
     assert second.training.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
     assert (second.model, second.data) == (first.model, first.data)
+
+
+def test_one_process_for_several_gpus_is_refused(parse, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(ValueError, match=r"One process for 2 GPUs.*accelerate launch, or .* CUDA_VISIBLE_DEVICES=0"):
+        parse([])
 
 
 def test_a_recipe_resolved_without_an_accelerator_does_not_force_the_cpu_elsewhere(parse, recipe_file):
