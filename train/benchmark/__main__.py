@@ -1,35 +1,55 @@
-"""Measure this model beside transformers' GPT-2 on this machine, turn by turn, both under the Trainer.
+"""Measure this model beside transformers' GPT-2 on this machine, both under the Trainer.
 
     python -m train.benchmark --quick           # under three minutes
-    python -m train.benchmark                   # GPT-2 124M, too; on a GPU bf16, compiled, and how cost grows
+    python -m train.benchmark                   # GPT-2 124M, too; on a GPU, kernels, precisions, sweeps and whole runs
+    python -m train.benchmark --rehearsal       # the cases of a GPU with a tiny model, on any machine
     python -m train.benchmark --sweep           # how cost grows with batch and length, on CPUs, too
     python -m train.benchmark --num_processes 2
     python -m train.benchmark --only 124M       # the cases whose name has these words
 
-Prints a table, and writes `benchmark.json` and `benchmark.png` into `--output_dir`.
+Prints a table, and writes `benchmark.json`, `benchmark.md` and `benchmark.png` into `--output_dir`. A case that fails,
+or has not enough memory, does not end the others. The same command again goes on where it was stopped, and tries anew
+what failed.
 """
 
 import argparse
 import dataclasses
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 import transformers
 from tqdm.auto import tqdm
 
-from train.benchmark.cases import Case, cases_for_cpu, cases_for_gpu, sweep
+from train.benchmark.cases import Case, choose_cases
 from train.benchmark.duel import ContenderFailedError, run_case
-from train.benchmark.report import add_figures, draw, render_line, render_table
+from train.benchmark.report import (
+    add_figures,
+    describe_micro_batches,
+    draw,
+    has_failed,
+    is_measured,
+    is_out_of_memory,
+    make_table,
+    render_line,
+)
+from train.benchmark.whole_runs import run_whole
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
-from train.provenance import describe_hardware
-from train.run_files import command_parser, user_path
+from train.provenance import describe_hardware, git_commit
+from train.run_files import command_parser, user_path, write_whole
+
+
+# What must be the same for a start to go on with an earlier one's results.
+SAME = ("device", "instructions", "processes", "versions", "commit")
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = command_parser("train.benchmark", __doc__)
     parser.add_argument("--quick", action="store_true", help="few and small cases, under three minutes")
+    parser.add_argument("--rehearsal", action="store_true", help="what a GPU would be asked, with a tiny model")
     parser.add_argument("--sweep", action="store_true", help="batches and lengths, too (on a GPU: unless --quick)")
     parser.add_argument("--num_processes", type=int, default=1, help="processes that train together, each on a device")
     parser.add_argument("--only", default="", help="only cases whose name contains this")
@@ -43,76 +63,123 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def choose_cases(arguments: argparse.Namespace, is_gpu: bool) -> tuple[list[Case], list[Case]]:
-    """The cases of the table, and those of the sweep.
+def choose(arguments: argparse.Namespace, device: torch.device) -> list[tuple[str, Case]]:
+    """The cases of the table and of the sweep, with the name of either.
 
     Raises:
         ValueError: none is left.
     """
-    cases = cases_for_gpu(arguments.quick) if is_gpu else cases_for_cpu(arguments.quick)
-    swept = sweep(is_gpu) if arguments.sweep or (is_gpu and not arguments.quick) else []
+    cases, swept = choose_cases(device, arguments.quick, arguments.sweep, arguments.rehearsal)
     if arguments.num_processes > 1:
-        cases = [case for case in cases if case.work != "generate"]  # which one process does alone
-    chosen = [[case for case in some if arguments.only in case.name] for some in (cases, swept)]
-    if not any(chosen):
-        raise ValueError(f"--only {arguments.only!r}: there are {'; '.join(case.name for case in [*cases, *swept])}.")
-    return chosen[0], chosen[1]
+        cases = [case for case in cases if case.work not in ("generate", "recipe", "resume")]  # which one does alone
+    kinds = [("cases", case) for case in cases] + [("sweep", case) for case in swept]
+    chosen = [(kind, case) for kind, case in kinds if arguments.only in case.name]
+    if not chosen:
+        names = dict.fromkeys(case.name for _, case in kinds)
+        raise ValueError(f"--only {arguments.only!r}: there are {'; '.join(names)}.")
+    return chosen
 
 
 def main(argv: list[str]) -> int:
     """Run the benchmark that a command line asks for; returns the exit status."""
     arguments = parse_arguments(argv)
+    if arguments.num_processes == 1:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # a process with several would spread its batches over them
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    is_gpu = device.type != "cpu"
     try:
-        cases, swept = choose_cases(arguments, is_gpu)
+        kinds = choose(arguments, device)
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    peaks = {"float32": 0.0, "bfloat16": 0.0} if is_gpu else {"float32": 0.0}
+    file = arguments.output_dir / "benchmark.json"
     report: dict = {
         "device": describe_hardware()["device"],
         "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor
         "processes": arguments.num_processes,
-        "measured_peak_flops": peaks,
+        "measured_peak_flops": {case.precision: 0.0 for _, case in kinds if case.unsuited_to(device) is None},
         "data_sheet_peak_flops": data_sheet_peak_flops(device),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "commit": git_commit(),
         "cases": [],
         "sweep": [],
+        "is_finished": False,
     }
-    kinds = [("cases", case) for case in cases] + [("sweep", case) for case in swept]
-    update_peaks(peaks, device)
+    earlier = earlier_results(file, report)
+    update_peaks(report["measured_peak_flops"], device)
     with tqdm(kinds, desc="Benchmark", unit=" cases") as progress:
         for kind, case in progress:
             progress.set_postfix_str(case.name)
-            report[kind].append(measure(case, processes=arguments.num_processes, device=device, report=report))
-            progress.write(render_line(report[kind][-1]), file=sys.stdout)
-            (arguments.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            result = earlier.get((kind, case.name)) or measure(case, device=device, report=report)
+            report[kind].append(result)
+            progress.write(render_line(result), file=sys.stdout)
+            write_whole(file, json.dumps(report, indent=2) + "\n")
     draw(arguments.output_dir / "benchmark.png", report)
-    reached = ", ".join(f"{peak / 1e12:.2f} TFLOP/s in {name}" for name, peak in peaks.items())
     results = [*report["cases"], *report["sweep"]]
-    print(f"\n{report['device']}: matrix products reach {reached}\n\n{render_table(results)}")
-    print(f"\nRatios are ours to theirs. {arguments.output_dir / 'benchmark.json'} and benchmark.png have more.")
-    return 1 if any("failed" in result for result in results) else 0
+    report["is_finished"] = not any(map(has_failed, results))
+    write_whole(file, json.dumps(report, indent=2) + "\n")
+    reached = (f"{peak / 1e12:.2f} TFLOP/s in {name}" for name, peak in report["measured_peak_flops"].items())
+    about = f"{report['device']}: matrix products reach {', '.join(reached)}"
+    table, notes = make_table(results), [*describe_micro_batches(report["sweep"]), "Ratios are ours to theirs."]
+    lines = "\n".join(f"- {render_line(result)}" for result in results if not is_measured(result))
+    parts = [f"{about}, torch {torch.__version__}", table.to_text("pipe"), lines, *notes]
+    write_whole(file.with_suffix(".md"), "\n\n".join(filter(None, parts)) + "\n")
+    print(f"\n{about}\n\n{table.to_text()}\n")
+    print("\n".join([*notes, f"{arguments.output_dir} has benchmark.json, benchmark.md and benchmark.png."]))
+    return 0 if report["is_finished"] else 1
 
 
-def measure(case: Case, processes: int, device: torch.device, report: dict) -> dict:
-    """One case: its settings, and the figures of both sides or why there are none."""
-    result = {"case": case.name, "settings": dataclasses.asdict(case)}
+def earlier_results(file: Path, report: dict) -> dict[tuple[str, str], dict]:
+    """The results of a start that was stopped on the same machine and code, but those that failed."""
     try:
-        result |= run_case(case, processes, on_gpu=device.type != "cpu")
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if before.get("is_finished", True) or any(before.get(name) != report[name] for name in SAME):
+        return {}
+    return {
+        (kind, result["case"]): result
+        for kind in ("cases", "sweep")
+        for result in before[kind]
+        if not has_failed(result)
+    }
+
+
+def measure(case: Case, device: torch.device, report: dict) -> dict:
+    """One case: its settings, and the figures of its sides or why there are none."""
+    result = {"case": case.name, "settings": dataclasses.asdict(case)}
+    if (reason := case.unsuited_to(device)) is not None:
+        return {**result, "skipped": reason}
+    sides = [side for side in case.sides if not is_too_large(case, side, report["sweep"])]
+    result |= {side: {"failed": "out of memory, as a smaller one was"} for side in case.sides if side not in sides}
+    try:
+        if case.work in ("recipe", "resume"):
+            with tempfile.TemporaryDirectory() as folder:
+                result |= run_whole(case, Path(folder))
+        else:
+            result |= run_case(case, sides, processes=report["processes"], on_gpu=device.type != "cpu")
     except ContenderFailedError as error:
-        return {**result, "failed": str(error)}
-    update_peaks(report["measured_peak_flops"], device)
-    peaks = {"measured_peak": report["measured_peak_flops"], "sheet_peak": report["data_sheet_peak_flops"]}
-    return add_figures(result, **peaks, processes=processes)
+        result["ours"] = {"failed": str(error)}
+    peaks = report["measured_peak_flops"]
+    update_peaks(peaks, device)
+    return add_figures(result, peaks, report["data_sheet_peak_flops"], processes=report["processes"])
+
+
+def is_too_large(case: Case, side: str, swept: list[dict]) -> bool:
+    """Whether fewer sequences of this length have been too many already."""
+    return any(
+        is_out_of_memory(result.get(side, {}))
+        for result in swept
+        if result["settings"]["length"] == case.length and result["settings"]["batch"] < case.batch
+    )
 
 
 def update_peaks(peaks: dict[str, float], device: torch.device) -> None:
     """Measure the device's peaks in each number format again, as other programs may have disturbed it before."""
     for name in peaks:
         peaks[name] = max(peaks[name], measured_peak_flops(device, getattr(torch, name), seconds=0.5))
+    if device.type != "cpu":
+        torch.accelerator.empty_cache()  # which the sides could use
 
 
 if __name__ == "__main__":

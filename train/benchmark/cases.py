@@ -1,9 +1,10 @@
 """The cases that are measured: a model size, a kind of work, and settings of the Trainer."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,18 @@ class ModelSize:
 
 GPT2_124M = ModelSize("124M", n_layer=12, n_head=12, n_embd=768)
 SMALL = ModelSize("small", n_layer=4, n_head=4, n_embd=256)
+TINY = ModelSize("tiny", n_layer=2, n_head=2, n_embd=32)
+
+SIDES = ("ours", "transformers")
+# Kernels of attention: those of SDPA, and the flash attention packages with the module that each needs. The first is a
+# value of transformers' attn_implementation, the others replace the one of SDPA.
+SDPA_KERNELS = {
+    "flash": "FLASH_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "math": "MATH",
+    "cudnn": "CUDNN_ATTENTION",
+}
+PACKAGES = {"FA2": "flash_attn", "FA3": "flash_attn_interface", "FA4": "flash_attn.cute"}
 
 
 @dataclass(frozen=True)
@@ -27,25 +40,29 @@ class Case:
     Args:
         work: "train" is a whole optimizer step under the Trainer (clipping and logging on), "evaluate" is
             `Trainer.evaluate` on one batch, "generate" is greedy text with a cache, "prepare" is from rows to sequences
-            of tokens, beside `tokenizers` alone.
+            of tokens, beside `tokenizers` alone; "recipe" is `train/pretrain.py` with the recipe of 10 B tokens, from
+            the rows to the loss, "resume" is the same killed and resumed, both on our side only.
         batch: sequences of one process.
         length: tokens of a sequence; in "generate" those of the prompt.
+        precision: of the matrix products.
+        kernel: of attention, one of `SDPA_KERNELS` or `PACKAGES`; by default torch chooses one of SDPA's.
         new_tokens: written in "generate".
         steps_per_turn: repetitions timed together, so that a device is not waited for after each of them.
         turns: of each side; the first `WARM_UP_TURNS` do not count.
     """
 
     model: ModelSize
-    work: Literal["train", "evaluate", "generate", "prepare"]
+    work: Literal["train", "evaluate", "generate", "prepare", "recipe", "resume"]
     batch: int
     length: int
     dropout: float = 0.0
-    bf16: bool = False
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compiled: bool = False
-    attention: str = "sdpa"
+    kernel: str = ""
     new_tokens: int = 0
     steps_per_turn: int = 1
     turns: int = 8
+    sides: tuple[str, ...] = SIDES
 
     @property
     def name(self) -> str:
@@ -55,10 +72,37 @@ class Case:
         words = [self.work, self.model.name, size]
         if self.work == "train":
             words.append(f"dropout {self.dropout:g}")
-        words += [word for word, on in (("bf16", self.bf16), ("compiled", self.compiled)) if on]
-        if self.attention != "sdpa":
-            words.append(self.attention)
-        return ", ".join(words)
+        words += [{"float32": "", "bfloat16": "bf16", "float16": "fp16"}[self.precision]]
+        words += ["compiled" * self.compiled, f"{self.kernel} attention" * bool(self.kernel)]
+        return ", ".join(filter(None, words))
+
+    @property
+    def model_settings(self) -> dict:
+        """Of both sides' configs."""
+        sizes = {name: value for name, value in asdict(self.model).items() if name != "name"}
+        dropouts = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), self.dropout)
+        positions = max(self.length + self.new_tokens, 1024 if self.work == "generate" else 0)
+        return {**sizes, **dropouts, "n_positions": positions}
+
+    @property
+    def attn_implementation(self) -> str:
+        return "flash_attention_2" if self.kernel == "FA2" else "sdpa"
+
+    def unsuited_to(self, device: torch.device) -> str | None:
+        """Why it cannot be measured on a device, if so."""
+        if self.precision == "float16" and device.type == "cpu":
+            return "fp16 needs a GPU"
+        if self.kernel not in ("", "flash", "math") and device.type != "cuda":
+            return "a kernel for CUDA"
+        package = PACKAGES.get(self.kernel)
+        return f"{package} is not installed" if package and not _is_installed(package) else None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
 
 
 # Memory that is asked for the first time is slow; so are the first steps of a compiled model.
@@ -82,30 +126,59 @@ def cases_for_cpu(quick: bool) -> list[Case]:
     ]
 
 
-def cases_for_gpu(quick: bool) -> list[Case]:
-    """bf16 on a GPU: eager, compiled, other attention kernels, evaluation, generation."""
-    train = Case(GPT2_124M, "train", 32, 1024, bf16=True, steps_per_turn=10, turns=5 if quick else 8)
-    cases = [train, dataclasses.replace(train, compiled=True)]
+def cases_for_gpu(quick: bool, base: Case) -> list[Case]:
+    """What GPUs differ in: eager and compiled, kernels, precisions; evaluation, generation, and whole runs. `base` is
+    a training step, whose sizes the others have."""
+    cases = [base, replace(base, compiled=True)]
     if quick:
         return cases
-    if find_spec("flash_attn") is not None:
-        cases.append(dataclasses.replace(train, attention="flash_attention_2"))
-    return [
-        *cases,
-        dataclasses.replace(train, dropout=0.1),
-        dataclasses.replace(train, work="evaluate"),
-        *(Case(GPT2_124M, "generate", batch, 64, new_tokens=128) for batch in (1, 8)),
-    ]
+    generate = Case(base.model, "generate", 1, base.length // 16, new_tokens=base.length // 8, turns=base.turns)
+    whole = replace(base, sides=SIDES[:1], turns=WARM_UP_TURNS + 4)
+    return list(
+        dict.fromkeys(
+            [
+                *cases,
+                *(replace(base, kernel=kernel, sides=SIDES[:1]) for kernel in (*SDPA_KERNELS, *PACKAGES)),
+                replace(base, precision="float16"),
+                replace(base, dropout=0.1),
+                replace(base, work="evaluate"),
+                generate,
+                replace(generate, batch=8),
+                replace(whole, work="recipe", compiled=True, steps_per_turn=max(1, base.steps_per_turn // 2)),
+                replace(whole, work="resume", batch=max(1, base.batch // 4)),
+            ]
+        )
+    )
 
 
-def sweep(is_gpu: bool) -> list[Case]:
-    """Training at growing lengths with one batch, and at growing batches with one length."""
-    if is_gpu:
-        base = Case(GPT2_124M, "train", 8, 1024, bf16=True, compiled=True, steps_per_turn=10, turns=5)
-        lengths, batches = [128, 256, 512, 1024, 2048], [1, 2, 4, 8, 16, 32, 64]
-    else:
-        base = Case(SMALL, "train", 4, 256, dropout=0.1, turns=5)
-        lengths, batches = [64, 128, 256, 512, 1024], [1, 2, 4, 8, 16]
-    by_length = [dataclasses.replace(base, length=length) for length in lengths]
-    by_batch = [dataclasses.replace(base, batch=batch) for batch in batches]
-    return list(dict.fromkeys([*by_length, *by_batch]))
+def gpu_base(device: torch.device, rehearsal: bool) -> Case:
+    """The training step that the cases for GPUs are made from: GPT-2 124M, with a batch that fits the device."""
+    is_cuda = device.type == "cuda"
+    has_bf16 = not is_cuda or torch.cuda.is_bf16_supported(including_emulation=False)
+    precision: Literal["bfloat16", "float16"] = "bfloat16" if has_bf16 else "float16"
+    if rehearsal:
+        return Case(TINY, "train", 2, 64, precision=precision, turns=WARM_UP_TURNS + 1)
+    is_large = is_cuda and torch.cuda.get_device_properties(device).total_memory > 60e9
+    return Case(GPT2_124M, "train", 32 if is_large else 8, 1024, precision=precision, steps_per_turn=10, turns=6)
+
+
+def sweep(base: Case, lengths: range = range(-2, 3), batches: range = range(-2, 3)) -> list[Case]:
+    """Training at growing lengths with one batch, and at growing batches with one length, in which the fastest
+    micro-batch is found; each is a power of two times that of `base`."""
+    by_length = [replace(base, length=int(base.length * 2.0**power)) for power in lengths]
+    by_batch = [replace(base, batch=int(base.batch * 2.0**power)) for power in batches]
+    return list(dict.fromkeys(case for case in [*by_length, *by_batch] if case.batch))
+
+
+def choose_cases(
+    device: torch.device, quick: bool = False, swept: bool = False, rehearsal: bool = False
+) -> tuple[list[Case], list[Case]]:
+    """The cases of the table, and those of the sweep, which GPUs have by themselves unless `quick`."""
+    if device.type == "cpu" and not rehearsal:
+        small = Case(SMALL, "train", 4, 256, dropout=0.1, turns=5)
+        return cases_for_cpu(quick), sweep(small) if swept else []
+    base = gpu_base(device, rehearsal)
+    batch, steps = max(1, base.batch // 4), max(1, base.steps_per_turn // 2)
+    swept_base = replace(base, batch=batch, steps_per_turn=steps, turns=WARM_UP_TURNS + 2)
+    growing = sweep(swept_base, lengths=range(-3, 2), batches=range(-3, 5))
+    return cases_for_gpu(quick, base), growing if swept or not quick else []

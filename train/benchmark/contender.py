@@ -4,6 +4,7 @@ Started by `train.benchmark.duel` as `python -m train.benchmark.contender SIDE C
 begins a turn, and lines that start with `ANSWER` on its standard output are its answers.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -15,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from accelerate import PartialState
+from torch.nn.attention import SDPBackend, activate_flash_attention_impl, sdpa_kernel
 from transformers import AutoTokenizer, PreTrainedModel, TrainerCallback, set_seed
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.benchmark.cases import Case, ModelSize
+from train.benchmark.cases import PACKAGES, SDPA_KERNELS, Case, ModelSize
 from train.benchmark.sides import build_trainer
 from train.callbacks.flops import flops_per_token, wait_for
 from train.callbacks.peak_memory import peak_memory_bytes
@@ -29,6 +31,7 @@ from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import reason_to_drop, row_to_text
 from train.data.sequences.preparation import Preparation, SequenceSettings
 from train.data.sequences.prepare import prepare_data
+from train.dry_run import activation_bytes, state_bytes
 from train.hardware import available_cores
 
 
@@ -91,15 +94,20 @@ def generate(model: PreTrainedModel, case: Case, turns: Turns) -> None:
         turns.end()
 
 
-def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
-    """Rows to sequences on disk, or the same texts through `tokenizers` alone; returns the tokens of a turn."""
-    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
-    rows_file = Path(folder, "rows.parquet")
+def write_rows(file: Path, times: int = 1) -> None:
+    """The embedded sample as a file, with rows as long as those of SYNTH, written so many times."""
     sample = pq.read_table(SAMPLE_FOLDER / "train.parquet")
     rows = sample.to_pylist()
     for number, row in enumerate(rows):
         row["synthetic_reasoning"] = " ".join(str(rows[number - other]["query"]) for other in range(QUERIES_IN_A_ROW))
-    pq.write_table(pa.Table.from_pylist(rows, schema=sample.schema), rows_file)
+    pq.write_table(pa.Table.from_pylist(rows * times, schema=sample.schema), file)
+
+
+def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
+    """Rows to sequences on disk, or the same texts through `tokenizers` alone; returns the tokens of a turn."""
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
+    rows_file = Path(folder, "rows.parquet")
+    write_rows(rows_file)
     source = find_source(str(rows_file))
     texts = [row_to_text(row) for row in rows_of(source) if reason_to_drop(row) is None]
     tokens = 0
@@ -120,6 +128,28 @@ def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
     return tokens
 
 
+def estimate_bytes(model: PreTrainedModel, case: Case, device: torch.device) -> int:
+    """The memory of a training step, as `--dry_run` reckons it."""
+    return state_bytes(model.config, model.num_parameters(), "adamw") + activation_bytes(
+        model.config,
+        device_type=device.type,
+        sequences=case.batch,
+        sequence_length=case.length,
+        half=case.precision != "float32",
+        checkpointing=False,
+        eager=case.kernel == "math",
+    )
+
+
+def choose_kernel(kernel: str) -> contextlib.AbstractContextManager:
+    """Attention by one kernel alone; where it cannot be used, torch says so."""
+    if kernel == "FA2" or not kernel:  # transformers' own
+        return contextlib.nullcontext()
+    if kernel in PACKAGES:
+        activate_flash_attention_impl(kernel)
+    return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS.get(kernel, "FLASH_ATTENTION")))
+
+
 def work(side: str, case: Case, processes: int, folder: str) -> None:
     """Take all turns of a case, and then tell the figures beside their times."""
     tokens, facts = case.batch * case.length, {"flops_per_token": 0, "parameters": 0}
@@ -132,6 +162,8 @@ def work(side: str, case: Case, processes: int, folder: str) -> None:
         facts["flops_per_token"] = flops_per_token(trainer.model.config, case.length, case.work == "train")
         facts["parameters"] = trainer.model.num_parameters()
     if case.work == "train":
+        if side == "ours":
+            facts["estimated_bytes"] = estimate_bytes(trainer.model, case, turns.device)
         trainer.add_callback(TakeTurns(turns, case.steps_per_turn))
         trainer.train()
     elif case.work == "evaluate":
@@ -153,7 +185,7 @@ def main() -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     set_seed(0)
     torch.set_num_threads(max(1, available_cores() // processes))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, choose_kernel(case.kernel):
         work(side, case, processes, folder)
     PartialState().destroy_process_group()
 

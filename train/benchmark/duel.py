@@ -1,4 +1,4 @@
-"""Two processes that work in turns on the same case, so that other programs disturb both alike."""
+"""The two sides of a case, each in a process of its own."""
 
 import dataclasses
 import json
@@ -6,14 +6,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from train.benchmark.cases import WARM_UP_TURNS, Case
 from train.benchmark.contender import ANSWER
-from train.benchmark.report import SIDES
 from train.settings.arguments import RECIPES_FOLDER
 
 
+LONGEST_SECONDS = 1800  # of a side in a case, lest one that hangs end the others
 LINES_TO_SHOW = 15  # of the output of a side that failed
 
 
@@ -42,6 +44,8 @@ class Contender:
                 stderr=errors,
                 text=True,
             )
+        self.limit = threading.Timer(LONGEST_SECONDS, self.process.kill)
+        self.limit.start()
 
     def take_turn(self) -> float:
         """Let it work once; returns the seconds that it took."""
@@ -63,33 +67,46 @@ class Contender:
         raise ContenderFailedError(f"{self.side} ended with status {self.process.wait()}:\n{last_lines}")
 
     def stop(self) -> None:
+        self.limit.cancel()
         self.process.kill()
         self.process.communicate()
 
 
-def run_case(case: Case, processes: int = 1, on_gpu: bool = False) -> dict[str, dict]:
-    """Measure both sides, turn by turn; each begins every second round.
+def run_case(case: Case, sides: Sequence[str], processes: int = 1, on_gpu: bool = False) -> dict[str, dict]:
+    """Measure the sides, on CPUs turn by turn, where each begins every second round; on GPUs, which no other program
+    disturbs, one after the other, so that each has all memory.
 
     Returns:
         For each side `seconds` (of a step, for each turn that counts), their median, `tokens` (of a step, over all
-        processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`.
+        processes), `tokens_per_second`, `peak_memory_bytes` (of the main process), `flops_per_token`, `parameters`; or
+        `failed`, the end of its output.
     """
+    rounds = [sides[::-1] if turn % 2 else sides for turn in range(1, case.turns + 1)]
+    order = [side for side in sides for _ in rounds] if on_gpu else [side for sides in rounds for side in sides]
+    figures: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
         contenders = {
             side: Contender(side, case, processes=processes, on_gpu=on_gpu, log=Path(folder, f"{side}.log"))
-            for side in SIDES
+            for side in sides
         }
-        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+        seconds: dict[str, list[float]] = {side: [] for side in sides}
         try:
-            for turn in range(case.turns):
-                for side in SIDES if turn % 2 else reversed(SIDES):
+            for side in order:
+                if side in figures:
+                    continue
+                try:
                     seconds[side].append(contenders[side].take_turn() / case.steps_per_turn)
-            return {side: _summarise(seconds[side][WARM_UP_TURNS:], contenders[side].answer()) for side in SIDES}
+                    if len(seconds[side]) == case.turns:
+                        figures[side] = summarise(seconds[side][WARM_UP_TURNS:], contenders[side].answer())
+                        contenders.pop(side).stop()  # its memory is the other's
+                except ContenderFailedError as error:
+                    figures[side] = {"failed": str(error)}
         finally:
             for contender in contenders.values():
                 contender.stop()
+    return figures
 
 
-def _summarise(seconds: list[float], facts: dict) -> dict:
+def summarise(seconds: list[float], facts: dict) -> dict:
     median = statistics.median(seconds)
     return {"seconds": seconds, "median_seconds": median, "tokens_per_second": facts["tokens"] / median, **facts}

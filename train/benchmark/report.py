@@ -1,53 +1,110 @@
 """The benchmark's figures, table and picture."""
 
+import math
 from pathlib import Path
 
+from train.benchmark.cases import SIDES
 from train.evaluation.result_rows import Table
 
 
 GB = 1e9
-SIDES = ("ours", "transformers")
 COLORS = ["tab:blue", "tab:gray"]
 
 
 def add_figures(result: dict, measured_peak: dict[str, float], sheet_peak: float | None, processes: int) -> dict:
     """Add the ratios, ours to theirs, and each side's model FLOPs utilisation to a case's measurements."""
-    is_bf16 = result["settings"]["bf16"]
-    for side in SIDES:
-        figures = result[side]
-        flops = figures["flops_per_token"] * figures["tokens_per_second"] / processes
-        figures["mfu"] = flops / measured_peak["bfloat16" if is_bf16 else "float32"]
-        if sheet_peak is not None and is_bf16:
-            figures["mfu_data_sheet"] = flops / sheet_peak
-    result["time_ratio"] = result["ours"]["median_seconds"] / result["transformers"]["median_seconds"]
-    result["memory_ratio"] = result["ours"]["peak_memory_bytes"] / result["transformers"]["peak_memory_bytes"]
+    precision = result["settings"]["precision"]
+    measured = [result[side] for side in SIDES if "median_seconds" in result.get(side, {})]
+    for figures in measured:
+        flops = figures.get("flops_per_token", 0) * figures["tokens_per_second"] / processes
+        if flops:
+            figures["mfu"] = flops / measured_peak[precision]
+            if sheet_peak is not None and precision != "float32":
+                figures["mfu_data_sheet"] = flops / sheet_peak
+    if len(measured) == 2:
+        ours, theirs = measured
+        result["time_ratio"] = ours["median_seconds"] / theirs["median_seconds"]
+        result["memory_ratio"] = ours["peak_memory_bytes"] / theirs["peak_memory_bytes"]
     return result
+
+
+def is_measured(result: dict) -> bool:
+    """Whether a side has figures for the table."""
+    return any("median_seconds" in result.get(side, {}) for side in SIDES)
+
+
+def is_out_of_memory(figures: dict) -> bool:
+    return "out of memory" in figures.get("failed", "")
+
+
+def has_failed(result: dict) -> bool:
+    """Whether a side gave no figures, for another reason than its size."""
+    return any("failed" in result.get(side, {}) and not is_out_of_memory(result[side]) for side in SIDES)
 
 
 def render_line(result: dict) -> str:
     """A case in a few words, for the time until the table is complete."""
-    if "failed" in result:
-        return f"{result['case']}: failed: {result['failed'].splitlines()[-1]}"
-    return f"{result['case']}: time ratio {result['time_ratio']:.2f}, memory ratio {result['memory_ratio']:.2f}"
+    words = [f"not measured: {result['skipped']}"] if "skipped" in result else []
+    for side in SIDES:
+        figures = result.get(side, {})
+        if "failed" in figures:
+            reason = "out of memory" if is_out_of_memory(figures) else f"failed: {figures['failed'].splitlines()[-1]}"
+            words.append(f"{side} {reason}")
+        elif "kills" in figures:
+            different = f"{len(figures['differences'])} differ" if figures["differences"] else "the same, bit for bit"
+            words.append(f"{figures['kills']} kills, {figures['compared']:,} values compared: {different}")
+        elif figures and "time_ratio" not in result:
+            words.append(f"{side} {figures['tokens_per_second']:,.0f} tokens/s")
+    if "time_ratio" in result:
+        words.append(f"time ratio {result['time_ratio']:.2f}, memory ratio {result['memory_ratio']:.2f}")
+    return f"{result['case']}: {'; '.join(words)}"
 
 
-def render_table(results: list[dict]) -> str:
-    """All cases but those that failed; ratios below 1 where ours is better."""
+def make_table(results: list[dict]) -> Table:
+    """All cases that have figures; ratios below 1 where ours is better."""
+
+    def cell(result: dict, side: str, name: str, form: str, scale: float = 1.0) -> str:
+        figures = result.get(side, {})
+        if name == "median_seconds" and is_out_of_memory(figures):
+            return "out of memory"
+        return format(figures[name] / scale, form) if figures.get(name) else ""
+
     rows = [
         [
             result["case"],
-            *(f"{result[side]['median_seconds']:.3f}" for side in SIDES),
-            f"{result['time_ratio']:.2f}",
-            *(f"{result[side]['peak_memory_bytes'] / GB:.2f}" for side in SIDES),
-            f"{result['memory_ratio']:.2f}",
-            f"{result['ours']['tokens_per_second']:,.0f}",
-            *(f"{result['ours'][name]:.1%}" if result["ours"].get(name) else "" for name in ("mfu", "mfu_data_sheet")),
+            *(cell(result, side, "median_seconds", ".3f") for side in SIDES),
+            f"{result['time_ratio']:.2f}" if "time_ratio" in result else "",
+            *(cell(result, side, "peak_memory_bytes", ".2f", GB) for side in SIDES),
+            f"{result['memory_ratio']:.2f}" if "memory_ratio" in result else "",
+            cell(result, "ours", "estimated_bytes", ".2f", GB),
+            *(cell(result, side, "tokens_per_second", ",.0f") for side in SIDES),
+            *(cell(result, "ours", name, ".1%") for name in ("mfu", "mfu_data_sheet")),
         ]
         for result in results
-        if "failed" not in result
+        if is_measured(result)
     ]
-    seconds, memory = ["ours s", "theirs s", "ratio"], ["ours GB", "theirs GB", "ratio"]
-    return Table(["case", *seconds, *memory, "ours tokens/s", "MFU", "MFU by sheet"], rows).to_text()
+    seconds, memory = ["ours s", "theirs s", "ratio"], ["ours GB", "theirs GB", "ratio", "dry run GB"]
+    return Table(["case", *seconds, *memory, "ours tokens/s", "theirs tokens/s", "MFU", "MFU by sheet"], rows)
+
+
+def describe_micro_batches(swept: list[dict]) -> list[str]:
+    """The fastest and the largest batch of each side, at the length that most of the sweep has."""
+    lengths = [result["settings"]["length"] for result in swept]
+    length = max(set(lengths), key=lengths.count, default=0)
+    lines = []
+    for side in SIDES:
+        speeds = {
+            result["settings"]["batch"]: result[side]["tokens_per_second"]
+            for result in swept
+            if result["settings"]["length"] == length and "median_seconds" in result.get(side, {})
+        }
+        if speeds:
+            best = max(speeds, key=speeds.__getitem__)
+            lines.append(
+                f"Micro-batches of {length:,} tokens, {side}: {best} is the fastest ({speeds[best]:,.0f} tokens/s), "
+                f"{max(speeds)} the largest that was measured."
+            )
+    return lines
 
 
 def draw(path: Path, report: dict) -> None:
@@ -55,7 +112,8 @@ def draw(path: Path, report: dict) -> None:
     import pandas  # both are needed once, at the end
     from matplotlib.figure import Figure
 
-    cases, swept = ([result for result in report[kind] if "failed" not in result] for kind in ("cases", "sweep"))
+    cases = [result for result in report["cases"] if "time_ratio" in result]
+    swept = list(filter(is_measured, report["sweep"]))
     figure = Figure(figsize=(12, 1 + 0.5 * len(cases) + 4 * bool(swept)), layout="constrained")
     grid = figure.subplots(max(1, bool(cases) + bool(swept)), 2, squeeze=False)
     if cases:
@@ -81,7 +139,8 @@ def _draw_sweep(axes, swept: list[dict], fixed: str, varied: str) -> None:
     import pandas
 
     table = pandas.DataFrame(
-        {**result["settings"], **{side: result[side]["tokens_per_second"] for side in SIDES}} for result in swept
+        result["settings"] | {side: result.get(side, {}).get("tokens_per_second", math.nan) for side in SIDES}
+        for result in swept
     )
     value = table[fixed].mode()[0]
     chosen = table[table[fixed] == value].sort_values(varied)

@@ -1,7 +1,5 @@
 """The two sides of a case: this model under this Trainer, and transformers' GPT-2 under transformers' Trainer."""
 
-import dataclasses
-
 import torch
 from datasets import Dataset
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, default_data_collator
@@ -20,11 +18,6 @@ def build_trainer(side: str, case: Case, processes: int, folder: str) -> Trainer
     sequences = case.batch * processes * max(4, case.steps_per_turn)  # more than enough for all steps
     tokens = torch.randint(50_257, (sequences, case.length))
     data = Dataset.from_dict({"input_ids": tokens.tolist()}).with_format("numpy")
-    model = {
-        **{name: value for name, value in dataclasses.asdict(case.model).items() if name != "name"},
-        **dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), case.dropout),
-        "n_positions": max(case.length + case.new_tokens, 1024 if case.work == "generate" else 0),
-    }
     training = {
         "output_dir": folder,
         "max_steps": case.turns * case.steps_per_turn,
@@ -37,7 +30,8 @@ def build_trainer(side: str, case: Case, processes: int, folder: str) -> Trainer
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
-        "bf16": case.bf16,
+        "bf16": case.precision == "bfloat16",
+        "fp16": case.precision == "float16",
         "torch_compile": case.compiled,
         "prediction_loss_only": True,  # the stock Trainer would keep the logits of the whole evaluation
         "use_cpu": not torch.accelerator.is_available(),
@@ -45,14 +39,14 @@ def build_trainer(side: str, case: Case, processes: int, folder: str) -> Trainer
     }
     build = build_ours if side == "ours" else build_theirs
     validation = data.select(range(case.batch * processes))
-    return build(case, train=data, validation=validation, model_settings=model, training=training)
+    return build(case, train=data, validation=validation, training=training)
 
 
-def build_ours(case: Case, train: Dataset, validation: Dataset, model_settings: dict, training: dict) -> Trainer:
+def build_ours(case: Case, train: Dataset, validation: Dataset, training: dict) -> Trainer:
     """As `train/pretrain.py` sets up model and Trainer."""
     arguments = TrainingArguments(**{**TRAINING_DEFAULTS, **training})
-    config = GPT2ScratchConfig(**model_settings)
-    model = GPT2ScratchForCausalLM._from_config(config, attn_implementation=case.attention)
+    config = GPT2ScratchConfig(**case.model_settings)
+    model = GPT2ScratchForCausalLM._from_config(config, attn_implementation=case.attn_implementation)
     set_up_model(model, arguments.device, case.compiled)
     return PretrainingTrainer(
         model=model,
@@ -69,14 +63,16 @@ def build_ours(case: Case, train: Dataset, validation: Dataset, model_settings: 
     )
 
 
-def build_theirs(case: Case, train: Dataset, validation: Dataset, model_settings: dict, training: dict) -> Trainer:
+def build_theirs(case: Case, train: Dataset, validation: Dataset, training: dict) -> Trainer:
     """As users of transformers set up model and Trainer."""
     data = [
         part.map(lambda batch: {"labels": batch["input_ids"]}, batched=True).with_format("torch")
         for part in (train, validation)
     ]
     return Trainer(
-        model=GPT2LMHeadModel._from_config(GPT2Config(**model_settings), attn_implementation=case.attention),
+        model=GPT2LMHeadModel._from_config(
+            GPT2Config(**case.model_settings), attn_implementation=case.attn_implementation
+        ),
         args=TrainingArguments(**training),
         train_dataset=data[0],
         eval_dataset=data[1],

@@ -27,9 +27,9 @@ class Table:
     bars: list[int] = field(default_factory=list)  # columns of percentages that a page may also draw
     notes: list[str] = field(default_factory=list)  # sentences below the table
 
-    def to_text(self) -> str:
+    def to_text(self, form: str = "plain") -> str:  # of tabulate
         align = ("left", *["right"] * (len(self.header) - 1))
-        text = tabulate(self.rows, self.header, tablefmt="plain", disable_numparse=True, colalign=align)
+        text = tabulate(self.rows, self.header, tablefmt=form, disable_numparse=True, colalign=align)
         return "\n".join([*filter(None, [self.title]), text, *self.notes])
 
 

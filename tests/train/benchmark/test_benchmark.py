@@ -4,18 +4,21 @@ import dataclasses
 import io
 import json
 import math
+import re
 import sys
 
 import pytest
 import torch
 
 from train.benchmark import __main__ as benchmark
-from train.benchmark import contender
-from train.benchmark.cases import GPT2_124M, SMALL, WARM_UP_TURNS, Case, ModelSize, cases_for_cpu, cases_for_gpu, sweep
-from train.benchmark.duel import Contender, ContenderFailedError, run_case
-from train.benchmark.report import SIDES, add_figures, draw, render_line, render_table
+from train.benchmark import contender, duel
+from train.benchmark.cases import GPT2_124M, SIDES, SMALL, WARM_UP_TURNS, Case, ModelSize, cases_for_cpu, choose_cases
+from train.benchmark.duel import run_case
+from train.benchmark.report import add_figures, describe_micro_batches, draw, make_table, render_line
+from train.benchmark.whole_runs import run_whole
 
 
+CPU = torch.device("cpu")
 TINY = ModelSize("tiny", n_layer=1, n_head=2, n_embd=8)
 TRAIN = Case(TINY, "train", 2, 16, dropout=0.1, steps_per_turn=2, turns=4)
 
@@ -39,7 +42,7 @@ def assert_same_work(ours, theirs):
 
 @pytest.mark.slow
 def test_both_sides_train_in_turns():
-    result = run_case(TRAIN)
+    result = run_case(TRAIN, SIDES)
     ours, theirs = result["ours"], result["transformers"]
     assert len(ours["seconds"]) == len(theirs["seconds"]) == TRAIN.turns - WARM_UP_TURNS
     assert all(seconds > 0 for seconds in [*ours["seconds"], *theirs["seconds"]])
@@ -51,6 +54,7 @@ def test_both_sides_train_in_turns():
 @pytest.mark.parametrize(
     ("case", "tokens"),
     [
+        (Case(TINY, "train", 2, 16, precision="bfloat16", kernel="math", turns=3), 32),
         (Case(TINY, "evaluate", 2, 16, turns=3), 32),
         (Case(TINY, "generate", 1, 8, new_tokens=4, turns=3), 4),
         (Case(TINY, "prepare", 1, 1024, turns=2), 500_000),
@@ -77,56 +81,150 @@ def test_both_sides_do_the_same_work(case, tokens, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.multiprocess
 def test_two_processes_a_side():
-    result = run_case(Case(TINY, "train", 2, 16, turns=3), processes=2)
+    result = run_case(Case(TINY, "train", 2, 16, turns=3), SIDES, processes=2)
     assert result["ours"]["tokens"] == result["transformers"]["tokens"] == 64
 
 
+class FakeContender:
+    """In place of a process; that of transformers has not enough memory."""
+
+    alive = 0
+
+    def __init__(self, side, case, **settings):
+        self.side, self.turns = side, 0
+        FakeContender.alive += 1
+
+    def take_turn(self):
+        self.turns += 1
+        if self.side == "transformers":
+            raise duel.ContenderFailedError("transformers ended with status 1:\nOutOfMemoryError: CUDA out of memory.")
+        return 2.0 * self.turns
+
+    def answer(self):
+        return {"tokens": 32}
+
+    def stop(self):
+        FakeContender.alive -= 1
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_side_that_fails_does_not_end_the_other(on_gpu, monkeypatch):
+    monkeypatch.setattr(duel, "Contender", FakeContender)
+    result = run_case(TRAIN, SIDES, on_gpu=on_gpu)
+    assert result["ours"] == {"seconds": [3, 4], "median_seconds": 3.5, "tokens_per_second": 32 / 3.5, "tokens": 32}
+    assert "out of memory" in result["transformers"]["failed"]
+    assert FakeContender.alive == 0
+
+
 @pytest.mark.slow
-def test_a_side_that_fails_says_why(tmp_path):
+def test_a_side_that_fails_says_why():
     impossible = Case(ModelSize("impossible", n_layer=1, n_head=3, n_embd=8), "train", 2, 16)
-    ours = Contender("ours", impossible, processes=1, on_gpu=False, log=tmp_path / "log")
-    with pytest.raises(ContenderFailedError, match=r"(?s)ours ended with status 1:.*(n_head|num_heads)"):
-        ours.take_turn()
-    ours.stop()
+    (failure,) = run_case(impossible, ["ours"]).values()
+    assert re.search(r"(?s)ours ended with status 1:.*(n_head|num_heads)", failure["failed"])
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_the_recipe_runs_from_rows_to_loss(tmp_path):
+    case = Case(TINY, "recipe", 2, 32, precision="bfloat16", turns=4)
+    ours = run_whole(case, tmp_path)["ours"]
+    assert ours["tokens"] == 2 * 32 * 16  # the recipe's accumulation
+    assert len(ours["seconds"]) == case.turns - WARM_UP_TURNS
+    assert 0 <= ours["data_wait"] < 1
+    assert "tokens/s" in render_line({"case": case.name, "ours": ours})
 
 
 def test_ratios_and_utilisation(measured):
+    measured["ours"]["estimated_bytes"] = 2 * 10**9
     result = add_figures(measured, {"float32": 1e6}, None, processes=1)
     assert result["time_ratio"] == 0.5
     assert result["memory_ratio"] == pytest.approx(0.4)
     assert result["ours"]["mfu"] == pytest.approx(0.1)
     assert "mfu_data_sheet" not in result["ours"]
-    cells = render_table([result, {"case": "x", "failed": "MemoryError"}]).splitlines()[-1].split("  ")
+    cells = make_table([result, {"case": "x", "skipped": "fp16 needs a GPU"}]).to_text().splitlines()[-1].split("  ")
     figures = [cell.strip() for cell in cells if cell.strip()]
-    assert figures == [TRAIN.name, "1.000", "2.000", "0.50", "0.40", "1.00", "0.40", "100", "10.0%"]
+    expected = [TRAIN.name, "1.000", "2.000", "0.50", "0.40", "1.00", "0.40", "2.00", "100", "50", "10.0%"]
+    assert figures == expected
     assert render_line(result).endswith("time ratio 0.50, memory ratio 0.40")
 
 
+@pytest.mark.parametrize(
+    ("kills", "words"), [([], "3 kills, 90 values compared: the same, bit for bit"), (["loss: 1"], "1 differ")]
+)
+def test_what_kills_cost_is_told(kills, words):
+    figures = {"kills": 3, "compared": 90, "differences": kills}
+    assert render_line({"case": "resume", "ours": figures}).endswith(words)
+
+
 def test_several_devices_share_the_work(measured):
-    measured["settings"]["bf16"] = True
+    measured["settings"]["precision"] = "bfloat16"
     result = add_figures(measured, {"float32": 1e6, "bfloat16": 2e6}, 4e6, processes=2)
     assert result["ours"]["mfu"] == pytest.approx(0.025)
     assert result["ours"]["mfu_data_sheet"] == pytest.approx(0.0125)
 
 
-def test_main_writes_table_json_and_picture(measured, monkeypatch, tmp_path, capsys):
-    """A case that fails is a line of the table; the others go on."""
+@pytest.fixture
+def run(measured, monkeypatch, tmp_path):
+    """`run(*words)`: the benchmark with a result for each case at once, or what `failures` has for its name; returns
+    status, report and the cases that were measured."""
+    failures, asked = {}, []
 
-    def run_case(case, *arguments, **settings):
-        if case.work == "evaluate":
-            raise ContenderFailedError("transformers ended with status 1:\nMemoryError")
-        return {side: dict(measured[side]) for side in ("ours", "transformers")}
+    def run_case(case, sides, **settings):
+        asked.append((case.name, list(sides)))
+        return {side: failures.get((case.name, side)) or dict(measured[side]) for side in sides}
 
     monkeypatch.setattr(benchmark, "run_case", run_case)
+    monkeypatch.setattr(benchmark, "run_whole", lambda case, folder: run_case(case, ["ours"]))
     monkeypatch.setattr(benchmark, "measured_peak_flops", lambda *arguments, **settings: 1e12)
-    assert benchmark.main(["--quick", "--sweep", "--output_dir", str(tmp_path)]) == 1
-    report = json.loads((tmp_path / "benchmark.json").read_text())
-    assert [result["case"] for result in report["cases"]] == [case.name for case in cases_for_cpu(quick=True)]
-    assert len(report["sweep"]) == len(sweep(is_gpu=False))
+
+    def run(*words):
+        asked.clear()
+        status = benchmark.main([*words, "--output_dir", str(tmp_path)])
+        return status, json.loads((tmp_path / "benchmark.json").read_text()), list(asked)
+
+    run.failures = failures
+    return run
+
+
+def test_main_writes_table_json_and_picture_and_goes_on_with_what_failed(run, tmp_path, capsys):
+    """A case that fails is a line of the table; the others go on."""
+    cases, swept = choose_cases(CPU, quick=True, swept=True)
+    failing = (cases[1].name, "transformers")
+    run.failures[failing] = {"failed": "transformers ended with status 1:\nImportError"}
+    status, report, asked = run("--quick", "--sweep")
+    assert status == 1
+    assert [result["case"] for result in report["cases"]] == [case.name for case in cases]
+    assert len(asked) == len(cases) + len(swept)
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
     output = capsys.readouterr().out
-    assert "failed: MemoryError" in output
-    assert output.count(" 0.50  ") >= len(cases_for_cpu(quick=True)) - 1
+    assert "transformers failed: ImportError" in output
+    assert output.count(" 0.50  ") >= len(cases) - 1
+    assert "| train, small, 8 x 256, dropout 0.1 " in (tmp_path / "benchmark.md").read_text()
+    run.failures.clear()
+    assert run("--quick", "--sweep")[2] == [(cases[1].name, list(SIDES))]
+    assert len(run("--quick", "--sweep")[2]) == len(asked)  # it had finished, so this is another
+
+
+def test_a_side_without_memory_gets_no_larger_batch(run):
+    _, swept = choose_cases(CPU, swept=True)
+    batches = sorted((case for case in swept if case.length == 256), key=lambda case: case.batch)
+    run.failures[batches[3].name, "transformers"] = {"failed": "x:\nOutOfMemoryError: CUDA out of memory. Tried to ..."}
+    status, report, asked = run("--sweep", "--only", "train, small")
+    assert status == 0
+    assert (batches[3].name, list(SIDES)) in asked
+    assert (batches[4].name, ["ours"]) in asked
+    ours, theirs = describe_micro_batches(report["sweep"])
+    assert "16 the largest" in ours and "4 the largest" in theirs
+
+
+def test_a_rehearsal_asks_for_what_a_gpu_would_be_asked(run):
+    status, report, asked = run("--rehearsal")
+    assert status == 0
+    skipped = {result["settings"]["kernel"]: result["skipped"] for result in report["cases"] if "skipped" in result}
+    assert skipped["efficient"] == skipped["FA3"] == "a kernel for CUDA"
+    assert skipped[""] == "fp16 needs a GPU"
+    assert {"recipe", "resume", "evaluate", "generate"} <= {result["settings"]["work"] for result in report["cases"]}
+    assert all("tiny" in name for name, _ in asked)
 
 
 def test_a_picture_without_a_sweep_and_one_of_failures_alone(measured, tmp_path):
@@ -143,8 +241,7 @@ def test_only_some_cases(monkeypatch, capsys, tmp_path):
     assert benchmark.main(["--only", "generate", "--output_dir", str(tmp_path / "file")]) == 2
     assert not (tmp_path / "out").exists()
     arguments = benchmark.parse_arguments(["--only", "generate"])
-    cases, _ = benchmark.choose_cases(arguments, is_gpu=False)
-    assert {case.work for case in cases} == {"generate"}
+    assert {case.work for _, case in benchmark.choose(arguments, CPU)} == {"generate"}
 
 
 @pytest.mark.parametrize("words", [["--num_processes", "0"], ["--quickly"]])
@@ -162,11 +259,11 @@ def test_the_cases_cover_what_is_promised():
         (SMALL, 8, 256, 0.1),
     }
     assert {case.batch for case in full if case.work == "generate"} == {1, 8}
-    gpu = cases_for_gpu(quick=False)
-    assert any(case.compiled for case in gpu)
-    assert all(case.bf16 for case in gpu if case.work == "train")
-    for is_gpu in (False, True):
-        swept = sweep(is_gpu)
+    gpu = choose_cases(CPU, rehearsal=True)
+    assert {case.kernel for case in gpu[0]} == {"", "flash", "efficient", "math", "cudnn", "FA2", "FA3", "FA4"}
+    assert {case.precision for case in gpu[0] if case.work == "train"} == {"bfloat16", "float16"}
+    assert any(case.compiled for case in gpu[0])
+    for swept in (gpu[1], choose_cases(CPU, swept=True)[1]):
         assert len({case.length for case in swept}) >= 5
         assert len({case.batch for case in swept}) >= 5
         assert len(swept) == len({case.name for case in swept})
