@@ -30,33 +30,6 @@ logger = logging.getLogger("hub_card.publish")
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    return report_errors(partial(run, parse_arguments(argv)), "hub_card.publish")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    publish(
-        arguments.repo_id,
-        partial(
-            stage_and_verify, find_run(arguments.run), arguments.repo_id, with_export=not arguments.without_hf_gpt2
-        ),
-        dry_run=arguments.dry_run,
-        private=arguments.private,
-        staging_dir=arguments.staging_dir,
-    )
-
-
-def stage_and_verify(run_folder: Path, repo_id: str, place: Path, with_export: bool) -> dict[str, Path]:
-    """The staged folder of each branch."""
-    with hold_run(run_folder):
-        branches = stage(run_folder, place, repo_id, with_export)
-        verify_model(run_folder, branches)
-    logger.info("Verified: what is staged opens without this package, and computes what the run's model computes.")
-    for file, path in list_local_paths(branches["main"]):
-        logger.warning("%s tells everyone the local path %s.", file, path)
-    return branches
-
-
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = command_parser("hub_card.publish", __doc__)
     parser.add_argument("run", type=user_path, help="a finished run folder, e.g. runs/demo")
     parser.add_argument("--repo_id", required=True, help="where to: you/name, or organization/name")
@@ -66,7 +39,23 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="no branch gpt2: for a model whose blocks compute something that Hugging Face's GPT-2 does not",
     )
     add_arguments(parser)
-    return parser.parse_args(argv)
+    return report_errors(partial(run, parser.parse_args(argv)), "hub_card.publish")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    repo_id, with_export = arguments.repo_id, not arguments.without_hf_gpt2
+    publish(arguments, repo_id, partial(stage_and_verify, find_run(arguments.run), repo_id, with_export))
+
+
+def stage_and_verify(run_folder: Path, repo_id: str, with_export: bool, place: Path) -> dict[str, Path]:
+    """The staged folder of each branch."""
+    with hold_run(run_folder):
+        branches = stage(run_folder, place, repo_id, with_export)
+        verify_model(run_folder, branches)
+    logger.info("Verified: what is staged opens without this package, and computes what the run's model computes.")
+    for file, path in list_local_paths(branches["main"]):
+        logger.warning("%s tells everyone the local path %s.", file, path)
+    return branches
 
 
 if __name__ == "__main__":

@@ -26,15 +26,10 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def publish(
-    repo_id: str,
-    stage_and_verify: Callable[[Path], dict[str, Path]],
-    *,
-    dry_run: bool,
-    private: bool,
-    staging_dir: Path | None,
-    is_space: bool = False,
+    arguments: argparse.Namespace, repo_id: str, stage: Callable[[Path], dict[str, Path]], kind: str = "model"
 ) -> None:
-    """`stage_and_verify` fills the given folder, and gives back the folder of each branch.
+    """Publish a model or a space as the arguments of `add_arguments` say; `stage` fills the given folder, verifies what
+    is in it, and gives back the folder of each branch.
 
     Raises:
         ValueError: what is to be published, or an argument, is not fit for it.
@@ -42,18 +37,18 @@ def publish(
         UploadError: the upload failed.
     """
     check_repo_id(repo_id)
-    if not dry_run:
+    if not arguments.dry_run:
         build_hf_headers(token=True)  # an OSError where no token is stored here
     with tempfile.TemporaryDirectory(prefix="hub_card_") as temporary:
-        place = staging_dir or Path(temporary)
+        place = arguments.staging_dir or Path(temporary)
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise ValueError(f"--staging_dir {place} is not an empty folder: name a new one, or empty it.")
         place.mkdir(parents=True, exist_ok=True)
-        branches = stage_and_verify(place)
-        if dry_run:
+        branches = stage(place)
+        if arguments.dry_run:
             sys.stdout.write(describe_branches(branches, repo_id) + "\n")
         else:
-            for line in upload(branches, repo_id, private, is_space):
+            for line in upload(branches, repo_id, arguments.private, kind):
                 logger.info("%s", line)
 
 

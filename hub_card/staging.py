@@ -4,8 +4,9 @@ Left behind are the checkpoints with their optimizer states, the Trainer's state
 in the folder, and any pickle, which would run code when it is opened.
 """
 
+import json
 import logging
-from collections.abc import Iterator
+import re
 from dataclasses import replace
 from importlib.metadata import files
 from pathlib import Path
@@ -144,13 +145,8 @@ def list_code(run: Path) -> set[Path]:
 
 def list_local_paths(folder: Path) -> list[tuple[str, str]]:
     """Absolute paths in the staged config, recipe and results, with the file: they may name people and machines."""
-    files = [file for file in sorted(folder.iterdir()) if file.name in (CONFIG_FILE, RECIPE_FILE, RESULTS_FILE)]
-    return [(file.name, text) for file in files for text in _texts_in(read_dict(file)) if text.startswith(("/", "~/"))]
-
-
-def _texts_in(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts_in(part)
+    found = []
+    for name in (CONFIG_FILE, RECIPE_FILE, RESULTS_FILE):
+        texts = json.dumps(read_dict(folder / name), ensure_ascii=False, default=str)
+        found += [(name, path) for path in re.findall(r'"((?:/|~/)[^"]*)"', texts)]
+    return found

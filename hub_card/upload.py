@@ -23,7 +23,7 @@ def check_repo_id(repo_id: str) -> None:
         raise ValueError(f"The repository {repo_id!r} names no owner: write you/{repo_id}, with your name on the Hub.")
 
 
-def upload(branches: dict[str, Path], repo_id: str, private: bool = False, is_space: bool = False) -> list[str]:
+def upload(branches: dict[str, Path], repo_id: str, private: bool = False, kind: str = "model") -> list[str]:
     """Make each branch of the repository hold the files of its folder and no others.
 
     Not by `HfApi.upload_folder`: with xet, that uploads large folders in several commits.
@@ -36,7 +36,7 @@ def upload(branches: dict[str, Path], repo_id: str, private: bool = False, is_sp
             again does what is left.
     """
     try:
-        return _upload(HfApi(), branches, repo_id, private, "space" if is_space else "model")
+        return _upload(HfApi(), branches, repo_id, private, kind)
     except (OSError, HTTPError, RuntimeError, ValueError) as error:
         raise UploadError(_describe(error, repo_id)) from error
 

@@ -1,14 +1,15 @@
 """The model card: a template, filled with what the run's files say; what they do not say shows as missing."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tabulate import tabulate
 
-from hub_card.card import tables
 from hub_card.card.metadata import build_metadata
-from train.evaluation.result_rows import Table, evaluation_tables, exam_table
+from train.evaluation.result_rows import NOT_RECORDED, Table, evaluation_tables, exam_table
 from train.run_files import CURVE_FILE, EVALUATION_PICTURE_FILE
 from train.run_report.figures import logged_values
 from train.run_report.run_record import RunRecord
@@ -34,7 +35,7 @@ def render_card(record: RunRecord, repo_id: str, with_export: bool = True) -> st
         data_tables=data_tables(record.results),
         exam=exam_table(results.get("exam") or [], results.get("exam_before") or []),
         evaluation=evaluation_tables(record.evaluation),
-        samples=tables.samples_text([one for one in record.samples if one["step"] == record.samples[-1]["step"]]),
+        samples=samples_text([one for one in record.samples if one["step"] == record.samples[-1]["step"]]),
         hardware=show(results.get("hardware")),
         versions=show(results.get("versions")),
         tokens_per_second=median(speeds) if speeds else None,
@@ -76,5 +77,44 @@ def _fill(template: str, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"show": tables.show, "seconds": tables.show_seconds, "markdown": tables.to_markdown}
+    environment.filters |= {"show": show_figure, "seconds": show_seconds, "markdown": to_markdown}
     return environment.get_template(template).render(values)
+
+
+def show_figure(value: object, form: str = "") -> str:
+    """A figure in the given format, or that it is missing."""
+    return NOT_RECORDED if value is None or value == "" else escape(format(value, form))
+
+
+def show_seconds(seconds: float | None) -> str:
+    """Hours, minutes and seconds."""
+    return NOT_RECORDED if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def escape(text: str) -> str:
+    """Text for a table's cell or a line: data may hold what Markdown or HTML would take for its own."""
+    return re.sub(r"([\\|*_`\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+
+
+def fence(text: str) -> str:
+    """Text as a block that shows every character of it, whatever marks it holds."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    marks = "`" * max(3, longest + 1)
+    return f"{marks}text\n{text}\n{marks}"
+
+
+def to_markdown(table: Table | None) -> str:
+    """A table, its columns after the first aligned right, and its notes as a list; or that it is missing."""
+    if table is None:
+        return f"{NOT_RECORDED.capitalize()}."
+    rows = [[escape(cell) for cell in row] for row in table.rows]
+    align = ("left", *["right"] * (len(table.header) - 1))
+    header = [escape(title) for title in table.header]
+    text = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=align)
+    return "\n".join([text, *([""] if table.notes else []), *(f"- {escape(note)}" for note in table.notes)])
+
+
+def samples_text(samples: list[dict]) -> str:
+    """Questions, and the texts that the model wrote, letter by letter."""
+    blocks = [fence(f"Q: {sample['question']}\n\n{sample['text']}") for sample in samples]
+    return "\n\n".join(blocks) or f"Samples: {NOT_RECORDED}."

@@ -32,7 +32,16 @@ logger = logging.getLogger("hub_card.space")
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    return report_errors(partial(run, parse_arguments(argv)), "hub_card.space")
+    parser = command_parser("hub_card.space", __doc__)
+    parser.add_argument(
+        "model", type=filled, help="a run folder, e.g. runs/demo, a checkpoint in it, or a model on the Hub"
+    )
+    parser.add_argument("--host", help="address to listen at; 0.0.0.0 for other machines, too; this one alone else")
+    parser.add_argument("--port", type=int, help="the first free one from 7860 where unset")
+    publishing = parser.add_argument_group("publishing")
+    publishing.add_argument("--publish", type=filled, metavar="SPACE", help="publish the page as this Space: you/name")
+    add_arguments(publishing)
+    return report_errors(partial(run, parser.parse_args(argv)), "hub_card.space")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -70,14 +79,8 @@ def publish_space(arguments: argparse.Namespace) -> None:
             f"{arguments.model} is a folder, and a Space shows a model on the Hub: publish it first (python -m "
             f"hub_card.publish {arguments.model} --repo_id you/name), then name you/name here."
         )
-    publish(
-        arguments.publish,
-        partial(stage_and_verify, arguments.model, arguments.publish),
-        dry_run=arguments.dry_run,
-        private=arguments.private,
-        staging_dir=arguments.staging_dir,
-        is_space=True,
-    )
+    stage = partial(stage_and_verify, arguments.model, arguments.publish)
+    publish(arguments, arguments.publish, stage, kind="space")
 
 
 def stage_and_verify(model_id: str, space_id: str, place: Path) -> dict[str, Path]:
@@ -95,19 +98,6 @@ def stage_and_verify(model_id: str, space_id: str, place: Path) -> dict[str, Pat
     if is_private:
         logger.warning("%s is private: give the Space a secret HF_TOKEN that may read it.", settings.model)
     return branches
-
-
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = command_parser("hub_card.space", __doc__)
-    parser.add_argument(
-        "model", type=filled, help="a run folder, e.g. runs/demo, a checkpoint in it, or a model on the Hub"
-    )
-    parser.add_argument("--host", help="address to listen at; 0.0.0.0 for other machines, too; this one alone else")
-    parser.add_argument("--port", type=int, help="the first free one from 7860 where unset")
-    publishing = parser.add_argument_group("publishing")
-    publishing.add_argument("--publish", type=filled, metavar="SPACE", help="publish the page as this Space: you/name")
-    add_arguments(publishing)
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from hub_card.card.card import render_card, render_export_card
-from hub_card.card.tables import escape, fence, show_seconds
+from hub_card.card.card import escape, fence, render_card, render_export_card, show_seconds
 from train.evaluation.statistics.intervals import share_interval
 from train.run_report.run_record import read_run
 

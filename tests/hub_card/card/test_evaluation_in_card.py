@@ -8,8 +8,7 @@ import shutil
 import pytest
 from huggingface_hub import ModelCard
 
-from hub_card.card.card import render_card
-from hub_card.card.tables import escape
+from hub_card.card.card import escape, render_card
 from hub_card.staging import stage
 from train.evaluation.__main__ import main
 from train.run_report.run_record import read_run
