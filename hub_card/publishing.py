@@ -29,13 +29,8 @@ def publish(
     arguments: argparse.Namespace, repo_id: str, stage: Callable[[Path], dict[str, Path]], kind: str = "model"
 ) -> None:
     """Publish a model or a space as the arguments of `add_arguments` say; `stage` fills the given folder, verifies what
-    is in it, and gives back the folder of each branch.
-
-    Raises:
-        ValueError: what is to be published, or an argument, is not fit for it.
-        VerificationError: what is staged does not work elsewhere.
-        UploadError: the upload failed.
-    """
+    is in it, and gives back the folder of each branch. A `ValueError` where run or arguments are not fit for it, a
+    `VerificationError` or an `UploadError` where that failed."""
     check_repo_id(repo_id)
     if not arguments.dry_run:
         build_hf_headers(token=True)  # an OSError where no token is stored here

@@ -64,11 +64,8 @@ def find_run(run: Path) -> Path:
 
 
 def read_finished(run: Path) -> RunRecord:
-    """A finished run's record, without an evaluation of other weights.
-
-    Raises:
-        ValueError: a file is damaged, or the results are of other weights, so that the card would be of another model.
-    """
+    """A finished run's record, without an evaluation of other weights; a ValueError where a file is damaged, or the
+    results are of other weights, so that the card would be of another model."""
     record = run_record.read_run(run, is_held=False)
     if damaged := [why.rstrip(".") for file, why in record.damaged.items() if file in FILES_OF_CARD.values()]:
         raise ValueError(f"{run} is damaged ({'; '.join(damaged)}): copy the whole run again, or let it end again.")
@@ -84,11 +81,8 @@ def read_finished(run: Path) -> RunRecord:
 
 
 def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dict[str, Path]:
-    """Write into `place` what is to be published; returns the folder of each branch of the repository.
-
-    Raises:
-        ValueError: the run folder lacks something, or Hugging Face's GPT-2 does not compute its model.
-    """
+    """Write into `place` what is to be published; returns the folder of each branch of the repository. A ValueError
+    where the run lacks something, or Hugging Face's GPT-2 does not compute its model."""
     record = read_finished(run)
     _, damaged = leave_out_damaged(record, lambda whole: render_card(whole, repo_id), FILES_OF_CARD)
     if damaged:
@@ -128,11 +122,8 @@ def open_model(run: Path) -> tuple[GPT2ScratchForCausalLM, PreTrainedTokenizerBa
 
 
 def list_code(run: Path) -> set[Path]:
-    """The Python files that the classes in `auto_map` are made of: those named there, and those that they import.
-
-    Raises:
-        ValueError: one of them is not there, or no class is named.
-    """
+    """The Python files of the classes in `auto_map`: those named there, and those that they import; a ValueError where
+    one is not there, or no class is named."""
     auto_map = read_dict(run / CONFIG_FILE).get("auto_map", {})
     if not (auto_map and isinstance(auto_map, dict) and all(isinstance(name, str) for name in auto_map.values())):
         raise ValueError(f"{run / CONFIG_FILE} has no auto_map, so nobody could open the model: train it again.")

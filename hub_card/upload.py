@@ -24,16 +24,11 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def upload(branches: dict[str, Path], repo_id: str, private: bool = False, kind: str = "model") -> list[str]:
-    """Make each branch of the repository hold the files of its folder and no others.
+    """Make each branch of the repository hold the files of its folder and no others; returns lines that say what
+    happened to each branch, and which files were deleted.
 
-    Not by `HfApi.upload_folder`: with xet, that uploads large folders in several commits.
-
-    Returns:
-        For each branch a line that says what happened, and one for each file that was deleted.
-
-    Raises:
-        UploadError: something failed. Each branch is then as it was, unless it had its commit already; the same command
-            again does what is left.
+    Not by `HfApi.upload_folder`: with xet, that uploads large folders in several commits. After an `UploadError` each
+    branch is as it was, unless it had its commit already; the same command again does what is left.
     """
     try:
         return _upload(HfApi(), branches, repo_id, private, kind)

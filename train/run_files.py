@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,6 +75,18 @@ def user_path(text: str) -> Path:
     return Path(filled(text)).expanduser()
 
 
+def number(kind: type, lowest: float, highest: float = math.inf) -> Callable[[str], float]:
+    """The type of a number on a command line, with its limits."""
+
+    def convert(text: str) -> float:
+        if not lowest <= kind(text) <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not in {lowest} to {highest}")
+        return kind(text)
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
 def read_dict(file: Path) -> dict:
     """The names and values in a file of JSON or YAML; raises a ValueError if it is damaged or holds anything else."""
     import yaml
@@ -119,3 +132,10 @@ def read_samples(run_folder: Path) -> list[dict]:
     """The lines of `samples.jsonl`; empty where there is no such file."""
     file = run_folder / SAMPLES_FILE
     return read_json_lines(file) if file.is_file() else []
+
+
+def grid_of_samples(samples: list[dict]) -> tuple[list[str], dict[int, list[str]]]:
+    """The questions; and by step the texts that answer each of them, empty where there is none."""
+    questions = list(dict.fromkeys(sample["question"] for sample in samples))
+    texts = {(sample["step"], sample["question"]): sample["text"] for sample in samples}
+    return questions, {step: [texts.get((step, name), "") for name in questions] for step, _ in texts}

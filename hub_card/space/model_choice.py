@@ -8,8 +8,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFo
 from hub_card.space.chat.settings import Settings
 from hub_card.staging import EXPORT_BRANCH
 from hub_card.upload import UploadError
-from modeling_gpt2scratch.loading import refuse_adapter
-from train.evaluation.opened_model import longest_sequence, read_own_settings
+from train.evaluation.opened_model import check_folder, longest_sequence, read_own_settings
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_PATTERN, read_dict
 
 
@@ -17,14 +16,9 @@ GENERAL_EXAMPLES = ["What is the capital of France?", "Why is the sky blue?", "W
 
 
 def choose_model(name: str) -> Settings:
-    """A model for this machine: the folder of that name, else the newest copy of a model on the Hub.
-
-    Its code is never trusted: this package's own classes open what it trained.
-
-    Raises:
-        ValueError: there is no such model, or the folder holds none.
-        UploadError: the Hub cannot be asked, and no copy of the model is kept here.
-    """
+    """A model for this machine: the folder of that name, else the newest copy of a model on the Hub. Its code is never
+    trusted: this package's own classes open what it trained. A `ValueError` where there is no such model, an
+    `UploadError` where the Hub cannot be asked and no copy is kept here."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         title, recipes = folder.resolve().name, [folder / RECIPE_FILE, folder.parent / RECIPE_FILE]
@@ -37,26 +31,15 @@ def choose_model(name: str) -> Settings:
         except (HTTPError, OSError) as error:
             raise UploadError(f"There is no folder {name} here, and the Hub cannot be asked: {error}") from error
         title, recipes = name, [folder / RECIPE_FILE]
-    refuse_adapter(folder)
-    if not (folder / CONFIG_FILE).is_file() or not any(folder.glob(WEIGHTS_PATTERN)):
-        raise ValueError(
-            f"{folder} holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}): name a finished run, e.g. runs/demo, or a "
-            "checkpoint, e.g. runs/demo/checkpoint-600."
-        )
+    check_folder(folder)
     recipe = next((file for file in recipes if file.is_file()), None)
     return Settings(title, str(folder), **_read_recipe(recipe))
 
 
 def choose_published_model(model_id: str) -> tuple[Settings, bool]:
-    """A model for a Space, at its newest commit on the Hub; and whether it is private.
-
-    The branch `gpt2` is taken where there is one, since it opens without any code of the repository. Else the Space
-    runs the code of `main`.
-
-    Raises:
-        ValueError: there is no such model.
-        UploadError: the Hub cannot be asked.
-    """
+    """A model for a Space, at its newest commit on the Hub, and whether it is private: the branch `gpt2`, where there
+    is one, since it opens without any code of the repository; else `main`, whose code the Space runs. A `ValueError`
+    where there is no such model, an `UploadError` where the Hub cannot be asked."""
     api = HfApi()
     try:
         has_export = api.revision_exists(model_id, EXPORT_BRANCH)

@@ -12,11 +12,8 @@ from hub_card.verification.without_project import run_without_project
 
 
 def verify_model(run: Path, branches: dict[str, Path]) -> None:
-    """Compare the staged folder of each branch, opened in a child process, with the run's model in this process.
-
-    Raises:
-        VerificationError: a folder does not open, or computes something else.
-    """
+    """Compare the staged folder of each branch, opened in a child process, with the run's model in this process; a
+    VerificationError where one does not open, or computes something else."""
     expected = compute(*open_model(run))
     with tempfile.TemporaryDirectory(prefix="hub_card_check_") as work:
         save_file(expected, Path(work) / "expected.safetensors")

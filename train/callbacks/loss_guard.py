@@ -44,10 +44,8 @@ class LossGuard(TrainerCallback):
 
     def allows(self, step: int, loss: Tensor, gradient_norm: Tensor) -> bool:
         """Whether a step, numbered from 1, shall be taken: by its mean loss and its gradient norm before clipping.
-
-        Raises:
-            RunFailedError: one of the two is NaN or infinite (on an accelerator: was, at the step before).
-        """
+        Raises a `RunFailedError` where one of the two is NaN or infinite (on an accelerator: was, at the step
+        before)."""
         values = torch.stack([loss.detach().float(), gradient_norm.detach().float()])
         if values.device.type in ("cpu", "mps") or (self.skip_spikes and self.spike_score):
             return self._judge(step, *values.tolist())

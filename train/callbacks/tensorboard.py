@@ -5,7 +5,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
-from train.run_files import read_samples
+from train.run_files import grid_of_samples, read_samples
 
 
 class RunTensorBoard(TensorBoardCallback):
@@ -34,11 +34,9 @@ class RunTensorBoard(TensorBoardCallback):
 
 def render_samples(samples: list[dict]) -> str:
     """A Markdown table with a row for each step and a column for each question."""
-    questions = list(dict.fromkeys(sample["question"] for sample in samples))
-    texts = {(sample["step"], sample["question"]): sample["text"] for sample in samples}
+    questions, texts = grid_of_samples(samples)
     lines = [["step", *questions], ["---"] * (len(questions) + 1)]
-    for step in dict.fromkeys(step for step, _ in texts):
-        lines.append([f"{step:,}", *(texts.get((step, question), "") for question in questions)])
+    lines += [[f"{step:,}", *answers] for step, answers in texts.items()]
     return "\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines)
 
 

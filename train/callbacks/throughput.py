@@ -54,15 +54,9 @@ class Throughput(TrainerCallback):
             self._pause_began = None
 
     def describe(self, state: TrainerState, tokens_seen: int) -> dict[str, float]:
-        """The figures at a step; speed and what follows from it only where steps were timed since the last call.
-
-        Returns:
-            `tokens_seen` over all processes and starts; `tokens_per_second` (without pauses); `mfu`, the share of the
-            device's matrix products that the model's own arithmetic makes up; `data_wait`, the share of time spent
-            waiting for data; `memory_gib`, the peak of this process (of its GPU); `eta_seconds` to the last step,
-            pauses included; `elapsed_seconds` of training over all starts, without what was lost between a start's last
-            log line and its end.
-        """
+        """The figures at a step, which train/run_report/README.md tells; speed and what follows from it only where
+        steps were timed since the last call. Tokens and `elapsed_seconds` are of all starts, without what was lost
+        between a start's last log line and its end; `eta_seconds` has pauses in it."""
         now = time.perf_counter()
         figures: dict[str, float] = {"tokens_seen": tokens_seen}
         step = state.global_step

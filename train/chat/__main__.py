@@ -12,7 +12,6 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -20,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from train.chat.history import ChatHistory
 from train.chat.terminal_chat import TerminalChat, is_blank, say
 from train.evaluation.opened_model import open_model
+from train.run_files import number
 
 
 INTERRUPTED = 130  # 128 + SIGINT
@@ -27,11 +27,7 @@ LOWEST_TEMPERATURE = 1e-5  # below, scores overflow, and only the likeliest toke
 
 
 def load_chat(arguments: argparse.Namespace) -> TerminalChat:
-    """Open the model.
-
-    Raises:
-        ValueError: there is no model of that name, or it has not the form of chat that is asked in here.
-    """
+    """Open the model; a `ValueError` where there is none, or it has not the form of chat that is asked in here."""
     opened = open_model(arguments.model)
     tokenizer = opened.tokenizer
     if arguments.context is not None and not 2 <= arguments.context <= opened.context:
@@ -62,18 +58,6 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message} (--help lists all settings)")
 
 
-def _number(kind: type, lowest: float, highest: float = float("inf")) -> Callable[[str], float]:
-    """The type of a setting with limits."""
-
-    def convert(text: str) -> float:
-        if not lowest <= kind(text) <= highest:
-            raise argparse.ArgumentTypeError(f"{text} is not in {lowest} to {highest}")
-        return kind(text)
-
-    convert.__name__ = kind.__name__
-    return convert
-
-
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m train.chat",
@@ -85,14 +69,14 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add("model", help="a run folder, a checkpoint, or a Hub id")
     add("--ask", metavar="QUESTION", help="answer this one question and leave")
     add("--system", default="", metavar="TEXT", help="text before the first question, such as sources")
-    add("--temperature", type=_number(float, 0, 1e6), default=0.7, help="0 takes the likeliest token (default: 0.7)")
-    add("--top_p", type=_number(float, 1e-6, 1), default=1.0, help="share of the probability to sample from (1)")
-    add("--top_k", type=_number(int, 0), default=50, help="likeliest tokens to sample from; 0: all (default: 50)")
-    add("--max_new_tokens", type=_number(int, 1), default=256, help="length of an answer, at most (default: 256)")
+    add("--temperature", type=number(float, 0, 1e6), default=0.7, help="0 takes the likeliest token (default: 0.7)")
+    add("--top_p", type=number(float, 1e-6, 1), default=1.0, help="share of the probability to sample from (1)")
+    add("--top_k", type=number(int, 0), default=50, help="likeliest tokens to sample from; 0: all (default: 50)")
+    add("--max_new_tokens", type=number(int, 1), default=256, help="length of an answer, at most (default: 256)")
     add("--context", type=int, help="tokens of conversation and answer (default: as trained)")
     add(
         "--seed",
-        type=_number(int, -(2**63), 2**64 - 1),
+        type=number(int, -(2**63), 2**64 - 1),
         help="gives the same answers again (default: others each time)",
     )
     return parser.parse_args(argv)

@@ -9,34 +9,20 @@ from train.data.rows.synth import question_to_ids
 
 @dataclass
 class ChatHistory:
-    """The turns so far.
-
-    Their ids are those that the chat template gives, with two differences: the blank line before an answer is encoded
-    as in training (see `question_to_ids`), and what the model wrote stays as it was, token by token.
-
-    Args:
-        context_tokens: what conversation and answer may take up together.
-        system: text before the first question, such as a rag row's sources; empty for none.
-        opening: what an answer is begun with, for a model that was not trained in this form; empty for none.
-
-    Attributes:
-        turns: question and answer, one list of ids a turn.
-    """
+    """The turns so far. Their ids are those that the chat template gives, with two differences: the blank line before
+    an answer is encoded as in training (see `question_to_ids`), and what the model wrote stays as it was, token by
+    token."""
 
     tokenizer: PreTrainedTokenizerBase
-    context_tokens: int
-    system: str = ""
-    opening: str = ""
-    turns: list[list[int]] = field(default_factory=list)
+    context_tokens: int  # that conversation and answer may take up together
+    system: str = ""  # text before the first question, such as a rag row's sources; empty for none
+    opening: str = ""  # of an answer, for a model that was not trained in this form; empty for none
+    turns: list[list[int]] = field(default_factory=list)  # question and answer, one list of ids a turn
 
     def prompt(self, question: str, answer_tokens: int) -> tuple[list[int], int]:
-        """The ids to answer, and how many of the oldest turns were dropped to fit them in.
-
-        Turns go until `answer_tokens`, or half the context where that is less, are left for the answer.
-
-        Raises:
-            ValueError: system text and question alone leave no room for an answer.
-        """
+        """The ids to answer, and how many of the oldest turns were dropped to fit them in: turns go until
+        `answer_tokens`, or half the context where that is less, are left. A `ValueError` where system text and question
+        alone fill the context."""
         system = question_to_ids(self.system, self.tokenizer) if self.system else []
         asked = self._ask(question)
         wanted = min(answer_tokens, self.context_tokens // 2)

@@ -14,24 +14,15 @@ CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(cod
 
 
 class AnswerStream(TextStreamer):
-    """transformers' `TextStreamer` without the prompt. It dims the reasoning, keeps the tokens, and ends where the
-    model asks itself the next question, as models do that have not learned where to stop.
-
-    Args:
-        file: where the text goes.
-        colours: whether to write a terminal's codes.
-        opening: text that the answer is begun with.
-
-    Attributes:
-        ids: the tokens that were written so far, without the prompt.
-        is_stopped: whether `stop` was called.
-    """
+    """transformers' `TextStreamer` into `file`, without the prompt. It dims the reasoning, keeps the tokens, and ends
+    where the model asks itself the next question, as models do that have not learned where to stop. `opening` is text
+    that the answer is begun with."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, file: TextIO, colours: bool, opening: str = ""):
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.file = file
         self.colours = colours
-        self.ids: list[int] = []
+        self.ids: list[int] = []  # the tokens that were written so far, without the prompt
         self.is_stopped = False
         self._text = opening
         self._shown = 0  # characters of it

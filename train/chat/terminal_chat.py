@@ -21,27 +21,18 @@ COMMANDS = {
 
 @dataclass
 class TerminalChat:
-    """A model and the conversation with it.
-
-    Args:
-        max_new_tokens: length of reasoning and answer together, at most.
-        sampling: arguments of `generate` that choose the next token.
-        colours: whether the terminal takes them.
-    """
+    """A model and the conversation with it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     history: ChatHistory
-    max_new_tokens: int
-    sampling: dict
-    colours: bool
+    max_new_tokens: int  # of reasoning and answer together, at most
+    sampling: dict  # arguments of `generate` that choose the next token
+    colours: bool  # whether the terminal takes them
 
     def answer(self, question: str) -> bool:
-        """Write the answer to standard output; returns whether Ctrl-C left it to come to its end.
-
-        Raises:
-            ValueError: the question does not fit the context.
-        """
+        """Write the answer to standard output; returns whether Ctrl-C left it to come to its end. A `ValueError` where
+        the question does not fit the context."""
         prompt, dropped = self.history.prompt(question, self.max_new_tokens)
         if dropped:
             say(f"({dropped} earlier turn(s) no longer fit the context of {self.history.context_tokens:,} tokens.)")

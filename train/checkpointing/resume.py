@@ -35,11 +35,8 @@ class Start:
 
 
 def find_start(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsParser]) -> Start:
-    """What a run would do now in its folder, of which nothing is changed.
-
-    Raises:
-        ValueError: there is nothing to go on from, or the settings do not train what the checkpoint's did.
-    """
+    """What a run would do now in its folder, of which nothing is changed; a `ValueError` where there is nothing to go
+    on from, or the settings do not train what the checkpoint's did."""
     folder, training, now = recipe.run_folder, recipe.training, recipe.all_settings
     finished = finished_steps(folder)
     checkpoint = find_checkpoint(folder, training.resume_from_checkpoint)
@@ -65,14 +62,10 @@ def finished_steps(run_folder: Path) -> int:
 
 
 def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
-    """The checkpoint that `--resume_from_checkpoint WORD` asks for, verified; `None` for a fresh start.
-
-    The word is "true" for the newest complete checkpoint, "auto" for the same or else a fresh start, "false" or `None`
-    for a fresh start, or a checkpoint's path. A finished run may have no checkpoint left.
-
-    Raises:
-        ValueError: there is none, it is damaged, or a fresh start would write over a run.
-    """
+    """The checkpoint that `--resume_from_checkpoint WORD` asks for, verified: "true" for the newest complete one,
+    "auto" for the same or else a fresh start (`None`), "false" or `None` for a fresh start, or a checkpoint's path. A
+    finished run may have none left. A `ValueError` where there is none, it is damaged, or a fresh start would write
+    over a run."""
     kind = str(word).lower() if word is not None else "false"
     if kind not in ("true", "auto", "false"):
         return _named_checkpoint(Path(str(word)), run_folder)

@@ -31,7 +31,7 @@ from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
 from train.evaluation.tasks.lm_eval_tasks import find_tasks, run_tasks
 from train.provenance import describe_hardware, describe_versions, git_commit
-from train.run_files import EVALUATION_FILE, command_parser, filled, user_path
+from train.run_files import EVALUATION_FILE, command_parser, filled, number, user_path
 
 
 logger = logging.getLogger("train.evaluation")
@@ -66,29 +66,39 @@ def main(argv: list[str]) -> int:
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = command_parser("train.evaluation", __doc__)
-    add = parser.add_argument
+    add, count = parser.add_argument, number(int, 1, LARGEST)
     add("model", type=filled, help="a run folder, a checkpoint, another model folder, or a Hub id")
     add("--compare", type=filled, nargs="+", default=[], metavar="OTHER", help="other models, on the same questions")
+    add("--rows", type=filled, help="a .parquet or .jsonl file, folder or Hub id (default: the validation rows)")
     add(
-        "--rows",
-        type=filled,
-        help="a .parquet or .jsonl file, a folder of them or a Hub id (default: the validation rows)",
+        "--max_rows",
+        type=count,
+        default=1000,
+        help="rows to score, at most (default: 1000); none: --no_loss",
     )
-    add("--max_rows", type=positive, default=1000, help="rows to score, at most (default: 1000)")
+    add("--exam", type=filled, help="'sample', or a file of rows (default: the recipe's; else short validation rows)")
     add(
-        "--exam",
-        type=filled,
-        help="'sample', or a file of rows (default: the recipe's; else validation rows with short answers)",
+        "--exam_tokens",
+        type=count,
+        help="of an answer (default: the recipe's, else 128 or half of the context)",
     )
-    add("--exam_tokens", type=positive, help="of an answer (default: the recipe's, else 128 or half of the context)")
-    add("--max_questions", type=positive, default=500, help="questions to ask, at most (default: 500)")
+    add(
+        "--max_questions",
+        type=count,
+        default=500,
+        help="questions to ask, at most (500); none: --no_exam",
+    )
     add("--no_loss", action="store_true", help="leave out the validation loss")
     add("--no_exam", action="store_true", help="leave out the exam")
     add("--tasks", nargs="+", metavar="TASK", help="of lm-eval, as hellaswag arc_easy piqa mmlu")
     add("--task_folder", type=user_path, help="of task files of your own, in lm-eval's YAML form")
-    add("--num_fewshot", type=not_negative, help="solved examples before a task's questions (default: its own)")
-    add("--limit", type=positive, help="documents of each task, at most")
-    add("--batch_size", type=positive, default=8, help="of the tasks (default: 8)")
+    add(
+        "--num_fewshot",
+        type=number(int, 0, LARGEST),
+        help="solved examples before a task's questions (default: its own)",
+    )
+    add("--limit", type=count, help="documents of each task, at most")
+    add("--batch_size", type=count, default=8, help="of the tasks (default: 8)")
     add("--output_dir", type=user_path, help=f"default: the run folder; {OUTPUT_FOLDER}/NAME for what is no run folder")
     arguments = parser.parse_args(argv)
     if arguments.task_folder and not arguments.tasks:
@@ -98,29 +108,15 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def positive(text: str, least: int = 1) -> int:
-    if not text.isdecimal() or not least <= int(text) <= LARGEST:
-        parts = " (--no_loss and --no_exam leave a part out)" if least else ""
-        raise argparse.ArgumentTypeError(f"{text}: at least {least} and at most {LARGEST:,}, in digits{parts}")
-    return int(text)
-
-
-def not_negative(text: str) -> int:
-    return positive(text, least=0)
-
-
 def evaluate(arguments: argparse.Namespace) -> tuple[dict, Path]:
-    """All that the command line asks for; returns what goes into evaluation.json, and the folder.
-
-    Raises:
-        ValueError: a model, rows, questions or tasks that cannot be had; the message says what to do.
-    """
+    """All that the command line asks for; returns what goes into evaluation.json, and the folder. A `ValueError` where
+    a model, rows, questions or tasks cannot be had."""
     tasks = None
     if arguments.tasks:
         tasks = functools.partial(
             run_tasks,
-            manager=find_tasks(arguments.tasks, arguments.task_folder),
             names=arguments.tasks,
+            task_manager=find_tasks(arguments.tasks, arguments.task_folder),
             num_fewshot=arguments.num_fewshot,
             limit=arguments.limit,
             batch_size=arguments.batch_size,

@@ -32,17 +32,12 @@ def write_texts(
     seed: int = 0,
     shared: bool = True,
 ) -> list[list[list[int]]]:
-    """The token ids of `samples` texts after each prompt, each with the end-of-text token where the model came to it.
+    """The token ids of `samples` texts after each prompt, which leaves room for `max_new_tokens`; each with the
+    end-of-text token where the model came to it. A temperature of 0 takes the likeliest token; the seed decides, with
+    the number of processes, what is drawn.
 
-    All processes of a distributed run must call this, and all get all texts. The model's mode and the run's random
-    numbers stay as they are.
-
-    Args:
-        prompts: each leaves room for `max_new_tokens`.
-        title: of the progress bar.
-        temperature: of sampling; 0 takes the likeliest token.
-        seed: with the number of processes decides what is drawn.
-        shared: each process writes a share of the texts; else all write all of them, as the shards of a model must.
+    All processes of a distributed run must call this, and all get all texts. If `shared`, each writes a share of them;
+    else all write all, as the shards of a model must. The model's mode and the run's random numbers stay as they are.
     """
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     options = {"max_new_tokens": max_new_tokens, **(sampling if temperature else {"do_sample": False})}

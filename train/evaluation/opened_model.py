@@ -1,5 +1,6 @@
 """The model to evaluate, from a folder or the Hugging Face Hub, and what its recipe tells of its training."""
 
+from argparse import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,15 +84,12 @@ class OpenedModel:
 
 
 def open_model(name: str) -> OpenedModel:
-    """Load model, tokenizer and recipe onto this process's device.
-
-    Raises:
-        ValueError: there is no model of that name, it is not whole, or its tokenizer lacks what is needed.
-    """
+    """Load model, tokenizer and recipe onto this process's device; a `ValueError` where there is no model of that name,
+    it is not whole, or its tokenizer lacks what is needed."""
     path = Path(name).expanduser()
     folder = path if path.exists() else None
     if folder is not None:
-        _check_folder(folder)
+        check_folder(folder)
     where = str(folder or name)
     try:
         model = load_whole_model(where).to(PartialState().device)
@@ -123,11 +121,8 @@ def demo_recipe() -> TrainedOn:
 
 
 def read_trained_on(recipe: Path) -> TrainedOn | None:
-    """From a recipe of pre-training or post-training; `None` where it names no rows.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """From a recipe of pre-training or post-training; `None` where it names no rows, a `ValueError` where it is
+    damaged."""
     settings = read_own_settings(recipe)
     if "dataset" not in settings:
         return None
@@ -147,17 +142,9 @@ class _OtherSettings:
         check_least(self, max_length=2)
 
 
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> None:
-        raise ValueError(message)
-
-
 def read_own_settings(recipe: Path) -> dict:
-    """What a recipe says of rows, lengths and samples, each in its own type; settings that it leaves out are absent.
-
-    Raises:
-        ValueError: it is damaged, or a value is none of its setting's.
-    """
+    """What a recipe says of rows, lengths and samples, each in its own type; settings that it leaves out are absent. A
+    `ValueError` where it is damaged, or a value is none of its setting's."""
     settings = read_recipe_file(str(recipe))
     if "method" in settings:
         settings.pop("packing", None)  # another setting of that name, TRL's
@@ -165,8 +152,9 @@ def read_own_settings(recipe: Path) -> dict:
     names = [name for group in groups for name in field_names(group) if settings.get(name) is not None]
     try:
         words = settings_to_words({name: settings[name] for name in names})
-        parsed = _Parser(groups, allow_abbrev=False).parse_args_into_dataclasses(words)
-    except ValueError as error:
+        parser = HfArgumentParser(groups, allow_abbrev=False, exit_on_error=False)
+        parsed = parser.parse_args_into_dataclasses(words)
+    except (ValueError, ArgumentError) as error:
         raise ValueError(f"{recipe}: {error}") from error
     return {name: value for group in parsed for name, value in vars(group).items() if name in names}
 
@@ -180,7 +168,8 @@ def longest_sequence(settings: dict) -> int | None:
     return longest
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuse a local path without a model, by a `ValueError`."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: name the folder that a model was saved in, or a Hub id.")
     refuse_adapter(folder)

@@ -22,11 +22,8 @@ def write_evaluation(folder: Path, evaluation: dict) -> Path:
 
 
 def read_evaluation(folder: Path) -> dict | None:
-    """The evaluation in a run folder; `None` where there is none.
-
-    Raises:
-        ValueError: it cannot be read, or a newer version of this code wrote it.
-    """
+    """The evaluation in a run folder; `None` where there is none, a `ValueError` where it cannot be read, or a newer
+    version of this code wrote it."""
     file = folder / EVALUATION_FILE
     if not file.is_file():
         return None

@@ -22,10 +22,6 @@ def read_console(run_folder: Path) -> str:
 
 
 def finish_run(process: subprocess.Popen, run_folder: Path) -> None:
-    """Wait for the end of a run.
-
-    Raises:
-        RuntimeError: it failed; the message has the end of its output.
-    """
+    """Wait for the end of a run; a `RuntimeError`, with the end of its output, where it failed."""
     if process.wait() != 0:
         raise RuntimeError(f"Training failed, see {run_folder / CONSOLE_FILE}:\n{read_console(run_folder)[-3000:]}")

@@ -57,30 +57,19 @@ LONGEST_SAVE_SECONDS = 0.5
 
 
 @dataclass
-class Kill:
-    """The state of a run folder after a kill."""
-
-    moment: Moment
-    step: int  # of the newest complete checkpoint
-    torn: list[str]  # folders named checkpoint-STEP that are not complete: there must be none
-    was_writing: bool
-
-
-@dataclass
 class Report:
-    """All kills, the number of values compared, and the differences found."""
+    """The kills, the number of values compared, and the differences found."""
 
-    kills: list[Kill] = field(default_factory=list)
+    kills: Counter[Moment] = field(default_factory=Counter)
+    amid_a_write: Counter[Moment] = field(default_factory=Counter)
+    torn: Counter[Moment] = field(default_factory=Counter)  # folders named checkpoint-STEP that are not complete
     finished_runs: int = 0
-    compared: Counter = field(default_factory=Counter)
-    differences: list[str] = field(default_factory=list)
+    compared: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)  # such a folder is one
 
     def render(self) -> str:
-        by_moment = {moment: [kill for kill in self.kills if kill.moment == moment] for moment in get_args(Moment)}
-        kills = [
-            (moment, len(kills), sum(kill.was_writing for kill in kills), sum(len(kill.torn) for kill in kills))
-            for moment, kills in by_moment.items()
-        ]
+        counts = (self.kills, self.amid_a_write, self.torn)
+        kills = [(moment, *(count[moment] for count in counts)) for moment in get_args(Moment)]
         different = Counter(difference.partition(":")[0] for difference in self.differences)
         compared = [(name, count, different[name]) for name, count in self.compared.items()]
         verdict = "DIFFERENT" if self.differences else "the same, bit for bit"
@@ -88,7 +77,7 @@ class Report:
             tabulate(kills, headers=("killed while", "kills", "amid a write", "torn checkpoints")) + "\n",
             tabulate(compared, headers=("compared", "values", "different"), intfmt=",") + "\n",
             *self.differences[:20],
-            f"{len(self.kills)} kills, {self.finished_runs} finished run(s), beside one never killed: {verdict}.",
+            f"{self.kills.total()} kills, {self.finished_runs} finished run(s), beside one never killed: {verdict}.",
         ]
         return "\n".join(parts)
 
@@ -128,22 +117,21 @@ def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.
     expected = record(undisturbed)
     settings = [*settings, "--resume_from_checkpoint", "auto"]
     with tqdm(total=kills, desc="Killing", unit=" kills") as progress:
-        while len(report.kills) < kills:
+        while report.kills.total() < kills:
             run_folder = folder / f"killed_{report.finished_runs}"
-            while len(report.kills) < kills:
+            while report.kills.total() < kills:
                 moment = chance.choice(get_args(Moment))
                 process = start_run(settings, run_folder)
                 if not kill_at(process, run_folder=run_folder, moment=moment, chance=chance):
                     break  # it had finished before its moment came
-                report.kills.append(inspect(run_folder, moment))
+                note_kill(run_folder, moment, report)
                 progress.update()
-                progress.set_postfix(moment=moment, step=report.kills[-1].step)
+                progress.set_postfix(moment=moment, step=newest_step(run_folder))
             finish_run(start_run(settings, run_folder), run_folder)
             report.finished_runs += 1
             compare(expected, record(run_folder), report)
             if not report.differences:
                 shutil.rmtree(run_folder)
-    report.differences += [f"torn checkpoint: {torn}" for kill in report.kills for torn in kill.torn]
     return report
 
 
@@ -167,15 +155,16 @@ def kill_at(process: subprocess.Popen, run_folder: Path, moment: Moment, chance:
     return was_running
 
 
-def inspect(run_folder: Path, moment: Moment) -> Kill:
-    """Look for torn checkpoints, and for traces of a write that was cut off."""
-    torn = []
+def note_kill(run_folder: Path, moment: Moment, report: Report) -> None:
+    """Count a kill; look for torn checkpoints, and for traces of a write that was cut off."""
+    report.kills[moment] += 1
+    report.amid_a_write[moment] += any((run_folder / UNFINISHED_FOLDER).glob("*"))
     for checkpoint in checkpoints_in(run_folder):
         try:
             verify(checkpoint)
         except DamagedCheckpointError as error:
-            torn.append(str(error))
-    return Kill(moment, newest_step(run_folder), torn, any((run_folder / UNFINISHED_FOLDER).glob("*")))
+            report.torn[moment] += 1
+            report.differences.append(f"torn checkpoint: {error}")
 
 
 def newest_step(run_folder: Path) -> int:

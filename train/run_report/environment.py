@@ -5,17 +5,15 @@ import platform
 import re
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
 
 from train.hardware import describe_precision
-from train.provenance import describe_hardware, git_commit
+from train.provenance import describe_hardware, describe_versions, git_commit
 
 
-LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers")
 # From a root or a home on, as it stands in a message; an address has a colon before its slashes.
 LOCAL_PATH = re.compile(r"(?<![\w.:/~-])(?:~?/|[A-Za-z]:[\\/])[^\s'\",:;()]*[\\/]([^\s\\/'\",:;()]+)[\\/]?")
 HIDDEN = "(hidden)"
@@ -30,8 +28,7 @@ def describe_environment(training: TrainingArguments) -> dict[str, object]:
         "processes": f"{training.world_size} on {training.device.type}, {torch.get_num_threads()} thread(s) each",
         "precision": describe_precision(training),
         "system": f"{platform.system()}, {platform.machine()}",
-        "python": platform.python_version(),
-        **{library: version(library) for library in LIBRARIES},
+        **describe_versions("accelerate", "datasets", "tokenizers"),
         "CUDA": torch.version.cuda,
     }
 

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from train.data.rows.synth import split_answer
 from train.evaluation.result_rows import NOT_RECORDED, Table, describe_evaluation, exam_table
+from train.run_files import grid_of_samples
 from train.run_report.environment import HIDDEN, is_secret, shorten_path
 from train.run_report.run_record import RunRecord, name_to_show
 from train.settings.recipe import OWN_GROUPS, TRAINING_DEFAULTS
@@ -40,10 +41,8 @@ def evaluation_notes(run: RunRecord) -> list[str]:
 def samples_grid(run: RunRecord) -> tuple[list[str], list[tuple[int, list[tuple[str, str]]]]]:
     """The questions; and for each step, the newest first, the text that answers each of them, as the part before the
     answer and the answer."""
-    questions = list(dict.fromkeys(sample["question"] for sample in run.samples))
-    texts = {(sample["step"], sample["question"]): sample["text"] for sample in run.samples}
-    steps = sorted({step for step, _ in texts}, reverse=True)
-    return questions, [(step, [split_answer(texts.get((step, name), "")) for name in questions]) for step in steps]
+    questions, texts = grid_of_samples(run.samples)
+    return questions, [(step, [*map(split_answer, texts[step])]) for step in sorted(texts, reverse=True)]
 
 
 def recipe_settings(run: RunRecord) -> dict[str, list[tuple[str, str, str | None]]]:

@@ -52,12 +52,8 @@ SIZES = ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "initializer_r
 
 
 def resolve(settings: dict, on_cpu: bool) -> dict:
-    """The settings as they will run.
-
-    Raises:
-        ValueError: accelerate's configuration contradicts them, the hardware lacks the precision, or the metric for the
-            best checkpoint is none of the run's.
-    """
+    """The settings as they will run; a `ValueError` where accelerate's configuration contradicts them, the hardware
+    lacks the precision, or the metric for the best checkpoint is none of the run's."""
     for variable, name in LAUNCHED.items():
         value = os.environ.get(variable, "no")
         if value.lower() not in ("no", "false", "0", "") and (name is None or not settings[name]):

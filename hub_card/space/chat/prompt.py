@@ -20,15 +20,11 @@ CONTINUATION = "A"
 def build_prompt(
     tokenizer: PreTrainedTokenizerBase, question: str, earlier: list[dict], context: int, reply_tokens: int
 ) -> list[int]:
-    """The question, after as many of the earlier messages as leave room for the reply.
+    """The question, after as many of the earlier messages as leave room for the reply; a `ValueError` where there is no
+    question, or it alone fills the context.
 
-    Args:
-        earlier: messages of the page, oldest first: each has a role, a content, and a title where it is reasoning.
-        context: tokens that prompt and reply may take together.
-        reply_tokens: room for the reply; earlier messages leave it half of the context at most.
-
-    Raises:
-        ValueError: there is no question, or it alone fills the context.
+    The messages are the page's, oldest first: each has a role, a content, and a title where it is reasoning. Prompt and
+    reply may take `context` tokens together; earlier messages leave the reply half of that at most.
     """
     if not question.strip():
         raise ValueError("Please write a question first.")

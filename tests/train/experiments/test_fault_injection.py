@@ -10,7 +10,7 @@ from tests.train.forked_run import ForkedRun
 from train import pretrain
 from train.experiments import fault_injection
 from train.experiments.child_run import CONSOLE_FILE
-from train.experiments.fault_injection import Kill, Report, compare, inject_faults, inspect, main
+from train.experiments.fault_injection import Report, compare, inject_faults, main, note_kill
 from train.run_files import MANIFEST_FILE
 
 
@@ -34,7 +34,7 @@ def test_a_run_that_is_killed_five_times_ends_as_one_left_alone(tiny_recipe, tmp
     monkeypatch.setattr(fault_injection, "LONGEST_START_SECONDS", 1.0)
     report = inject_faults(tmp_path, ["--config", str(tiny_recipe), *SHORT], 5, random.Random(0))
     assert report.differences == [], report.render()
-    assert len(report.kills) == 5
+    assert report.kills.total() == 5
     assert report.compared["logged"] >= report.finished_runs * 30 * 4
     assert report.compared["TensorBoard"] >= report.finished_runs * 30 * 3
     assert report.compared["text samples"] == report.finished_runs * 3
@@ -72,8 +72,9 @@ def test_any_difference_is_reported(what, key, value):
 
 def test_a_torn_checkpoint_is_reported(tmp_path):
     (tmp_path / "checkpoint-5").mkdir()
-    kill = inspect(tmp_path, "saving")
-    assert kill == Kill("saving", 0, [f"checkpoint-5 has no {MANIFEST_FILE}: writing it was not finished."], False)
+    note_kill(tmp_path, "saving", report := Report())
+    assert report.differences == [f"torn checkpoint: checkpoint-5 has no {MANIFEST_FILE}: writing it was not finished."]
+    assert (report.kills["saving"], report.amid_a_write["saving"], report.torn["saving"]) == (1, 0, 1)
 
 
 def test_no_kills_are_refused(capsys):

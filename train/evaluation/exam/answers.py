@@ -44,15 +44,9 @@ def answer_questions(
     max_new_tokens: int,
     window: int | None = None,
 ) -> list[Answer]:
-    """Ask every question, greedily; all processes of a distributed run must call this, and all get all answers.
-
-    Args:
-        window: tokens of question and answer together, after which an answer is cut off; the context where unset.
-
-    Returns:
-        The answers, in order; empty where a question fills the window, or leaves no room in the context for
-        `max_new_tokens`.
-    """
+    """Ask every question, greedily; all processes of a distributed run must call this, and all get all answers, in
+    order. Question and answer have `window` tokens together, or the context where unset; an answer is empty where a
+    question fills them, or leaves no room in the context for `max_new_tokens`."""
     prompts = [question_to_ids(row_to_question(row), tokenizer) for row in questions]
     context = model.config.max_position_embeddings
     window = window or context

@@ -19,22 +19,15 @@ def take_exam(
     max_new_tokens: int,
     known: list[bool] | None = None,
 ) -> list[dict]:
-    """Ask every question, greedily, and mark the answers; all processes of a distributed run must call this.
-
-    Args:
-        max_new_tokens: length of reasoning and answer together; a text cut off before its answer is wrong.
-        known: see `name_exercises`; the marks are those of `mark_answers`.
-    """
+    """Ask every question, greedily, and mark the answers, as `mark_answers` does; all processes of a distributed run
+    must call this. `known`: see `name_exercises`."""
     answers = answer_questions(model, tokenizer, questions, max_new_tokens)
     return mark_answers(name_exercises(questions, known), questions, answers)
 
 
 def take_whole_exam(opened: OpenedModel, questions: Questions) -> tuple[dict, list[bool]]:
-    """Ask all questions; all processes of a distributed run must call this.
-
-    Returns:
-        `exam` of evaluation.json, and for each question of the exam whether its answer is right.
-    """
+    """Ask all questions; all processes of a distributed run must call this. Returns `exam` of evaluation.json, and for
+    each question of the exam whether its answer is right."""
     rows = questions.rows
     answers = answer_questions(opened.model, opened.tokenizer, rows, questions.max_new_tokens, opened.window)
     citing = answer_questions(
@@ -58,10 +51,8 @@ def take_whole_exam(opened: OpenedModel, questions: Questions) -> tuple[dict, li
 
 
 def name_exercises(questions: list[Row], known: list[bool] | None) -> list[str]:
-    """Each question's exercise by SYNTH's name, followed by ", known" or ", new" where `known` is given.
-
-    A known question asks, in other words, for something that training rows said; a new one does not.
-    """
+    """Each question's exercise by SYNTH's name; where `known` is given, followed by ", known" if training rows said, in
+    other words, what it asks for, else by ", new"."""
     names = [question["exercise"] for question in questions]
     if known is None:
         return names

@@ -36,11 +36,8 @@ class Questions:
 
 
 def load_exam(exam: str) -> list[Row]:
-    """The questions of `--exam`: "sample", or rows with SYNTH's columns; unusable ones are left out and counted.
-
-    Raises:
-        ValueError: no such file, or no usable question in it.
-    """
+    """The questions of `--exam`: "sample", or rows with SYNTH's columns; unusable ones are left out and counted. A
+    `ValueError` where there is no such file, or no usable question in it."""
     source = find_source(str(SAMPLE_FOLDER / "exam.parquet") if exam == SAMPLE else exam)
     rows = list(usable_rows_of(source))
     if not rows:
@@ -62,11 +59,7 @@ def choose_questions(
     max_questions: int,
 ) -> Questions:
     """The exam that was asked for, else the recipe's, else the sample's for a model that was trained on the sample or
-    has no recipe, else validation rows with short answers.
-
-    Raises:
-        ValueError: no such exam, or no validation row has a short answer.
-    """
+    has no recipe, else validation rows with short answers; a `ValueError` where there is none."""
     trained_on = opened.trained_on or demo_recipe()
     of_recipe = trained_on.exam_tokens if exam in (None, trained_on.exam) else None
     half = max(1, opened.window // 2)
@@ -96,11 +89,8 @@ def choose_questions(
 
 
 def count_too_long(opened: OpenedModel, questions: Questions) -> int:
-    """The questions that leave no room for an answer, and so are not put to the model.
-
-    Raises:
-        ValueError: that would be all of them.
-    """
+    """The questions that leave no room for an answer, and so are not put to the model; a `ValueError` if that is
+    all."""
     room = min(opened.context - questions.max_new_tokens, opened.window - 1)
     lengths = [_question_tokens(row, opened) for row in questions.rows]
     if min(lengths) > room:

@@ -37,11 +37,8 @@ class ValidationRows:
 
 
 def read_validation(data: DataArguments, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> ValidationRows:
-    """The rows that training with these settings leaves out.
-
-    Raises:
-        ValueError: the rows cannot be read again, or none is a validation row.
-    """
+    """The rows that training with these settings leaves out; a `ValueError` where they cannot be read again, or there
+    are none."""
     try:
         preparations, weights = to_preparations(data, tokenizer), data.dataset_weights
         if (apart := preparations[0].validation) is not None:  # the same of all
@@ -93,11 +90,7 @@ def _left_out(rows: Iterator[Row], row_filter: RowFilter, tokenizer: PreTrainedT
 
 
 def read_given(rows: str, max_rows: int) -> ValidationRows:
-    """All usable rows of what `--rows` names.
-
-    Raises:
-        ValueError: it cannot be read, or holds no usable row.
-    """
+    """All usable rows of what `--rows` names; a `ValueError` where it cannot be read, or holds none."""
     try:
         source = find_source(rows)
         schema = find_schema(source)

@@ -37,14 +37,9 @@ TaskMarks = dict[tuple[str, str], list[bool]]  # by task and metric: whether eac
 
 
 def find_tasks(names: list[str], folder: str | None) -> Any:
-    """The harness's task manager, once all names are known to it; before any model is loaded.
-
-    Args:
-        folder: of further task files, in the harness's YAML form.
-
-    Raises:
-        ValueError: lm-eval is not installed, or has no such task; or several processes run.
-    """
+    """The harness's task manager, which knows all names, before any model is loaded; with further task files of
+    `folder`, in the harness's YAML form. A `ValueError` where lm-eval is not installed, or has no such task, or several
+    processes run."""
     if PartialState().num_processes > 1:
         raise ValueError(
             "--tasks runs in one process: leave out the launcher, or take `accelerate launch -m lm_eval run` for tasks."
@@ -67,27 +62,12 @@ def find_tasks(names: list[str], folder: str | None) -> Any:
 
 
 def run_tasks(
-    opened: OpenedModel,
-    *,
-    manager: Any,
-    names: list[str],
-    num_fewshot: int | None = None,
-    limit: int | None = None,
-    batch_size: int = 8,
+    opened: OpenedModel, *, names: list[str], batch_size: int = 8, **options: Any
 ) -> tuple[list[dict], TaskMarks]:
-    """Run the tasks, as `lm_eval run --model hf` would.
+    """Run tasks, groups or tags, as `lm_eval run --model hf` would; the options are those of `simple_evaluate`. A
+    `ValueError` where documents cannot be had.
 
-    Args:
-        manager: see `find_tasks`.
-        names: of tasks, groups or tags.
-        num_fewshot: solved examples before each question; the task's own number where `None`.
-        limit: documents of each task, at most; all where `None`.
-
-    Returns:
-        `tasks` of evaluation.json; and the marks, of the metrics that mark single documents as right or wrong.
-
-    Raises:
-        ValueError: a task's documents cannot be had.
+    Returns `tasks` of evaluation.json; and the marks, of the metrics that mark single documents as right or wrong.
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -96,14 +76,7 @@ def run_tasks(
     # A copy: the harness gives the tokenizer a padding token.
     model = HFLM(pretrained=opened.model, tokenizer=copy.deepcopy(opened.tokenizer), batch_size=batch_size)
     try:
-        results = simple_evaluate(
-            model=model,
-            tasks=list(names),
-            num_fewshot=num_fewshot,
-            limit=limit,
-            task_manager=manager,
-            bootstrap_iters=BOOTSTRAP_SAMPLES,
-        )
+        results = simple_evaluate(model, tasks=list(names), bootstrap_iters=BOOTSTRAP_SAMPLES, **options)
     except OSError as error:
         raise ValueError(f"--tasks {' '.join(names)}: the documents cannot be had: {error}") from error
     return _figures(results), _marks(results)

@@ -57,7 +57,7 @@ def manager(task_folder):
 @pytest.fixture(scope="module")
 def results(manager, tiny_folder):
     opened = open_model(str(tiny_folder))
-    figures, marks = run_tasks(opened, manager=manager, names=list(TASKS), batch_size=4)
+    figures, marks = run_tasks(opened, task_manager=manager, names=list(TASKS), batch_size=4)
     assert opened.tokenizer.pad_token is None  # still as it was
     return SimpleNamespace(figures=figures, marks=marks)
 
@@ -99,7 +99,7 @@ def test_texts_have_an_interval_over_documents(results, documents, tiny_model, t
 
 
 def test_a_limit_is_kept(manager, tiny_folder):
-    (figure,), _ = run_tasks(open_model(str(tiny_folder)), manager=manager, names=["colours"], limit=3)
+    (figure,), _ = run_tasks(open_model(str(tiny_folder)), task_manager=manager, names=["colours"], limit=3)
     assert figure["samples"] == 3
 
 
