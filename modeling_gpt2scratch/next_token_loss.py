@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 
-# Rows of logits held at once. CPUs: 256 * 50,257 * 4 bytes = 51 MB. 512 are 5% faster there, 128 are 13% slower.
+# Rows of logits held at once. CPUs: 51 MB, 256 * 50,257 * 4 bytes, or 512 * 50,257 * 2 in bf16. In float32, 512 are 5%
+# faster there, 128 are 13% slower.
 # Accelerators: logits and their log-probabilities, 2,048 * 50,257 * 8 bytes = 0.8 GB at most. A chunk is then half a
 # teraFLOP, about a millisecond of an H100, against the microseconds in which each of its dozen kernels starts.
 CHUNK_ROWS, CHUNK_ROWS_ON_ACCELERATORS = 256, 2048
@@ -29,15 +30,17 @@ CHUNK_ROWS, CHUNK_ROWS_ON_ACCELERATORS = 256, 2048
 # is written to rows which start anywhere takes up to 1.8 times as long on CPUs. On accelerators the head has rows of
 # zeros up to 50,304: matrix units are slow at odd sizes. (nanoGPT and llm.c fill the vocabulary itself up for that.)
 ALIGNED_COLUMNS = 64
+# On CPUs, softmax takes so many rows at a time, and in 16 bits a product so many of the head's, as the caches hold.
+CACHED_ROWS, CACHED_HEAD_ROWS = 16, 4096
 # float16 loses digits below 6e-5, and probabilities begin at 1 / V = 2e-5: they are multiplied by this, and the hidden
 # states divided. It ends at 65,504: a sum over a chunk's rows overflows where it has 2,000 times the same label and
 # hidden states beyond 32.
 FLOAT16_SCALE = 2.0**10
 
 
-def chunk_rows(device_type: str) -> int:
-    """Rows of logits that are held at once on a device."""
-    return CHUNK_ROWS if device_type == "cpu" else CHUNK_ROWS_ON_ACCELERATORS
+def chunk_rows(device_type: str, itemsize: int) -> int:
+    """Rows of logits that are held at once on a device, where a number of them has so many bytes."""
+    return CHUNK_ROWS * 4 // itemsize if device_type == "cpu" else CHUNK_ROWS_ON_ACCELERATORS
 
 
 def can_skip_logits(head: nn.Module, loss_function: Callable) -> bool:
@@ -114,11 +117,11 @@ def run_chunks(
     total, rows_gradient, weight_gradient = empty_results(rows, weight, targets, dtype, ignore_index, with_gradients)
     total.zero_()
     weight_gradient.zero_()
-    N, V, size = len(rows), len(weight), chunk_rows(rows.device.type)
+    N, V, size = len(rows), len(weight), chunk_rows(rows.device.type, dtype.itemsize)
     on_cpu = rows.device.type == "cpu" and dtype != torch.float16
     aligned_columns = -(-V // ALIGNED_COLUMNS) * ALIGNED_COLUMNS
     if on_cpu:
-        buffer = torch.empty(min(size, N), aligned_columns, dtype=torch.float32)[:, :V]  # one for all chunks
+        buffer = torch.empty(min(size, N), aligned_columns, dtype=dtype)[:, :V]  # one for all chunks
     # Off, since the chunks cast for themselves: autocast would keep one cast weight, and sum its gradients in 16 bits.
     with torch.autocast(rows.device.type, enabled=False):
         head = weight.to(dtype) if on_cpu else F.pad(weight.to(dtype), (0, 0, 0, aligned_columns - V))
@@ -128,11 +131,7 @@ def run_chunks(
             counts = target != ignore_index
             target = target.where(counts, 0)
             if on_cpu:
-                logits = buffer[: len(chunk)]  # (n, V)
-                if dtype == torch.float32:
-                    torch.mm(chunk, head.T, out=logits)
-                else:
-                    logits.copy_(chunk @ head.T)
+                logits = torch.mm(chunk, head.T, out=buffer[: len(chunk)])  # (n, V)
                 losses, residual, divisor = score_on_cpu(logits, target)
             else:
                 logits = chunk @ head.T
@@ -140,7 +139,6 @@ def run_chunks(
                 losses, residual, divisor = score_on_accelerator(logits, target)
             total += (losses * counts).sum()
             if with_gradients:
-                residual = residual.to(dtype)
                 scale = counts / divisor
                 rows_gradient[start : start + size] = (residual @ head) * scale
                 scaled = (chunk * scale).to(dtype)
@@ -148,20 +146,26 @@ def run_chunks(
                     # In place; FLOP counters do not see addmm_.
                     torch.addmm(weight_gradient, residual.T[:V], scaled, out=weight_gradient)
                 else:
-                    weight_gradient += (residual.T @ scaled)[:V]
+                    part = CACHED_HEAD_ROWS if on_cpu else aligned_columns
+                    for sums, columns in zip(weight_gradient.split(part), residual.split(part, dim=1), strict=True):
+                        sums += (columns.T @ scaled)[: len(sums)]
     return total, rows_gradient, weight_gradient
 
 
 def score_on_cpu(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-    """The losses (n, 1) of float32 logits (n, V), which are overwritten, and their gradients with respect to the
-    logits, softmax - one_hot(target), as a product and what it is to be divided by: (n, V) and (n, 1)."""
-    largest = logits.amax(dim=-1, keepdim=True)
-    target_logits = logits.gather(1, target)
-    unnormalised = logits.sub_(largest).exp_()
-    normaliser = unnormalised.sum(dim=-1, keepdim=True)
-    losses = normaliser.log() + largest - target_logits
+    """The losses (n, 1) of logits (n, V), and their gradients with respect to the logits, softmax - one_hot(target), as
+    a product, which overwrites the logits, and what it is to be divided by: (n, V) and (n, 1)."""
+    losses, normalisers = [], []
+    for few, target_of_few in zip(logits.split(CACHED_ROWS), target.split(CACHED_ROWS), strict=True):
+        unnormalised = few.float()  # float32 itself, not a copy
+        largest = unnormalised.amax(dim=-1, keepdim=True)
+        target_logits = unnormalised.gather(1, target_of_few)
+        normaliser = unnormalised.sub_(largest).exp_().sum(dim=-1, keepdim=True)
+        losses.append(normaliser.log() + largest - target_logits)
+        normalisers.append(normaliser)
+        few.copy_(unnormalised.scatter_add_(1, target_of_few, -normaliser))
     # Dividing the small factor of each product that follows spares a pass over the logits.
-    return losses, unnormalised.scatter_add_(1, target, -normaliser), normaliser
+    return torch.cat(losses), logits, torch.cat(normalisers)
 
 
 def score_on_accelerator(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:

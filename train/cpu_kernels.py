@@ -67,7 +67,7 @@ def fast_dropout(x: Tensor, p: float) -> Tensor:
     dropped_levels = min(round(p * LEVELS), LEVELS - 1)
     random_words = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64).random_(-(2**63), None)
     levels = random_words.view(torch.int16)[: x.numel()].view(x.shape)
-    mask = levels >= dropped_levels - LEVELS // 2
+    mask = (levels >= dropped_levels - LEVELS // 2).view(torch.int8)  # which torch turns into floats faster than bools
     return (x * mask).mul_(LEVELS / (LEVELS - dropped_levels))
 
 
@@ -102,6 +102,5 @@ def attend(query: Tensor, key: Tensor, value: Tensor, p: float) -> Tensor:
     """Attention of the last queries (B, H, T, D) to all keys and values (B, H, S, D); (B, T, H, D) out."""
     T, S = query.shape[2], key.shape[2]
     scores = query @ key.transpose(-2, -1)  # (B, H, T, S)
-    after = torch.ones(T, S, dtype=torch.bool).triu(S - T + 1)
-    weights = scores.masked_fill_(after, float("-inf")).softmax(dim=-1)
-    return (fast_dropout(weights, p) @ value).transpose(1, 2)
+    scores[..., S - T :].masked_fill_(torch.ones(T, T, dtype=torch.bool).triu(1), float("-inf"))
+    return (fast_dropout(scores.softmax(dim=-1), p) @ value).transpose(1, 2)

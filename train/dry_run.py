@@ -88,8 +88,8 @@ def activation_bytes(
     kept = 4 * C * config.n_layer + block if checkpointing else block * config.n_layer
     around = 3 * 4 * C  # the final norm's input and output, and its gradient
     casts = 2 * config.n_layer * (4 * C * C + 2 * C * F) if half else 0
-    # A chunk of logits in 32-bit; on accelerators also their log-probabilities, or 16-bit copies.
-    logits = min(chunk_rows(device_type), tokens) * V * (4 + 2 * half if device_type == "cpu" else 8)
+    # A chunk of logits; on accelerators 32-bit and their log-probabilities.
+    logits = min(chunk_rows(device_type, size), tokens) * V * (size if device_type == "cpu" else 8)
     head = 4 * V * C + 2 * V * C * half
     in_backward = tokens * 2 * size * F  # GELU's gradients
     return tokens * (kept + around) + casts + head + max(logits, in_backward)

@@ -19,6 +19,7 @@ def path(request, monkeypatch):
     The operator for `torch.compile` is run as it is here, and compiled in a test of its own.
     """
     monkeypatch.setattr(module, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(module, "CACHED_HEAD_ROWS", 128)
     monkeypatch.setattr(module, "CHUNK_ROWS_ON_ACCELERATORS", 64)
     if request.param == "compiled":
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
