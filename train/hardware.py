@@ -39,6 +39,9 @@ def describe_precision(training: TrainingArguments) -> str:
     if training.fp16:
         on_gpus = ": on a GPU; this machine has none, and would refuse the run" * (training.device.type == "cpu")
         return f"fp16, with loss scaling{on_gpus}"
+    if training.device.type == "cuda" and not training.bf16:
+        half = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return f"float32 (--{half} true would be several times as fast on a GPU)"
     name, units = "bf16" if training.bf16 else "float32", has_bf16_units()
     if training.device.type != "cpu" or units is None or units == training.bf16:
         return name

@@ -50,7 +50,8 @@ def test_the_number_of_threads_can_be_set():
         ({"amx_bf16": True}, {}, "float32 .*--bf16 true would be faster", False),
         ({"avx512_bf16": True}, {}, "float32 .*--bf16 true would be faster", False),
         ({"amx_bf16": True}, {"bf16": True}, "bf16$", False),
-        ({"amx_bf16": True}, {"device": torch.device("cuda")}, "float32$", False),
+        ({"amx_bf16": True}, {"device": torch.device("cuda")}, "float32 .*--bf16 true would be several times", False),
+        ({"amx_bf16": False}, {"device": torch.device("cuda")}, "float32 .*--fp16 true would be several times", False),
         ({"amx_bf16": False}, {}, "float32$", False),
         ({"amx_bf16": False}, {"bf16": True}, "bf16 .*without --bf16 it would be faster", True),
         ({"amx_bf16": False}, {"bf16": True, "device": torch.device("cuda")}, "bf16$", False),
@@ -62,6 +63,7 @@ def test_the_log_tells_which_precision_is_faster_on_this_processor(
     found, settings, described, warned, monkeypatch, caplog
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", **found})
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: found["amx_bf16"])
     with caplog.at_level(logging.INFO, "train.hardware"):
         set_up_hardware(training(**settings), cpu_threads=1, tokens_per_step=1)
     assert re.search(f"1 tokens per step, in {described}", caplog.text.strip())

@@ -25,17 +25,8 @@ import transformers
 from tqdm.auto import tqdm
 
 from train.benchmark.cases import Case, choose_cases
-from train.benchmark.duel import ContenderFailedError, run_case
-from train.benchmark.report import (
-    add_figures,
-    describe_micro_batches,
-    draw,
-    has_failed,
-    is_measured,
-    is_out_of_memory,
-    make_table,
-    render_line,
-)
+from train.benchmark.duel import run_case
+from train.benchmark.report import add_figures, draw, has_failed, is_out_of_memory, render, render_line
 from train.benchmark.whole_runs import run_whole
 from train.callbacks.flops import data_sheet_peak_flops, measured_peak_flops
 from train.provenance import describe_hardware, git_commit
@@ -101,31 +92,25 @@ def main(argv: list[str]) -> int:
         "data_sheet_peak_flops": data_sheet_peak_flops(device),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "commit": git_commit(),
-        "cases": [],
-        "sweep": [],
-        "is_finished": False,
     }
-    earlier = earlier_results(file, report)
+    # With a place for each case, in this order.
+    results = dict.fromkeys((kind, case.name) for kind, case in kinds) | earlier_results(file, report)
     update_peaks(report["measured_peak_flops"], device)
     with tqdm(kinds, desc="Benchmark", unit=" cases") as progress:
         for kind, case in progress:
             progress.set_postfix_str(case.name)
-            result = earlier.get((kind, case.name)) or measure(case, device=device, report=report)
-            report[kind].append(result)
+            swept = [result for (other, _), result in results.items() if result and other == "sweep"]
+            result = results[kind, case.name] or measure(case, device=device, report=report, swept=swept)
+            results[kind, case.name] = result
             progress.write(render_line(result), file=sys.stdout)
+            for part in ("cases", "sweep"):
+                report[part] = [result for (other, _), result in results.items() if result and other == part]
+            report["is_finished"] = not any(result is None or has_failed(result) for result in results.values())
             write_whole(file, json.dumps(report, indent=2) + "\n")
-    draw(arguments.output_dir / "benchmark.png", report)
-    results = [*report["cases"], *report["sweep"]]
-    report["is_finished"] = not any(map(has_failed, results))
-    write_whole(file, json.dumps(report, indent=2) + "\n")
-    reached = (f"{peak / 1e12:.2f} TFLOP/s in {name}" for name, peak in report["measured_peak_flops"].items())
-    about = f"{report['device']}: matrix products reach {', '.join(reached)}"
-    table, notes = make_table(results), [*describe_micro_batches(report["sweep"]), "Ratios are ours to theirs."]
-    lines = "\n".join(f"- {render_line(result)}" for result in results if not is_measured(result))
-    parts = [f"{about}, torch {torch.__version__}", table.to_text("pipe"), lines, *notes]
-    write_whole(file.with_suffix(".md"), "\n\n".join(filter(None, parts)) + "\n")
-    print(f"\n{about}\n\n{table.to_text()}\n")
-    print("\n".join([*notes, f"{arguments.output_dir} has benchmark.json, benchmark.md and benchmark.png."]))
+    draw(file.with_suffix(".png"), report)
+    text, markdown = render(report)
+    write_whole(file.with_suffix(".md"), markdown)
+    print(f"\n{text}\n{arguments.output_dir} has benchmark.json, benchmark.md and benchmark.png.")
     return 0 if report["is_finished"] else 1
 
 
@@ -137,20 +122,16 @@ def earlier_results(file: Path, report: dict) -> dict[tuple[str, str], dict]:
         return {}
     if before.get("is_finished", True) or any(before.get(name) != report[name] for name in SAME):
         return {}
-    return {
-        (kind, result["case"]): result
-        for kind in ("cases", "sweep")
-        for result in before[kind]
-        if not has_failed(result)
-    }
+    kinds = [(kind, result) for kind in ("cases", "sweep") for result in before[kind]]
+    return {(kind, result["case"]): result for kind, result in kinds if not has_failed(result)}
 
 
-def measure(case: Case, device: torch.device, report: dict) -> dict:
+def measure(case: Case, device: torch.device, report: dict, swept: list[dict]) -> dict:
     """One case: its settings, and the figures of its sides or why there are none."""
     result = {"case": case.name, "settings": dataclasses.asdict(case)}
     if (reason := case.unsuited_to(device)) is not None:
         return {**result, "skipped": reason}
-    sides = [side for side in case.sides if not is_too_large(case, side, report["sweep"])]
+    sides = [side for side in case.sides if not is_too_large(case, side, swept)]
     result |= {side: {"failed": "out of memory, as a smaller one was"} for side in case.sides if side not in sides}
     try:
         if case.work in ("recipe", "resume"):
@@ -158,8 +139,8 @@ def measure(case: Case, device: torch.device, report: dict) -> dict:
                 result |= run_whole(case, Path(folder))
         else:
             result |= run_case(case, sides, processes=report["processes"], on_gpu=device.type != "cpu")
-    except ContenderFailedError as error:
-        result["ours"] = {"failed": str(error)}
+    except Exception as error:  # it ends this case alone
+        result["ours"] = {"failed": f"{type(error).__name__}: {error}"}
     peaks = report["measured_peak_flops"]
     update_peaks(peaks, device)
     return add_figures(result, peaks, report["data_sheet_peak_flops"], processes=report["processes"])

@@ -107,6 +107,17 @@ def describe_micro_batches(swept: list[dict]) -> list[str]:
     return lines
 
 
+def render(report: dict) -> tuple[str, str]:
+    """The whole report as text, and as Markdown."""
+    results = [*report["cases"], *report["sweep"]]
+    reached = (f"{peak / 1e12:.2f} TFLOP/s in {name}" for name, peak in report["measured_peak_flops"].items())
+    about = f"{report['device']}, torch {report['versions']['torch']}: matrix products reach {', '.join(reached)}"
+    table, others = make_table(results), [render_line(result) for result in results if not is_measured(result)]
+    notes = [*describe_micro_batches(report["sweep"]), "Ratios are ours to theirs.", *others]
+    lines = "\n".join(f"- {note}" for note in notes)
+    return "\n\n".join([about, table.to_text(), *notes]), f"{about}\n\n{table.to_text('pipe')}\n\n{lines}\n"
+
+
 def draw(path: Path, report: dict) -> None:
     """Bars of time and memory for the cases; lines of tokens per second for the sweeps, where there are any."""
     import pandas  # both are needed once, at the end

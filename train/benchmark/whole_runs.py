@@ -6,7 +6,7 @@ from pathlib import Path
 
 from train.benchmark.cases import WARM_UP_TURNS, Case
 from train.benchmark.contender import write_rows
-from train.benchmark.duel import ContenderFailedError, summarise
+from train.benchmark.duel import summarise
 from train.experiments.child_run import finish_run, start_run
 from train.experiments.fault_injection import inject_faults
 from train.run_files import TRAINER_STATE_FILE
@@ -44,10 +44,7 @@ def run_whole(case: Case, folder: Path) -> dict[str, dict]:
         "sample_tokens": 4,
         "html_report": False,
     }
-    try:
-        return {"ours": _time_recipe(case, settings, folder) if case.work == "recipe" else _kill(settings, folder)}
-    except RuntimeError as error:
-        raise ContenderFailedError(str(error)) from error
+    return {"ours": _time_recipe(case, settings, folder) if case.work == "recipe" else _kill(settings, folder)}
 
 
 def _time_recipe(case: Case, settings: dict, folder: Path) -> dict:

@@ -217,14 +217,23 @@ def test_a_side_without_memory_gets_no_larger_batch(run):
     assert "16 the largest" in ours and "4 the largest" in theirs
 
 
-def test_a_rehearsal_asks_for_what_a_gpu_would_be_asked(run):
+def test_a_rehearsal_asks_for_what_a_gpu_would_be_asked(run, monkeypatch):
+    with monkeypatch.context() as context:
+        context.delattr(benchmark, "run_whole")  # any mistake in a case, as here a NameError, ends it alone
+        status, report, asked = run("--rehearsal")
+    assert status == 1
+    assert [result["ours"]["failed"][:9] for result in report["cases"] if "failed" in result.get("ours", {})] == [
+        "NameError",
+        "NameError",
+    ]
+    assert all("tiny" in name for name, _ in asked)
     status, report, asked = run("--rehearsal")
     assert status == 0
+    assert [name.split(",")[0] for name, _ in asked] == ["recipe", "resume"]
     skipped = {result["settings"]["kernel"]: result["skipped"] for result in report["cases"] if "skipped" in result}
     assert skipped["efficient"] == skipped["FA3"] == "a kernel for CUDA"
     assert skipped[""] == "fp16 needs a GPU"
     assert {"recipe", "resume", "evaluate", "generate"} <= {result["settings"]["work"] for result in report["cases"]}
-    assert all("tiny" in name for name, _ in asked)
 
 
 def test_a_picture_without_a_sweep_and_one_of_failures_alone(measured, tmp_path):
