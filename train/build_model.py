@@ -61,11 +61,9 @@ def suppress_padding(model: PreTrainedModel, ids: int) -> None:
 def load_model(
     source: str, tokenizer: PreTrainedTokenizerBase, attn_implementation: str, dropout: dict[str, float]
 ) -> GPT2ScratchForCausalLM:
-    """Earlier weights: those of a run, a checkpoint, a Hub id, or Hugging Face's GPT-2; dropout rates by name.
-
-    Raises:
-        ValueError, OSError: there is no such model, it is of another type or not whole, or reads other tokens.
-    """
+    """Earlier weights: those of a run, a checkpoint, a Hub id, or Hugging Face's GPT-2; dropout rates by name. A
+    `ValueError` or `OSError` where there is no such model, it is of another type or not whole, or reads other
+    tokens."""
     try:
         _check_source(source)
         types = (GPT2ScratchConfig.model_type, "gpt2")

@@ -102,13 +102,9 @@ def read_dict(file: Path) -> dict:
 
 
 def leave_out_damaged(record: Any, render: Callable[[Any], str], files: dict[str, str]) -> tuple[Any, list[str]]:
-    """A dataclass of what files say, without those parts that `render` fails over, and the names of their files.
-
-    Files that people or other programs changed may hold anything under any name, so what fits is found by rendering.
-
-    Args:
-        files: by each part that may be left out, the file that it was read from.
-    """
+    """A dataclass of what files say, without those parts that `render` fails over, and the names of their files: those
+    of `files`, by part. Files that people or other programs changed may hold anything under any name, so what fits is
+    found by rendering."""
     for parts in ([], *([part] for part in files), list(files)):
         kept = replace(record, **{part: type(vars(record)[part])() for part in parts})
         with suppress(Exception):

@@ -1,5 +1,6 @@
 """Answers of the model to fixed questions after each evaluation, for people to read."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -10,6 +11,7 @@ from train.evaluation.generation import write_texts
 from train.run_files import SAMPLES_FILE, read_samples, to_json_line, write_whole
 
 
+@dataclass(eq=False)
 class TextSamples(TrainerCallback):
     """After each evaluation, lets the model answer a few questions, or continue beginnings of texts.
 
@@ -17,20 +19,12 @@ class TextSamples(TrainerCallback):
     trackers that `--report_to` names.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        questions: list[str],
-        max_new_tokens: int,
-        temperature: float,
-        as_questions: bool = True,
-    ):
-        self.tokenizer = tokenizer
-        self.questions = questions
-        self.as_questions = as_questions  # in the form of training texts; else each is the beginning of a text
-        self.max_new_tokens = max_new_tokens
-        self.temperature = temperature  # 0 takes the likeliest token
-        self._in_training = False
+    tokenizer: PreTrainedTokenizerBase
+    questions: list[str]
+    max_new_tokens: int
+    temperature: float  # 0 takes the likeliest token
+    as_questions: bool = True  # in the form of training texts; else each is the beginning of a text
+    _in_training = False
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Forget what a stopped run has written after the step that this one resumes from."""

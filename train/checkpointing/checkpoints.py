@@ -45,10 +45,8 @@ def write_manifest(folder: Path, facts: dict) -> None:
     """
     files = {}
     for path in _files(folder):
-        with open(path, "rb+") as file:
-            os.fsync(file.fileno())
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256}
+        _flush(path)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     write_whole(folder / MANIFEST_FILE, json.dumps({**facts, "files": files}, indent=2) + "\n")
     for directory in {path.parent for path in _files(folder)}:
         _flush_folder(directory)
@@ -76,18 +74,14 @@ def verify(checkpoint: Path, content: bool = True) -> dict:
     for name, written in manifest["files"].items():
         path = checkpoint / name
         if not path.is_file():
-            raise DamagedCheckpointError(f"{checkpoint.name}: {name} is missing.")
-        if path.stat().st_size != written["bytes"]:
-            raise DamagedCheckpointError(
-                f"{checkpoint.name}: {name} has {path.stat().st_size:,} bytes, {written['bytes']:,} were written."
-            )
-        if content:
-            with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != written["sha256"]:
-                    raise DamagedCheckpointError(
-                        f"{checkpoint.name}: {name} is not what was written (its SHA-256 differs): the disk or a copy "
-                        "has changed it."
-                    )
+            problem = "is missing"
+        elif path.stat().st_size != written["bytes"]:
+            problem = f"has {path.stat().st_size:,} bytes, {written['bytes']:,} were written"
+        elif content and _sha256(path) != written["sha256"]:
+            problem = "is not what was written (its SHA-256 differs): the disk or a copy has changed it"
+        else:
+            continue
+        raise DamagedCheckpointError(f"{checkpoint.name}: {name} {problem}.")
     return manifest
 
 
@@ -125,8 +119,7 @@ def put_in_place(unfinished: Path, run_folder: Path) -> Path:
 def move_files(source: Path, target: Path) -> None:
     """Move a folder's files into another, each replacing its namesake at once; then remove the folder."""
     for path in sorted(source.iterdir()):
-        with open(path, "rb+") as file:
-            os.fsync(file.fileno())
+        _flush(path)
         path.replace(target / path.name)
     source.rmdir()
     _flush_folder(target)
@@ -175,6 +168,16 @@ def _remove(path: Path) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST_FILE)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

@@ -180,14 +180,10 @@ class RunTrainer(SavingTrainer):
         return self.evaluate()
 
     def save_checked_model(self) -> None:
-        """Write the final model, and open it as others will.
-
-        Under FSDP, all processes compute the loss of the sharded model, and the main one opens the files into which its
-        weights are gathered. No test covers that: on CPUs, accelerate shards nothing.
-
-        Raises:
-            RunFailedError: it is not whole, or has another loss than the model that was trained.
-        """
+        """Write the final model, and open it as others will; a `RunFailedError` where it is not whole, or has another
+        loss than the model that was trained. Under FSDP, all processes compute the loss of the sharded model, and the
+        main one opens the files into which its weights are gathered. No test covers that: on CPUs, accelerate shards
+        nothing."""
         # Before saving, which merges adapters. Sharded weights need all processes.
         trained = self._loss_of_few(self.model_wrapped if self.is_fsdp_enabled else self.model)
         self.save_final_model()
