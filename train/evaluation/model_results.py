@@ -11,7 +11,7 @@ from train.evaluation.losses.document_scores import Document, DocumentScore, sco
 from train.evaluation.losses.loss_figures import grouped, loss_record, name_groups
 from train.evaluation.losses.validation_rows import ValidationRows
 from train.evaluation.opened_model import OpenedModel
-from train.evaluation.statistics.paired_tests import OVERALL, PairedTest, adjust_for_groups, compare
+from train.evaluation.statistics import OVERALL, PairedTest, adjust_for_groups, compare
 from train.evaluation.tasks.lm_eval_tasks import TaskMarks
 
 

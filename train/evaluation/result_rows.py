@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
-from train.evaluation.statistics.intervals import share_interval
+from train.evaluation.statistics import share_interval
 
 
 NOT_RECORDED = "not recorded"

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hub_card.card.card import escape, fence, render_card, render_export_card, show_seconds
-from train.evaluation.statistics.intervals import share_interval
+from train.evaluation.statistics import share_interval
 from train.run_report.run_record import read_run
 
 

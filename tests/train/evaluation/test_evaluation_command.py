@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
+from train.evaluation import statistics
 from train.evaluation.__main__ import main
 from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import is_of_weights, read_evaluation
-from train.evaluation.statistics import paired_tests
 
 
 @pytest.fixture(autouse=True)
 def fewer_permutations(monkeypatch):
-    monkeypatch.setattr(paired_tests, "PERMUTATIONS", 999)
+    monkeypatch.setattr(statistics, "PERMUTATIONS", 999)
 
 
 @pytest.fixture

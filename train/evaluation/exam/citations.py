@@ -10,7 +10,7 @@ from collections import Counter
 
 from train.data.rows.synth import Row, reasoning_of
 from train.evaluation.exam.answers import Answer
-from train.evaluation.statistics.intervals import share_interval
+from train.evaluation.statistics import share_interval
 
 
 # <source_2>, <ref name="source_2">, [source 2], Source 2

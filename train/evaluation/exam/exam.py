@@ -9,7 +9,7 @@ from train.evaluation.exam.answers import Answer, answer_questions
 from train.evaluation.exam.citations import count_citations
 from train.evaluation.exam.questions import Questions, count_too_long
 from train.evaluation.opened_model import OpenedModel
-from train.evaluation.statistics.intervals import share_interval
+from train.evaluation.statistics import share_interval
 
 
 def take_exam(

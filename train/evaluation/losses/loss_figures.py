@@ -6,7 +6,7 @@ from collections import defaultdict
 from train.data.rows.statistics import NOT_NAMED
 from train.data.rows.synth import Row
 from train.evaluation.losses.document_scores import DocumentScore
-from train.evaluation.statistics.intervals import mean_per_unit
+from train.evaluation.statistics import mean_per_unit
 
 
 LARGEST_EXPONENT = 100.0  # beyond e^100 a perplexity says nothing, and math.exp overflows at e^710

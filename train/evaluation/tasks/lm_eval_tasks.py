@@ -15,7 +15,7 @@ from accelerate import PartialState
 
 from train.evaluation.losses.loss_figures import LARGEST_EXPONENT
 from train.evaluation.opened_model import OpenedModel
-from train.evaluation.statistics.intervals import Interval, mean_per_unit
+from train.evaluation.statistics import Interval, mean_per_unit
 from train.evaluation.tasks.published_gpt2 import published_figures
 
 

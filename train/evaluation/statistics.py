@@ -1,8 +1,9 @@
-"""Whether two models differ by more than chance, on the same rows and questions: paired tests.
+"""95% intervals of shares and means, and whether two models differ by more than chance, on the same rows and questions.
 
-Exact match: McNemar's exact test (a binomial test on the questions that only one of the two answers rightly). Losses: a
-permutation test that exchanges the two models' sums at random within documents. The p values of groups are adjusted by
-Holm's method, so that if all groups are equal one is called different in at most 5% of evaluations.
+Exact match is tested by McNemar's exact test (a binomial test on the questions that only one of the two answers
+rightly), losses by a permutation test that exchanges the two models' sums at random within documents. The p values of
+groups are adjusted by Holm's method, so that if all groups are equal one is called different in at most 5% of
+evaluations.
 """
 
 import math
@@ -12,12 +13,38 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from train.evaluation.statistics.intervals import CONFIDENCE, Interval, mean_per_unit
 
-
+CONFIDENCE = 0.95
+MIN_DOCUMENTS = 5  # with fewer, the spread between them is hardly known, and an interval says nothing
 PERMUTATIONS = 9999  # so the smallest p is 1 / 10,000
 ROUNDING = 1e-5
 OVERALL = "overall"
+
+Interval = tuple[float, float]
+
+
+def share_interval(right: int, asked: int) -> Interval:
+    """Wilson's score interval: sensible for few questions, and where none or all are right."""
+    interval = stats.binomtest(right, asked).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_per_unit(
+    sums: Sequence[float] | np.ndarray, units: Sequence[float] | np.ndarray
+) -> tuple[float, Interval | None]:
+    """The mean of all documents' sums (nats) per unit (token, byte), and its interval; `None` for too few documents.
+
+    Tokens of one document are alike, so documents, and not tokens, are what was sampled: the standard error is that of
+    a ratio of two means (Cochran, Sampling Techniques, 1977, section 2.11), the interval Student's with one degree of
+    freedom less than there are documents.
+    """
+    sums, units = np.asarray(sums, np.float64), np.asarray(units, np.float64)
+    documents, value = len(sums), float(sums.sum() / units.sum())
+    if documents < MIN_DOCUMENTS:
+        return value, None
+    error = math.sqrt(documents / (documents - 1) * float(((sums - value * units) ** 2).sum())) / float(units.sum())
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, documents - 1)) * error
+    return value, (value - half, value + half)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""Intervals of figures, and tests between two models."""
