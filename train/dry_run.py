@@ -118,7 +118,7 @@ def _describe_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[s
     try:
         counted = [_count_training_tokens(preparation) for preparation in to_preparations(data, tokenizer)]
         unknown = next((f"unknown before the data is prepared ({how})" for tokens, how in counted if not tokens), None)
-    except OSError as error:  # the Hub cannot be reached: the rest of the plan still stands
+    except ConnectionError as error:  # the Hub cannot be reached: the rest of the plan still stands
         unknown = f"unknown: {', '.join(data.dataset)} cannot be read ({type(error).__name__})"
     if unknown is not None:
         return plan | ({"passes over them": unknown} if by_steps else {"steps": unknown})

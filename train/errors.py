@@ -7,3 +7,8 @@ class RunRefusedError(ValueError):
 
 class RunFailedError(RuntimeError):
     """Ended during training, for a reason that the message names; the checkpoints so far are as they were."""
+
+
+def in_one_line(error: Exception) -> str:
+    """The message of a refusal, as the last line of a command."""
+    return " ".join(str(error).split())

@@ -28,7 +28,7 @@ from train.post_training.data.prepare import load_data
 from train.post_training.dry_run import describe_plan
 from train.post_training.forgetting import load_pretraining_sequences
 from train.post_training.settings.recipe import PostTrainingRecipe, parse_recipe, settings_parser
-from train.post_training.start import load_start_model
+from train.post_training.start import check_start_model, load_start_model
 from train.run import build_samples, refusing_mistakes, run_entry, train_and_save
 
 
@@ -36,15 +36,21 @@ logger = logging.getLogger("train.finetune")
 
 
 def main(argv: list[str]) -> int:
-    return run_entry("finetune.py", argv, parse_recipe, settings_parser, describe_plan, finetune)
+    return run_entry("finetune.py", argv, parse_recipe, settings_parser, check_input, describe_plan, finetune)
+
+
+def check_input(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse what shows in the model's configuration, and in the first row of each file."""
+    check_start_model(recipe, tokenizer)
+    to_preparation(recipe, tokenizer, recipe.sequence_tokens)
 
 
 def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> int:
     """Prepare, train, evaluate and save; returns the exit status."""
     set_up_hardware(recipe.training, recipe.run.cpu_threads, recipe.tokens_per_step)
-    model = load_start_model(recipe, tokenizer)
-    parameters = model.num_parameters()
     with refusing_mistakes():
+        model = load_start_model(recipe, tokenizer)
+        parameters = model.num_parameters()
         questions = load_exam(recipe.run.exam) if recipe.run.exam else []
         rows = to_preparation(recipe, tokenizer, model.config.max_position_embeddings)
         data = load_data(rows, recipe.rows.max_eval_samples, writes=recipe.training.local_process_index == 0)

@@ -15,9 +15,10 @@ import sys
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from train.build_model import build_model
+from train.build_model import build_model, check_model
 from train.callbacks.graceful_stop import GracefulStop
 from train.checkpointing.resume import check_data
+from train.data.from_settings import to_preparations
 from train.data.sequences.training_data import TrainingData
 from train.dry_run import describe_plan
 from train.evaluation.exam.exam import take_exam
@@ -35,7 +36,13 @@ logger = logging.getLogger("train.pretrain")
 
 
 def main(argv: list[str]) -> int:
-    return run_entry("pretrain.py", argv, parse_recipe, settings_parser, describe_plan, pretrain)
+    return run_entry("pretrain.py", argv, parse_recipe, settings_parser, check_input, describe_plan, pretrain)
+
+
+def check_input(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse what shows in the model's configuration, and in the first row of each file."""
+    check_model(recipe.model, tokenizer, recipe.sequence_tokens)
+    to_preparations(recipe.data, tokenizer)
 
 
 def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from accelerate import PartialState
@@ -18,10 +18,10 @@ from train.buildable import check_buildable
 from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
 from train.callbacks.text_samples import TextSamples
 from train.checkpointing.checkpoints import put_aside_damaged
-from train.checkpointing.resume import Start, find_start
+from train.checkpointing.resume import Start, find_start, finished_steps
 from train.checkpointing.run_lock import decided_by_main, lock_run
 from train.data.files.chunk import BadShardError
-from train.errors import RunFailedError, RunRefusedError
+from train.errors import RunFailedError, RunRefusedError, in_one_line
 from train.run_files import BEFORE_FILE, RECIPE_FILE, RESULTS_FILE, write_whole
 from train.run_report.callback import RunReport
 from train.run_report.results import draw_loss_curve, training_figures, write_results
@@ -40,43 +40,44 @@ def run_entry(
     argv: list[str],
     parse: Callable[[list[str]], AnyRecipe],
     find_parser: Callable[[list[str]], SettingsParser],  # for the settings of a checkpoint
+    check_input: Callable[[AnyRecipe, PreTrainedTokenizerBase], None],  # refuses what shows before any work
     describe_plan: Callable[[AnyRecipe, PreTrainedTokenizerBase], dict[str, str]],
     train: Callable[[AnyRecipe, PreTrainedTokenizerBase], int],  # prepares, trains and saves; returns the exit status
 ) -> int:
-    """Run an entry script; a mistake ends it with one line. Returns the exit status: that of `train`, 2 for settings
-    that cannot be, or 1 for a run that is refused or fails."""
+    """Run an entry script; a mistake ends it with one line. Returns the exit status: that of `train`, 2 for a run that
+    is refused, which leaves no new folder behind, or 1 for one that fails."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("train").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
-    with ExitStack() as held:
-        try:
-            recipe = parse(argv)
-            for line in recipe.unread:
-                logger.warning("%s: %s", script, line)
-            check_buildable(recipe)
-            tokenizer = open_tokenizer(recipe.all_settings["tokenizer"], recipe.all_settings["init_from"])
-            if recipe.run.dry_run:
-                with refusing_mistakes():
+    try:
+        with ExitStack() as held:
+            with refusing_mistakes():
+                recipe = parse(argv)
+                for line in recipe.unread:
+                    logger.warning("%s: %s", script, line)
+                check_buildable(recipe)
+                tokenizer = open_tokenizer(recipe.all_settings["tokenizer"], recipe.all_settings["init_from"])
+                if not finished_steps(recipe.run_folder):  # else nothing may be left to do
+                    with suppress(*([ConnectionError] if recipe.run.dry_run else [])):  # the plan says what is unknown
+                        check_input(recipe, tokenizer)
+                if recipe.run.dry_run:
                     plan = describe_plan(recipe, tokenizer)
-                plan_table = tabulate(plan.items(), tablefmt="plain", disable_numparse=True)
-                sys.stdout.write(f"{recipe.to_yaml()}\n{plan_table}\n\n{find_start(recipe, find_parser)}\n")
-                return 0
-            end_with_launcher()
-            start = decided_by_main(lambda: enter_run_folder(recipe, find_parser, held), recipe.training.should_save)
-            logger.info("%s", start)
-            if start.finished_steps:
-                PartialState().destroy_process_group()
-                return 0
-            if start.checkpoint is not None:
-                check_same_ids(start.checkpoint, tokenizer)
-                recipe = parse([*argv, "--gradient_accumulation_steps", str(start.accumulated)])
-        except (ValueError, ImportError, OSError) as error:
-            tell(f"{script}: {error}")
-            return 1 if isinstance(error, RunRefusedError) else 2
-        try:
+                    plan_table = tabulate(plan.items(), tablefmt="plain", disable_numparse=True)
+                    sys.stdout.write(f"{recipe.to_yaml()}\n{plan_table}\n\n{find_start(recipe, find_parser)}\n")
+                    return 0
+                end_with_launcher()
+                is_main = recipe.training.should_save
+                start = decided_by_main(lambda: enter_run_folder(recipe, find_parser, held), is_main)
+                logger.info("%s", start)
+                if start.finished_steps:
+                    PartialState().destroy_process_group()
+                    return 0
+                if start.checkpoint is not None:
+                    check_same_ids(start.checkpoint, tokenizer)
+                    recipe = parse([*argv, "--gradient_accumulation_steps", str(start.accumulated)])
             return train(dataclasses.replace(recipe, resume_from=start.checkpoint), tokenizer)
-        except (RunRefusedError, RunFailedError, BadShardError) as error:
-            tell(f"{script}: {error}")
-            return 1
+    except (RunRefusedError, RunFailedError, BadShardError) as error:
+        tell(f"{script}: {error}")
+        return 2 if isinstance(error, RunRefusedError) else 1
 
 
 def tell(line: str) -> None:
@@ -111,11 +112,11 @@ def build_samples(run: RunArguments, tokenizer: PreTrainedTokenizerBase, as_ques
 
 @contextmanager
 def refusing_mistakes() -> Iterator[None]:
-    """Around what prepares a run: impossible sizes, unreadable rows, no Hub or a full disk refuse it."""
+    """Around what prepares a run: impossible sizes, unreadable rows, no Hub or a full disk refuse it, in one line."""
     try:
         yield
-    except (ValueError, OSError) as error:
-        raise RunRefusedError(" ".join(str(error).split())) from error
+    except (ValueError, ImportError, OSError) as error:
+        raise RunRefusedError(in_one_line(error)) from error
 
 
 def train_and_save(

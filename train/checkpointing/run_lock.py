@@ -6,6 +6,7 @@ if it is mounted with `-o flock` (with `localflock` each machine sees its own lo
 all, the lock is a file that stays behind if its machine dies, and that is then to be deleted by hand.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,11 @@ Decision = TypeVar("Decision")
 
 @contextmanager
 def lock_run(folder: Path, seconds: float = SECONDS_TO_WAIT) -> Iterator[None]:
-    """Hold the folder for this process, or refuse the run; the system lets go of it however the process ends."""
+    """Hold the folder for this process, or refuse the run; the system lets go of it however the process ends.
+
+    A run that is refused after all takes away a folder that it made and left empty.
+    """
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / LOCK_FILE, timeout=seconds).acquire()
@@ -41,7 +46,13 @@ def lock_run(folder: Path, seconds: float = SECONDS_TO_WAIT) -> Iterator[None]:
             "for writing and with file locks."
         ) from error
     with held:
-        yield
+        try:
+            yield
+        except RunRefusedError:
+            if is_new and os.listdir(folder) == [LOCK_FILE]:
+                (folder / LOCK_FILE).unlink()
+                folder.rmdir()
+            raise
 
 
 def decided_by_main(decide: Callable[[], Decision], is_main: bool) -> Decision:

@@ -14,6 +14,7 @@ import sys
 
 from train.data.from_settings import to_preparations
 from train.data.sequences.prepare import prepare_data, prepare_files
+from train.errors import in_one_line
 from train.run_files import command_parser
 from train.settings.recipe import parse_recipe
 from train.tokenizer.opening import open_tokenizer
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
     try:
         prepare(recipe_argv, own.shards)
     except (ValueError, OSError) as error:
-        logger.error("train.data: %s", error)
+        logger.error("train.data: %s", in_one_line(error))
         return 2
     return 0
 

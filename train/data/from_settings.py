@@ -86,16 +86,12 @@ def _find_validation(arguments: DataArguments, training: Source) -> Source:
     """The validation set that is named apart; without a name, it is a split of the dataset that is trained on."""
     split = arguments.validation_split or "train"
     if arguments.validation_dataset is not None and [arguments.validation_dataset] != arguments.dataset:
-        source = find_source(arguments.validation_dataset, split=split)
-    elif len(arguments.dataset) > 1:
+        return find_source(arguments.validation_dataset, split=split)
+    if len(arguments.dataset) > 1:
         raise ValueError("of which of the datasets? Name it by --validation_dataset.")
-    elif training.revision is None:
+    if training.revision is None:
         raise ValueError(f"{training.name} lies here, and has one split: name another --validation_dataset.")
-    else:
-        source = find_source(training.name, training.revision, split, arguments.places()[0][3])
-    if not source.bytes:
-        raise ValueError("it is empty.")
-    return source
+    return find_source(training.name, training.revision, split, arguments.places()[0][3])
 
 
 def _with_validation(training: Preparation, source: Source, arguments: DataArguments) -> Preparation:

@@ -36,7 +36,7 @@ def _describe_rows(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBas
             return f"{rows.source.name} at {rows.source.revision[:7]}, {rows.source.bytes / 1e9:.2f} GB"
         statistics = RowStatistics()
         first = next(usable_rows(rows.source, rows.method, rows.row_filter, rows.max_samples, statistics), [])
-    except (ValueError, OSError) as error:
+    except ConnectionError as error:  # the Hub cannot be reached: the rest of the plan still stands
         return f"{recipe.rows.dataset[0]} cannot be read: {error}"
     text = f"{len(first):,} of the first {statistics.rows_read:,} are usable"
     if recipe.method != "sft" or not first:

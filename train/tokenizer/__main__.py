@@ -21,10 +21,10 @@ from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
 from train.buildable import check_folder
-from train.data.files.chunk import BadShardError
 from train.data.from_settings import to_preparations
 from train.data.rows.reading import texts_of
 from train.data.rows.synth import Split
+from train.errors import in_one_line
 from train.settings.arguments import DataArguments, setting
 from train.tokenizer.comparison import compare_tokenizers, draw_comparison, render_comparison
 from train.tokenizer.opening import open_tokenizer
@@ -73,8 +73,8 @@ def main(argv: list[str]) -> int:
         parser = _Parser(kinds, prog="python -m train.tokenizer", description=__doc__, allow_abbrev=False)
         source, settings = parser.parse_args_into_dataclasses(argv)
         sys.stdout.write(train(source, settings) + "\n")
-    except (ValueError, OSError, BadShardError) as error:
-        logger.error("train.tokenizer: %s", " ".join(str(error).split()))
+    except (ValueError, OSError) as error:
+        logger.error("train.tokenizer: %s", in_one_line(error))
         return 2
     return 0
 

@@ -66,7 +66,7 @@ def test_too_small_a_disk_is_refused_before_the_first_step(tiny_recipe, tmp_path
     nearly_full = shutil.disk_usage(tmp_path)._replace(free=10**7)
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: nearly_full)
     words = ["--config", str(tiny_recipe), "--report_to", "none", "--save_steps", "2", "--save_total_limit", "3"]
-    assert main(words) == 1
+    assert main(words) == 2
     assert "has 0.010 GB free, and 4 checkpoints and the model need 0.0" in caplog.text
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 

@@ -348,7 +348,7 @@ def test_a_second_run_in_the_folder_is_refused(words, run, caplog, monkeypatch):
     command = [sys.executable, "-c", textwrap.dedent(hold)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        assert resume(words, run) == 1
+        assert resume(words, run) == 2
         assert "Another run is writing into" in caplog.text
         other.kill()
     assert resume(words, run) == 0

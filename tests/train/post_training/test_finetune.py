@@ -110,34 +110,38 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(sft_words, tmp_pa
 
 def test_without_the_demo_it_says_what_to_do_first(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    assert main([]) == 1
+    assert main([]) == 2
     assert "finetune.py: --init_from runs/demo holds no finished model yet: run `make pretrain` first." in caplog.text
     assert not (tmp_path / "runs" / "demo").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "message"),
+    ("words", "message"),
     [
-        (("--lerning_rate", "1"), 2, "Did you mean 'learning_rate'?"),
-        (("--init_from", "./nowhere"), 1, "--init_from ./nowhere: there is no such folder"),
-        (("--init_from", "{empty}"), 1, "holds no model: a run leaves it there at its end"),
-        (("--init_from", "{other}"), 1, "has a vocabulary of 100; the 50,257 of the run's tokenizer are needed"),
-        (("--max_length", "65"), 1, "--max_length 65 is longer than the context of"),
-        (("--dataset", "{empty}"), 1, "found no rows"),
-        (("--dataset", "you/nowhere"), 1, "you/nowhere"),
-        (("--exam", "nowhere.parquet"), 1, "nowhere.parquet"),
-        (("--resume_from_checkpoint", "true"), 2, "holds no complete checkpoint"),
+        (("--lerning_rate", "1"), "Did you mean 'learning_rate'?"),
+        (("--init_from", "./nowhere"), "--init_from ./nowhere: there is no such folder"),
+        (("--init_from", "{empty}"), "holds no model: a run leaves it there at its end"),
+        (("--init_from", "{other}"), "has a vocabulary of 100; the 50,257 of the run's tokenizer are needed"),
+        (("--max_length", "65"), "--max_length 65 is longer than the context of"),
+        (("--dataset", "{empty}"), "found no rows"),
+        (("--dataset", "{text}"), "has no column query, synthetic_answer or messages"),
+        (("--dataset", "you/nowhere"), "you/nowhere"),
+        (("--exam", "nowhere.parquet"), "nowhere.parquet"),
+        (("--resume_from_checkpoint", "true"), "holds no complete checkpoint"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_mistake_ends_the_script_with_a_message(sft_words, tmp_path, caplog, words, status, message):
+def test_a_mistake_ends_the_script_with_a_message(sft_words, tmp_path, caplog, words, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("Some text.")
     other = GPT2ScratchForCausalLM(GPT2ScratchConfig(vocab_size=100, n_positions=64, n_embd=8, n_layer=1, n_head=1))
     other.save_pretrained(tmp_path / "other")
-    words = [word.format(empty=tmp_path / "empty", other=tmp_path / "other") for word in words]
-    assert main([*sft_words, "--output_dir", str(tmp_path / "run"), *words]) == status
-    assert message in caplog.text
-    assert not list(tmp_path.glob("run/checkpoint-*"))
+    places = {"empty": tmp_path / "empty", "other": tmp_path / "other", "text": tmp_path / "a.txt"}
+    words = [word.format(**places) for word in words]
+    assert main([*sft_words, "--output_dir", str(tmp_path / "run"), *words]) == 2
+    assert message in caplog.records[-1].getMessage()
+    assert "\n" not in caplog.records[-1].getMessage()
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_run_goes_on_from_is_checked(finished, sft_words, caplog):

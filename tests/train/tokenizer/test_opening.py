@@ -124,6 +124,6 @@ def test_another_tokenizer_is_refused(finished, caplog, tmp_path):
     assert main([*words, "--tokenizer", other, *resumed]) == 2
     (tmp_path / "model.safetensors").rename(run / "model.safetensors")
     elsewhere = [*words, "--output_dir", str(tmp_path / "new"), "--init_from", str(run)]
-    assert main([*elsewhere, "--tokenizer", other]) == 1
+    assert main([*elsewhere, "--tokenizer", other]) == 2
     assert "has another tokenizer than this run's" in caplog.text
     assert "has a vocabulary of" in caplog.text

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from huggingface_hub import HfFileSystem, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -21,6 +22,7 @@ from train.data.files.checksums import sha256_of
 from train.data.files.chunk import PAST_THE_END, BadShardError, Chunk, Columns, RowBatch
 from train.data.files.shard_reading import column_names, decompressed, read_chunk
 from train.data.files.sources import Shard, Source
+from train.data.files.text_documents import TEXT_COLUMN, is_text
 
 
 logger = logging.getLogger(__name__)
@@ -38,22 +40,31 @@ def read_source(source: Source, columns: Columns) -> Iterator[RowBatch]:
 
 def read_beginning(source: Source, columns: Columns) -> Iterator[RowBatch]:
     """The same rows for who wants only the first: of a Hub dataset no more is fetched than is read."""
-    if source.revision is None:
-        yield from read_source(source, columns)
-        return
     for number, shard in enumerate(source.shards):
-        with HfFileSystem().open(f"datasets/{shard.repository}@{shard.revision}/{shard.name}") as file:
+        with _opened(shard) as file:
             yield from read_chunk(file, str(shard), Chunk(number, 0, 1), columns)
 
 
 def names_in(shard: Shard) -> list[str]:
     """The columns of a file, of which no more is read than shows them; a `BadShardError` where it holds no rows."""
-    hub = f"datasets/{shard.repository}@{shard.revision}/{shard.name}"
-    with (
-        open(shard.name, "rb") if shard.repository is None else HfFileSystem().open(hub) as file,
-        decompressed(file, str(shard)) as rows,
-    ):
+    with _opened(shard) as file, decompressed(file, str(shard)) as rows:
         return column_names(rows, str(shard))
+
+
+def check_beginning(shard: Shard, columns: Columns) -> None:
+    """Refuse a file, by a `BadShardError`, whose columns or first row are not as they should be."""
+    if is_text(shard.name):  # a document may be large
+        columns.check_names([TEXT_COLUMN], str(shard))
+        return
+    with _opened(shard) as file:
+        next(read_chunk(file, str(shard), Chunk(0, 0, 1), columns, most_rows=1), None)
+
+
+def _opened(shard: Shard) -> BinaryIO:
+    """A file where it lies, on the disk or the Hub."""
+    if shard.repository is None:
+        return open(shard.name, "rb")
+    return HfFileSystem().open(f"datasets/{shard.repository}@{shard.revision}/{shard.name}")
 
 
 def read_shard(

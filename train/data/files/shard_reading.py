@@ -6,7 +6,6 @@ import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from train.data.files.chunk import BadShardError, Chunk, Columns, RowBatch
@@ -49,15 +48,6 @@ def read_chunk(
     read = read_parquet if is_parquet(name) else read_text_documents if is_text(name) else read_json_lines
     with decompressed(file, name) as rows:
         yield from read(rows, name, chunk, columns, place, int(min(most_rows, ROWS_PER_BATCH)))
-
-
-def check_file(path: Path, name: str, columns: Columns) -> None:
-    """Refuse what shows without reading all of a file: its kind, its footer, its columns and their types."""
-    with open(path, "rb") as file, decompressed(file, name) as rows:
-        if names := column_names(rows, name):
-            columns.check_names(names, name)
-        if is_parquet(name):
-            open_parquet(rows, name, columns)
 
 
 def column_names(file: BinaryIO, name: str) -> list[str]:

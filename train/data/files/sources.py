@@ -157,7 +157,9 @@ def _local_shards(dataset: str, path: Path) -> list[Shard]:
     missing = sorted(file for file in checksums.keys() - set(files) if _has_rows(file))
     if missing:
         raise ValueError(f"{path / CHECKSUMS_FILE} lists {missing[0].name}, which is not there: copy it again.")
-    states = ((file, file.stat()) for file in files)
+    states = [(file, file.stat()) for file in files]
+    if not any(now.st_size for _, now in states):
+        raise ValueError(f"{dataset} is empty: there is nothing in {files[0].name}.")
     return [Shard(str(file), now.st_size, checksums.get(file), changed_ns=now.st_mtime_ns) for file, now in states]
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from train.data.files.chunk import BadShardError, Columns
-from train.data.files.shard_access import names_in
+from train.data.files.shard_access import check_beginning, names_in
 from train.data.files.sources import Source
 from train.data.files.text_documents import TEXT_COLUMN
 from train.data.rows import synth
@@ -187,7 +187,7 @@ def find_schema(
     needed: Mapping[str, str] = MappingProxyType({}),
     skip_broken: bool = False,
 ) -> Schema:
-    """The schema of a source's rows, by the columns of its files (of a Hub dataset, of the first).
+    """The schema of a source's rows, by the beginnings of its files (of a Hub dataset, of the first).
 
     Args:
         text_column: the column to take as text; one called `text` where `None`, and where the columns are not SYNTH's.
@@ -196,7 +196,8 @@ def find_schema(
         skip_broken: pass over files that cannot be read.
 
     Raises:
-        ValueError: the files hold no rows of any schema, or of more than one, or lack a column that is needed.
+        ValueError: the files hold no rows of any schema, or of more than one, lack a column that is needed, or have a
+            first row that is none.
     """
     shards = source.shards if source.revision is None else source.shards[:1]
     found: dict[str, tuple[Schema, str]] = {}
@@ -220,6 +221,8 @@ def find_schema(
                 f"{shard} has no column {missing[0]}; {has}. Take back --{needed[missing[0]]}, which uses it: "
                 "without a value, it is unset."
             )
+        if not skip_broken:
+            check_beginning(shard, schema.columns)
         found.setdefault(schema.name, (schema, str(shard)))
     if len(found) > 1:
         (one, first), (other, second) = list(found.values())[:2]

@@ -9,7 +9,6 @@ from tabulate import tabulate
 from torch.utils.data import Dataset
 
 from train.data.cache_folder import cache_root, fingerprint
-from train.data.files.shard_reading import check_file
 from train.data.files.sources import short_names
 from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Row
@@ -131,9 +130,6 @@ def load_streamed_data(streams: MixedStreams, max_eval_sequences: int, processes
     ]
     for preparation in preparations:
         source = preparation.source
-        if source.revision is None and not preparation.settings.skip_broken:
-            for shard in source.shards:  # now, and not in the step that comes to it
-                check_file(Path(shard.name), str(shard), preparation.row_filter.schema.columns)
         checksums = source.checksums(cache_root(preparation.cache_dir))
         shards = [[Path(one.name).name, one.bytes, known] for one, known in zip(source.shards, checksums, strict=True)]
         # The rows and how they are chosen; the order is the seed's and the recipe's.

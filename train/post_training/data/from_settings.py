@@ -4,9 +4,11 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from train.data.files.shard_access import check_beginning
 from train.data.files.sources import find_source
 from train.data.rows.row_filter import RowFilter
 from train.post_training.data.prepare import RowPreparation
+from train.post_training.data.usable_rows import columns_of
 from train.post_training.settings.recipe import PostTrainingRecipe
 
 
@@ -16,11 +18,14 @@ def to_preparation(
     """The rows of a recipe, and how they become examples.
 
     Raises:
-        ValueError, OSError: the source cannot be found, or the Hub cannot be reached.
+        ValueError, OSError: the source cannot be found, a file lacks columns, or the Hub cannot be reached.
     """
     rows = recipe.rows
+    source = find_source(*rows.places()[0])
+    for shard in source.shards if source.revision is None else source.shards[:1]:
+        check_beginning(shard, columns_of(recipe.method))
     return RowPreparation(
-        source=find_source(*rows.places()[0]),
+        source=source,
         method=recipe.method,
         row_filter=RowFilter(
             languages=rows.languages,

@@ -31,6 +31,11 @@ class UsableRow:
     changes: list[str]  # what was changed in it, in words
 
 
+def columns_of(method: str) -> Columns:
+    """Those that a method reads."""
+    return Columns(other=READ_COLUMNS, forms=FORMS[method])
+
+
 def usable_rows(
     source: Source, method: str, row_filter: RowFilter, max_samples: int | None, statistics: RowStatistics
 ) -> Iterator[list[UsableRow]]:
@@ -61,7 +66,7 @@ def usable_rows(
 
 
 def _read_rows(source: Source, method: str, statistics: RowStatistics) -> Iterator[Row]:
-    for batch in read_source(source, Columns(other=READ_COLUMNS, forms=FORMS[method])):
+    for batch in read_source(source, columns_of(method)):
         statistics.rows_read += sum(batch.unreadable.values())
         statistics.dropped_rows.update(batch.unreadable)
         yield from batch.rows

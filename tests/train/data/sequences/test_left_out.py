@@ -134,7 +134,7 @@ def test_parts_that_are_prepared_apart_leave_them_out(tiny_recipe, write, row, t
         ({"validation_dataset": "{rows}"}, r"rows\.jsonl lies here, and has one split: name another"),
         ({"validation_dataset": "{copy}"}, r"--validation_dataset .*copy\.jsonl: its files are those of .*rows\.jsonl"),
         ({"dataset": ["{copy}"], "validation_dataset": "{folder}"}, r"and would leave no row to train on"),
-        ({"validation_dataset": "{empty}"}, r"--validation_dataset .*empty\.jsonl: it is empty"),
+        ({"validation_dataset": "{empty}"}, r"--validation_dataset .*empty\.jsonl is empty: there is nothing in"),
         (
             {"validation_dataset": "{text}"},
             r"--validation_dataset .*texts\.txt: its rows are of text, those of .* synth",
