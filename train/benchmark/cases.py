@@ -33,14 +33,19 @@ SDPA_KERNELS = {
 PACKAGES = {"FA2": "flash_attn", "FA3": "flash_attn_interface", "FA4": "flash_attn.cute"}
 
 
+# What prepares data on the other side.
+BESIDE = {"prepare": "tokenizers alone", "prepare_text": "datasets.map"}
+
+
 @dataclass(frozen=True)
 class Case:
     """One line of the table.
 
     Args:
         work: "train" is a whole optimizer step under the Trainer (clipping and logging on), "evaluate" is
-            `Trainer.evaluate` on one batch, "generate" is greedy text with a cache, "prepare" is from rows to sequences
-            of tokens, beside `tokenizers` alone; "recipe" is `train/pretrain.py` with the recipe of 10 B tokens, from
+            `Trainer.evaluate` on one batch, "generate" is greedy text with a cache, "prepare" is from SYNTH's rows to
+            sequences of tokens, beside `tokenizers` alone, and "prepare_text" from a column `text`, beside
+            `datasets.map` with the same tokenizer; "recipe" is `train/pretrain.py` with the recipe of 10 B tokens, from
             the rows to the loss, "resume" is the same killed and resumed, both on our side only.
         batch: sequences of one process.
         length: tokens of a sequence; in "generate" those of the prompt.
@@ -52,7 +57,7 @@ class Case:
     """
 
     model: ModelSize
-    work: Literal["train", "evaluate", "generate", "prepare", "recipe", "resume"]
+    work: Literal["train", "evaluate", "generate", "prepare", "prepare_text", "recipe", "resume"]
     batch: int
     length: int
     dropout: float = 0.0
@@ -66,8 +71,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        if self.work == "prepare":
-            return "prepare (beside tokenizers alone)"
+        if self.work in BESIDE:
+            return f"{self.work.replace('_', ' ')} (beside {BESIDE[self.work]})"
         size = f"{self.batch} x {self.length}" + (f" + {self.new_tokens}" if self.new_tokens else "")
         words = [self.work, self.model.name, size]
         if self.work == "train":
@@ -113,16 +118,16 @@ def cases_for_cpu(quick: bool) -> list[Case]:
     """fp32 on CPUs: training with and without dropout, evaluation, generation, preparing data."""
     turns = 6 if quick else 10
     small = Case(SMALL, "train", 8, 256, dropout=0.1, turns=turns)
-    prepare = Case(SMALL, "prepare", 1, 1024, turns=turns)
+    prepare = [Case(SMALL, "prepare", 1, 1024, turns=turns), Case(SMALL, "prepare_text", 1, 1024, turns=turns)]
     if quick:
         generate = Case(SMALL, "generate", 1, 64, new_tokens=128, turns=turns)
-        return [small, Case(SMALL, "evaluate", 8, 256, turns=turns), generate, prepare]
+        return [small, Case(SMALL, "evaluate", 8, 256, turns=turns), generate, *prepare]
     return [
         *(Case(GPT2_124M, "train", 4, 512, dropout=dropout, turns=7) for dropout in (0.0, 0.1)),
         small,
         Case(GPT2_124M, "evaluate", 8, 1024, turns=6),
         *(Case(GPT2_124M, "generate", batch, 64, new_tokens=128, turns=7) for batch in (1, 8)),
-        prepare,
+        *prepare,
     ]
 
 

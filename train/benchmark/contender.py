@@ -5,6 +5,7 @@ begins a turn, and lines that start with `ANSWER` on its standard output are its
 """
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -20,7 +22,7 @@ from torch.nn.attention import SDPBackend, activate_flash_attention_impl, sdpa_k
 from transformers import AutoTokenizer, PreTrainedModel, TrainerCallback, set_seed
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.benchmark.cases import PACKAGES, SDPA_KERNELS, Case, ModelSize
+from train.benchmark.cases import BESIDE, PACKAGES, SDPA_KERNELS, Case, ModelSize
 from train.benchmark.sides import build_trainer
 from train.callbacks.flops import flops_per_token, wait_for
 from train.callbacks.peak_memory import peak_memory_bytes
@@ -28,6 +30,7 @@ from train.data.files.shard_reading import ROWS_PER_BATCH
 from train.data.files.sources import SAMPLE_FOLDER, find_source
 from train.data.rows.reading import rows_of
 from train.data.rows.row_filter import RowFilter
+from train.data.rows.schemas import find_schema
 from train.data.rows.synth import reason_to_drop, row_to_text
 from train.data.sequences.preparation import Preparation, SequenceSettings
 from train.data.sequences.prepare import prepare_data
@@ -104,26 +107,30 @@ def write_rows(file: Path, times: int = 1) -> None:
 
 
 def prepare(side: str, case: Case, folder: str, turns: Turns) -> int:
-    """Rows to sequences on disk, or the same texts through `tokenizers` alone; returns the tokens of a turn."""
+    """Rows to sequences on disk, or the same texts to token ids by another library; returns the tokens of a turn."""
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
     rows_file = Path(folder, "rows.parquet")
     write_rows(rows_file)
+    texts = [row_to_text(row) for row in rows_of(find_source(str(rows_file))) if reason_to_drop(row) is None]
+    if case.work == "prepare_text":
+        pq.write_table(pa.table({"text": texts}), rows_file)
     source = find_source(str(rows_file))
-    texts = [row_to_text(row) for row in rows_of(source) if reason_to_drop(row) is None]
+    row_filter, settings = RowFilter(schema=find_schema(source)), SequenceSettings(case.length)
     tokens = 0
     for turn in range(case.turns):
+        place = Path(folder, str(turn))
         turns.begin()
         if side == "ours":
-            settings = SequenceSettings(case.length)
-            preparation = Preparation(source, RowFilter(), settings, tokenizer, Path(folder, str(turn)))
+            preparation = Preparation(source, row_filter, settings, tokenizer, place)
             tokens = sum(prepare_data(preparation).statistics.tokens.values())
-        else:
-            encoded = (
-                encoding
-                for start in range(0, len(texts), ROWS_PER_BATCH)
-                for encoding in tokenizer.backend_tokenizer.encode_batch(texts[start : start + ROWS_PER_BATCH])
-            )
+        elif case.work == "prepare":
+            batches = (texts[start : start + ROWS_PER_BATCH] for start in range(0, len(texts), ROWS_PER_BATCH))
+            encoded = itertools.chain.from_iterable(map(tokenizer.backend_tokenizer.encode_batch, batches))
             tokens = sum(len(encoding.ids) + 1 for encoding in encoded)
+        else:
+            column = datasets.Dataset.from_parquet(str(rows_file), cache_dir=str(place))
+            mapped = column.map(lambda rows: tokenizer(rows["text"]), batched=True, remove_columns=["text"])
+            tokens = sum(len(ids) + 1 for ids in mapped.with_format("numpy", columns=["input_ids"])["input_ids"])
         turns.end()
     return tokens
 
@@ -153,7 +160,7 @@ def choose_kernel(kernel: str) -> contextlib.AbstractContextManager:
 def work(side: str, case: Case, processes: int, folder: str) -> None:
     """Take all turns of a case, and then tell the figures beside their times."""
     tokens, facts = case.batch * case.length, {"flops_per_token": 0, "parameters": 0}
-    if case.work == "prepare":
+    if case.work in BESIDE:
         turns = Turns(torch.device("cpu"))
         tokens = prepare(side, case, folder, turns)
     else:

@@ -1,6 +1,7 @@
 """The settings of the data as the values that this room works with: the only file here that knows the settings."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -25,7 +26,9 @@ def to_preparations(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase
         ValueError: a source cannot be found, its rows are of no schema, or a weight is none.
         OSError: the Hub cannot be reached.
     """
-    preparations = [_to_preparation(arguments, find_source(*place), tokenizer) for place in arguments.places()]
+    row_filter = _to_row_filter(arguments)
+    sources = [find_source(*place) for place in arguments.places()]
+    preparations = [_to_preparation(arguments, source, row_filter, tokenizer) for source in sources]
     if arguments.validation_dataset is None and arguments.validation_split is None:
         return preparations
     try:
@@ -37,10 +40,25 @@ def to_preparations(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase
         raise ValueError(f"{words}: {error}") from error
 
 
-def _to_preparation(arguments: DataArguments, source: Source, tokenizer: PreTrainedTokenizerBase) -> Preparation:
+def _to_row_filter(arguments: DataArguments) -> RowFilter:
+    return RowFilter(
+        languages=arguments.languages,
+        exercises=arguments.exercises,
+        require_reasoning=arguments.require_reasoning,
+        min_row_tokens=arguments.min_row_tokens,
+        max_row_tokens=arguments.max_row_tokens,
+        exercise_weights=parse_weights("exercise_weights", arguments.exercise_weights),
+        language_weights=parse_weights("language_weights", arguments.language_weights),
+        validation_fraction=arguments.validation_fraction,
+        split_seed=arguments.split_seed,
+        evaluation_sets=tuple(arguments.decontaminate or ()),
+    )
+
+
+def _to_preparation(
+    arguments: DataArguments, source: Source, row_filter: RowFilter, tokenizer: PreTrainedTokenizerBase
+) -> Preparation:
     schema = _schema_of(source, arguments, WEIGHTS | LISTS)
-    if arguments.require_reasoning and schema.name == "text":
-        raise ValueError(f"--require_reasoning true: {source.name} has texts, which do not tell reasoning apart.")
     if arguments.drop_duplicates and source.revision is not None and (arguments.max_samples or arguments.max_tokens):
         raise ValueError(
             f"--drop_duplicates true with --max_samples or --max_tokens: all {source.bytes / 1e9:.1f} GB of "
@@ -48,19 +66,7 @@ def _to_preparation(arguments: DataArguments, source: Source, tokenizer: PreTrai
         )
     return Preparation(
         source=source,
-        row_filter=RowFilter(
-            schema=schema,
-            languages=arguments.languages,
-            exercises=arguments.exercises,
-            require_reasoning=arguments.require_reasoning,
-            min_row_tokens=arguments.min_row_tokens,
-            max_row_tokens=arguments.max_row_tokens,
-            exercise_weights=parse_weights("exercise_weights", arguments.exercise_weights),
-            language_weights=parse_weights("language_weights", arguments.language_weights),
-            validation_fraction=arguments.validation_fraction,
-            split_seed=arguments.split_seed,
-            evaluation_sets=tuple(arguments.decontaminate or ()),
-        ),
+        row_filter=replace(row_filter, schema=schema),
         settings=SequenceSettings(
             arguments.sequence_length, arguments.packing, skip_broken=arguments.broken_shards == "skip"
         ),
@@ -71,15 +77,19 @@ def _to_preparation(arguments: DataArguments, source: Source, tokenizer: PreTrai
     )
 
 
-def _schema_of(source: Source, arguments: DataArguments, columns: dict[str, str]) -> Schema:
+def _schema_of(source: Source, arguments: DataArguments, columns: dict[str, str], apart: bool = False) -> Schema:
     """The schema of a source, with the columns that settings use, where these are set."""
-    return find_schema(
+    schema = find_schema(
         source,
         arguments.text_column,
         arguments.document_separator,
         needed={column: name for name, column in columns.items() if vars(arguments)[name]},
         skip_broken=arguments.broken_shards == "skip",
+        may_lack_text_column=apart,
     )
+    if arguments.require_reasoning and schema.name == "text":
+        raise ValueError(f"--require_reasoning true: {source.name} has texts, which do not tell reasoning apart.")
+    return schema
 
 
 def _find_validation(arguments: DataArguments, training: Source) -> Source:
@@ -95,12 +105,7 @@ def _find_validation(arguments: DataArguments, training: Source) -> Source:
 
 
 def _with_validation(training: Preparation, source: Source, arguments: DataArguments) -> Preparation:
-    schema, cache = _schema_of(source, arguments, LISTS), cache_root(training.cache_dir)
-    if schema.name != training.row_filter.schema.name:
-        raise ValueError(
-            f"its rows are of {schema.name}, those of {training.source.name} of {training.row_filter.schema.name}, and "
-            "rows that both have could not be told: bring both into one form."
-        )
+    schema, cache = _schema_of(source, arguments, LISTS, apart=True), cache_root(training.cache_dir)
     if _contents(training.source, cache) <= _contents(source, cache):
         raise ValueError(f"its files are those of {training.source.name}, and would leave no row to train on.")
     return training.with_validation(source, schema)

@@ -1,19 +1,18 @@
 """The model to evaluate, from a folder or the Hugging Face Hub, and what its recipe tells of its training."""
 
-from argparse import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
 from huggingface_hub import hf_hub_download
-from transformers import HfArgumentParser, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_gpt2scratch.loading import load_own_tokenizer, load_whole_model, refuse_adapter
 from train.checkpointing.checkpoints import complete_checkpoints
 from train.evaluation.record import hash_weights
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_FILE
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, RunArguments, check_least
-from train.settings.parser import field_names, pick
+from train.settings.parser import OneLineParser, field_names, pick
 from train.settings.recipe_file import read_recipe_file, settings_to_words
 
 
@@ -152,9 +151,8 @@ def read_own_settings(recipe: Path) -> dict:
     names = [name for group in groups for name in field_names(group) if settings.get(name) is not None]
     try:
         words = settings_to_words({name: settings[name] for name in names})
-        parser = HfArgumentParser(groups, allow_abbrev=False, exit_on_error=False)
-        parsed = parser.parse_args_into_dataclasses(words)
-    except (ValueError, ArgumentError) as error:
+        parsed = OneLineParser(groups).parse_args_into_dataclasses(words)
+    except ValueError as error:
         raise ValueError(f"{recipe}: {error}") from error
     return {name: value for group in parsed for name, value in vars(group).items() if name in names}
 

@@ -19,8 +19,18 @@ NOT_SAVED = ("config", "dry_run", "resume_from_checkpoint", "resume_with_changes
 RESUME_HELP = "true: the newest complete checkpoint of --output_dir; auto: that, or a start; or a checkpoint's path."
 
 
-class SettingsParser(HfArgumentParser):
-    """Every mistake is a `ValueError` that says what to write instead."""
+class OneLineParser(HfArgumentParser):
+    """Every mistake is a `ValueError`; names are whole."""
+
+    def __init__(self, kinds: Iterable[type], **options):
+        super().__init__(kinds, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> None:
+        raise ValueError(message)
+
+
+class SettingsParser(OneLineParser):
+    """The mistakes say what to write instead."""
 
     def __init__(
         self,
@@ -44,7 +54,6 @@ class SettingsParser(HfArgumentParser):
             usage=f"accelerate launch -q {script} [--config RECIPE.yaml] [--SETTING VALUE ...]",
             description=description,
             epilog="Recipes: " + ", ".join(sorted(path.name for path in recipes.glob("*.yaml"))),
-            allow_abbrev=False,
         )
         self.add_argument("--help_all", action="help", help="Show all settings, those that are seldom used as well.")
         own = [name for kind in groups for name in field_names(kind)]
@@ -55,9 +64,6 @@ class SettingsParser(HfArgumentParser):
         for action in self._actions:  # a list without values takes back the one of a recipe
             action.nargs = "*" if action.nargs == "+" else action.nargs
         self.always_saved = {*defaults, *own}
-
-    def error(self, message: str) -> None:
-        raise ValueError(message)
 
     def resolve(self, argv: list[str]) -> dict:
         """All settings: defaults, under those of the recipe that `argv` names, under those of `argv`."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Literal
 
 from tqdm.auto import tqdm
-from transformers import HfArgumentParser
 
 from train.buildable import check_folder
 from train.data.from_settings import to_preparations
@@ -26,6 +25,7 @@ from train.data.rows.reading import texts_of
 from train.data.rows.synth import Split
 from train.errors import in_one_line
 from train.settings.arguments import DataArguments, setting
+from train.settings.parser import OneLineParser
 from train.tokenizer.comparison import compare_tokenizers, draw_comparison, render_comparison
 from train.tokenizer.opening import open_tokenizer
 from train.tokenizer.training import SMALLEST, train_tokenizer
@@ -60,17 +60,12 @@ class TokenizerArguments:
             raise ValueError(f"--output_dir {folder} holds other files ({', '.join(others[:3])}): name a new folder.")
 
 
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> None:
-        raise ValueError(f"{message} (--help lists all settings)")
-
-
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         kinds = (DataArguments, TokenizerArguments)
-        parser = _Parser(kinds, prog="python -m train.tokenizer", description=__doc__, allow_abbrev=False)
+        parser = OneLineParser(kinds, prog="python -m train.tokenizer", description=__doc__)
         source, settings = parser.parse_args_into_dataclasses(argv)
         sys.stdout.write(train(source, settings) + "\n")
     except (ValueError, OSError) as error:

@@ -58,6 +58,7 @@ def test_both_sides_train_in_turns():
         (Case(TINY, "evaluate", 2, 16, turns=3), 32),
         (Case(TINY, "generate", 1, 8, new_tokens=4, turns=3), 4),
         (Case(TINY, "prepare", 1, 1024, turns=2), 500_000),
+        (Case(TINY, "prepare_text", 1, 1024, turns=2), 500_000),
     ],
     ids=lambda value: value.work if isinstance(value, Case) else "",
 )

@@ -32,8 +32,13 @@ def validation(folder):
 
 @pytest.mark.parametrize("streaming", ["false", "true"])
 def test_two_processes_resume_exactly(streaming, words, fork, run_to_end, stop_gently, tmp_path, log_by_step):
-    """Dropout, accumulation and workers on; streams stop amid a full buffer."""
-    words = [*words, "--dataloader_num_workers", "1", "--streaming", streaming, "--shuffle_buffer", "25"]
+    """Dropout, accumulation and workers on, with two datasets; streams stop amid a full buffer."""
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(
+        "".join(json.dumps({"text": f"{number} is less than {number + 2}. " * 2}) + "\n" for number in range(150))
+    )
+    words = [*words, "--dataset", str(tmp_path / "rows.jsonl"), str(texts), "--dataset_weights", "0.6", "0.4"]
+    words += ["--dataloader_num_workers", "1", "--streaming", streaming, "--shuffle_buffer", "25"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     run_to_end(fork([*words, "--output_dir", str(whole)], processes=2))
     words += ["--output_dir", str(stopped)]
@@ -41,6 +46,9 @@ def test_two_processes_resume_exactly(streaming, words, fork, run_to_end, stop_g
     run_to_end(fork([*words, "--resume_from_checkpoint", "true"], processes=2))
     assert log_by_step(stopped) == log_by_step(whole)
     assert validation(stopped) == validation(whole)
+    data, again = (json.loads((folder / "results.json").read_text())["data"] for folder in (whole, stopped))
+    assert again == data
+    assert [part["schema"] for part in data["datasets"]] == ["synth", "text"]
     expected, found = load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 

@@ -3,8 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
 
 from train.data.rows.decontamination import Contamination
 from train.data.rows.schemas import SYNTH, Schema
@@ -31,17 +30,22 @@ class RowFilter:
     split_seed: int = 0
     evaluation_sets: tuple[str, ...] = ()  # files and lm-eval tasks, whose words no training row may share
     schema: Schema = SYNTH
+    # What was read of evaluation sets, by their names; `replace` hands it on, so that it is read once for all datasets.
+    known: dict[tuple[str, ...], Contamination] = field(default_factory=dict, compare=False, repr=False)
 
-    @cached_property
+    @property
     def contamination(self) -> Contamination | None:
         """Of the evaluation sets; read when it is first asked for, which can take minutes and raise a ValueError."""
-        return Contamination.from_sources(self.evaluation_sets) if self.evaluation_sets else None
+        if self.evaluation_sets and self.evaluation_sets not in self.known:
+            self.known[self.evaluation_sets] = Contamination.from_sources(self.evaluation_sets)
+        return self.known.get(self.evaluation_sets)
 
     def fingerprint(self) -> dict:
         """Everything that decides which rows are used; files and tasks of evaluation sets by their content, too, which
         is read for that."""
         grams = [] if self.contamination is None else [hashlib.sha256(self.contamination.grams.tobytes()).hexdigest()]
-        values = {**asdict(self), "evaluation_files": grams}  # by this name, rows that lie prepared are found
+        values = {**asdict(replace(self, known={})), "evaluation_files": grams}  # the names by which rows are found
+        del values["known"]
         columns = values.pop("schema")["columns"]
         return values if self.schema.name == SYNTH.name else {**values, "schema": [self.schema.name, columns]}
 

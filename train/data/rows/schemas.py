@@ -186,6 +186,7 @@ def find_schema(
     separator: str | None = None,
     needed: Mapping[str, str] = MappingProxyType({}),
     skip_broken: bool = False,
+    may_lack_text_column: bool = False,
 ) -> Schema:
     """The schema of a source's rows, by the beginnings of its files (of a Hub dataset, of the first).
 
@@ -194,6 +195,7 @@ def find_schema(
         separator: of the documents in a text file.
         needed: columns that each file must have, each with the setting that uses it.
         skip_broken: pass over files that cannot be read.
+        may_lack_text_column: take files without it by their other columns, as those of a set for validation.
 
     Raises:
         ValueError: the files hold no rows of any schema, or of more than one, lack a column that is needed, or have a
@@ -210,7 +212,8 @@ def find_schema(
             continue
         if not names:  # an empty file
             continue
-        schema, has = _schema_of(names, text_column, separator), f"it has {', '.join(names)}"
+        named = None if may_lack_text_column and text_column not in names else text_column
+        schema, has = _schema_of(names, named, separator), f"it has {', '.join(names)}"
         if schema is None:
             raise BadShardError(
                 f"{shard} has no column {text_column or TEXT_COLUMN}; {has}. Name the one that holds the text by "

@@ -112,7 +112,10 @@ def _to_documents(
         if reason is not None:
             counts.drop(reason, one.characters)
             continue
-        keys = [article_key(article) for article in row_filter.schema.articles(one.row)]
+        articles = row_filter.schema.articles(one.row)
+        if row_filter.validation_fraction == 1:  # training rows of another schema are compared with it by their texts
+            articles = [*dict.fromkeys([*articles, *one.texts])]
+        keys = [article_key(article) for article in articles]
         counts.keep(one.row, one.split, one.repairs, len(token_ids), one.times, one.characters)
         counts.articles[one.split] += len(keys)
         yield Document(np.array(token_ids, dtype), one.split, one.times, b"".join(keys))

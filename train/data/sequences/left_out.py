@@ -33,7 +33,7 @@ class LeftOut:
 
     def reason(self, articles: list[str], texts: list[str]) -> str | None:
         """Why a row that touches these articles and gives these texts is left out."""
-        if self.preparation.validation is not None and is_among(articles, self._held_out).any():
+        if self.preparation.validation is not None and is_among({*articles, *texts}, self._held_out).any():
             return "in the validation set"
         if self._came_before is not None:
             key = document_key(texts)

@@ -98,10 +98,9 @@ class Preparation:
         # Duplicates would only be known after a pass over all rows.
         return replace(self, row_filter=row_filter, splits=("validation",), limit=limit, drop_duplicates=False)
 
-    @property
-    def validation_source(self) -> Source | None:
-        """Of a set named apart."""
-        return None if self.validation is None else self.validation.source
+    def describe_source(self) -> dict:
+        """The facts that a run records of its rows."""
+        return {**self.source.describe(), "schema": self.row_filter.schema.name}
 
     @cached_property
     def folder(self) -> Path:
@@ -111,6 +110,7 @@ class Preparation:
             *(asdict(self.settings), asdict(self.limit), self.splits),
             *([] if self.validation is None else [self.validation.folder.name]),
             *(["drop_duplicates"] if self.drop_duplicates else []),
+            *(["keys of texts"] if self.row_filter.validation_fraction == 1 else []),
         ]
         return cache_folder(made_from, self.tokenizer, self.cache_dir)
 

@@ -48,9 +48,9 @@ class TrainingData:
 
     def describe(self, statistics: list[DatasetStatistics] | None = None) -> dict:
         """The datasets as a run records them, with these statistics in place of its own."""
-        places = [{**one.source.describe(), "schema": one.row_filter.schema.name} for one in self.preparations]
-        statistics, set_apart = statistics or self.statistics, self.preparations[0].validation_source
-        apart = {} if set_apart is None else {"validation_set": set_apart.describe()}
+        places = [one.describe_source() for one in self.preparations]
+        statistics, set_apart = statistics or self.statistics, self.preparations[0].validation
+        apart = {} if set_apart is None else {"validation_set": set_apart.describe_source()}
         if len(places) == 1:
             return {**places[0], **apart, **statistics[0].to_dict()}
         parts = [
@@ -152,8 +152,8 @@ def _join_validation(
     preparations: list[Preparation], parts: list[PreparedData], weights: list[float] | None, most: int | None
 ) -> ValidationParts:
     sources = [preparation.source for preparation in preparations]
-    if (apart := preparations[0].validation_source) is not None:  # the same of all
-        sources, parts, weights = [apart], parts[:1], None
+    if (apart := preparations[0].validation) is not None:  # the same of all
+        sources, parts, weights = [apart.source], parts[:1], None
     counts = validation_counts([len(part.validation) for part in parts], weights, most)
     names = short_names(sources)
     return ValidationParts([part.validation.first(count) for part, count in zip(parts, counts, strict=True)], names)

@@ -136,8 +136,8 @@ def test_parts_that_are_prepared_apart_leave_them_out(tiny_recipe, write, row, t
         ({"dataset": ["{copy}"], "validation_dataset": "{folder}"}, r"and would leave no row to train on"),
         ({"validation_dataset": "{empty}"}, r"--validation_dataset .*empty\.jsonl is empty: there is nothing in"),
         (
-            {"validation_dataset": "{text}"},
-            r"--validation_dataset .*texts\.txt: its rows are of text, those of .* synth",
+            {"validation_dataset": "{text}", "require_reasoning": True},
+            r"--validation_dataset .*texts\.txt: --require_reasoning true: .*texts\.txt has texts",
         ),
         ({"validation_dataset": "nowhere"}, r"--validation_dataset nowhere: 'nowhere' is neither a file or folder"),
         (
@@ -168,12 +168,62 @@ def test_a_validation_set_that_is_none_is_refused_in_one_line(
     write("folder/1.jsonl", [row(number) for number in range(300, 310)])
 
     def fill(value):
-        return value.format(**places) if isinstance(value, str) else [fill(one) for one in value]
+        if isinstance(value, list):
+            return [fill(one) for one in value]
+        return value.format(**places) if isinstance(value, str) else value
 
     asked = settings(**{name: fill(value) for name, value in changes.items()})
     with pytest.raises(ValueError, match=message) as error:
         prepare_data(to_preparations(asked, tokenizer)[0])
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def write_as(write, row, tmp_path):
+    """Writes the rows of some numbers in one of four forms, which all give the same texts; returns the path."""
+
+    def write_as(form, numbers):
+        rows = [row(number) for number in numbers]
+        if form == "txt":
+            (tmp_path / "documents.txt").write_text("###".join(map(row_to_text, rows)))
+            return str(tmp_path / "documents.txt")
+        if form == "messages":
+            answer = {"synthetic_reasoning": "reasoning_content", "synthetic_answer": "content"}
+            rows = [
+                {
+                    "messages": [
+                        {"role": "user", "content": one["query"]},
+                        {"role": "assistant", **{name: one[column] for column, name in answer.items()}},
+                    ]
+                }
+                for one in rows
+            ]
+        elif form == "text":
+            rows = [{"content": row_to_text(one)} for one in rows]
+        return write(f"{form}-{numbers.start}.jsonl", rows)
+
+    return write_as
+
+
+@pytest.mark.parametrize(
+    ("training", "validation"),
+    [("text", "synth"), ("text", "messages"), ("text", "txt"), ("synth", "txt"), ("messages", "synth")],
+)
+def test_a_validation_set_has_a_schema_of_its_own(settings, write_as, tokenizer, training, validation):
+    """And rows of the training that give a text of it go, whatever their columns."""
+    named = settings(
+        dataset=[write_as(training, range(60))],
+        validation_dataset=write_as(validation, range(40, 70)),
+        document_separator="###",
+        text_column="content" if training == "text" else None,
+    )
+    (preparation,) = to_preparations(named, tokenizer)
+    statistics = prepare_data(preparation).statistics
+    assert statistics.dropped_rows == {"in the validation set": 20}
+    assert statistics.kept_rows == {"train": 40, "validation": 30}
+    assert preparation.row_filter.schema.name == training
+    assert preparation.validation.describe_source()["schema"] == validation.replace("txt", "text")
+    assert len(read_validation(named, tokenizer, max_rows=100).rows) == 30
 
 
 def test_the_evaluation_reads_the_set_again(settings, validation_file, tokenizer):
