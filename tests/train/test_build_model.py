@@ -66,7 +66,7 @@ def test_a_model_of_another_architecture_is_refused_before_the_data(tiny_recipe,
     config = LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
     words = ["--config", str(tiny_recipe), "--init_from", str(tmp_path / "llama")]
-    assert pretrain(words) == 1
+    assert pretrain(words) == 2
     assert "its model_type is llama, and only gpt2scratch and gpt2 can be used here" in caplog.messages[-1]
     assert not (tmp_path / "cache").exists()
 

@@ -20,9 +20,8 @@ from huggingface_hub.errors import (
 
 from train.data.files.checksums import sha256_of
 from train.data.files.chunk import PAST_THE_END, BadShardError, Chunk, Columns, RowBatch
-from train.data.files.shard_reading import column_names, decompressed, read_chunk
+from train.data.files.shard_reading import check_first_row, read_chunk
 from train.data.files.sources import Shard, Source
-from train.data.files.text_documents import TEXT_COLUMN, is_text
 
 
 logger = logging.getLogger(__name__)
@@ -41,26 +40,17 @@ def read_source(source: Source, columns: Columns) -> Iterator[RowBatch]:
 def read_beginning(source: Source, columns: Columns) -> Iterator[RowBatch]:
     """The same rows for who wants only the first: of a Hub dataset no more is fetched than is read."""
     for number, shard in enumerate(source.shards):
-        with _opened(shard) as file:
+        with opened(shard) as file:
             yield from read_chunk(file, str(shard), Chunk(number, 0, 1), columns)
-
-
-def names_in(shard: Shard) -> list[str]:
-    """The columns of a file, of which no more is read than shows them; a `BadShardError` where it holds no rows."""
-    with _opened(shard) as file, decompressed(file, str(shard)) as rows:
-        return column_names(rows, str(shard))
 
 
 def check_beginning(shard: Shard, columns: Columns) -> None:
     """Refuse a file, by a `BadShardError`, whose columns or first row are not as they should be."""
-    if is_text(shard.name):  # a document may be large
-        columns.check_names([TEXT_COLUMN], str(shard))
-        return
-    with _opened(shard) as file:
-        next(read_chunk(file, str(shard), Chunk(0, 0, 1), columns, most_rows=1), None)
+    with opened(shard) as file:
+        check_first_row(file, str(shard), columns)
 
 
-def _opened(shard: Shard) -> BinaryIO:
+def opened(shard: Shard) -> BinaryIO:
     """A file where it lies, on the disk or the Hub."""
     if shard.repository is None:
         return open(shard.name, "rb")

@@ -50,11 +50,22 @@ def read_chunk(
         yield from read(rows, name, chunk, columns, place, int(min(most_rows, ROWS_PER_BATCH)))
 
 
-def column_names(file: BinaryIO, name: str) -> list[str]:
-    """The columns of a file; of JSON lines, the names in the first line."""
+def names_in(file: BinaryIO, name: str) -> list[str]:
+    """The columns of a file (of JSON lines, the names in the first line), of which no more is read than shows them; a
+    `BadShardError` where it holds no rows."""
+    with decompressed(file, name) as rows:
+        if is_text(name):
+            return [TEXT_COLUMN]
+        return open_parquet(rows, name, Columns()).schema_arrow.names if is_parquet(name) else first_names(rows, name)
+
+
+def check_first_row(file: BinaryIO, name: str, columns: Columns) -> None:
+    """Refuse a file whose columns or first row are not as they should be; of a text, which may be one long row, none
+    is read."""
     if is_text(name):
-        return [TEXT_COLUMN]
-    return open_parquet(file, name, Columns()).schema_arrow.names if is_parquet(name) else first_names(file, name)
+        columns.check_names([TEXT_COLUMN], name)
+    else:
+        next(read_chunk(file, name, Chunk(0, 0, 1), columns, most_rows=1), None)
 
 
 @contextmanager

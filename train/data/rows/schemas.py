@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from train.data.files.chunk import BadShardError, Columns
-from train.data.files.shard_access import check_beginning, names_in
+from train.data.files.shard_access import opened
+from train.data.files.shard_reading import check_first_row, names_in
 from train.data.files.sources import Source
 from train.data.files.text_documents import TEXT_COLUMN
 from train.data.rows import synth
@@ -204,28 +205,29 @@ def find_schema(
     shards = source.shards if source.revision is None else source.shards[:1]
     found: dict[str, tuple[Schema, str]] = {}
     for shard in shards:
-        try:
-            names = names_in(shard)
-        except BadShardError:
+        with opened(shard) as file:
+            try:
+                names = names_in(file, str(shard))
+            except BadShardError:
+                if not skip_broken:
+                    raise
+                continue
+            if not names:  # an empty file
+                continue
+            named = None if may_lack_text_column and text_column not in names else text_column
+            schema, has = _schema_of(names, named, separator), f"it has {', '.join(names)}"
+            if schema is None:
+                raise BadShardError(
+                    f"{shard} has no column {text_column or TEXT_COLUMN}; {has}. Name the one that holds the text by "
+                    "--text_column; without it, rows have SYNTH's columns (query, synthetic_answer), or messages."
+                )
+            if missing := [column for column in needed if column not in names]:
+                raise BadShardError(
+                    f"{shard} has no column {missing[0]}; {has}. Take back --{needed[missing[0]]}, which uses it: "
+                    "without a value, it is unset."
+                )
             if not skip_broken:
-                raise
-            continue
-        if not names:  # an empty file
-            continue
-        named = None if may_lack_text_column and text_column not in names else text_column
-        schema, has = _schema_of(names, named, separator), f"it has {', '.join(names)}"
-        if schema is None:
-            raise BadShardError(
-                f"{shard} has no column {text_column or TEXT_COLUMN}; {has}. Name the one that holds the text by "
-                "--text_column; without it, rows have SYNTH's columns (query, synthetic_answer), or messages."
-            )
-        if missing := [column for column in needed if column not in names]:
-            raise BadShardError(
-                f"{shard} has no column {missing[0]}; {has}. Take back --{needed[missing[0]]}, which uses it: "
-                "without a value, it is unset."
-            )
-        if not skip_broken:
-            check_beginning(shard, schema.columns)
+                check_first_row(file, str(shard), schema.columns)
         found.setdefault(schema.name, (schema, str(shard)))
     if len(found) > 1:
         (one, first), (other, second) = list(found.values())[:2]
