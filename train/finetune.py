@@ -67,7 +67,7 @@ def finetune(recipe: PostTrainingRecipe, tokenizer: PreTrainedTokenizerBase) -> 
         "method": recipe.method,
         "init_from": recipe.start.init_from,
         "parameters": parameters,
-        "data": {**rows.source.describe(), **data.statistics.to_dict()},
+        "data": {**rows.describe(), **data.statistics.to_dict()},
     }
 
     def measure() -> dict:

@@ -1,6 +1,8 @@
 """The settings of the data as the values that this room works with: the only file here that knows the settings."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from train.data.files.sources import Source, find_source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.schemas import Schema, find_schema
 from train.data.sequences.preparation import Limit, Preparation, SequenceSettings
-from train.settings.arguments import DataArguments, parse_weights
+from train.settings.arguments import DataArguments, SourceArguments, parse_weights
 
 
 # Settings that use a column of the rows, and which.
@@ -29,11 +31,19 @@ def to_preparations(arguments: DataArguments, tokenizer: PreTrainedTokenizerBase
     row_filter = _to_row_filter(arguments)
     sources = [find_source(*place) for place in arguments.places()]
     preparations = [_to_preparation(arguments, source, row_filter, tokenizer) for source in sources]
-    if arguments.validation_dataset is None and arguments.validation_split is None:
-        return preparations
+    with naming_validation(arguments):
+        source = find_validation(arguments, sources)
+        if source is None:
+            return preparations
+        schema = _schema_of(source, arguments, LISTS, apart=True)
+        return [preparation.with_validation(source, schema) for preparation in preparations]
+
+
+@contextmanager
+def naming_validation(arguments: SourceArguments) -> Iterator[None]:
+    """Around what looks for a validation set and at it: a `ValueError` begins with the settings that name the set."""
     try:
-        source = _find_validation(arguments, preparations[0].source)
-        return [_with_validation(one, source, arguments) for one in preparations]
+        yield
     except ValueError as error:
         named = [(name, vars(arguments)[name]) for name in ("validation_dataset", "validation_split")]
         words = " ".join(f"--{name} {value}" for name, value in named if value is not None)
@@ -92,23 +102,25 @@ def _schema_of(source: Source, arguments: DataArguments, columns: dict[str, str]
     return schema
 
 
-def _find_validation(arguments: DataArguments, training: Source) -> Source:
-    """The validation set that is named apart; without a name, it is a split of the dataset that is trained on."""
-    split = arguments.validation_split or "train"
+def find_validation(arguments: SourceArguments, training: list[Source]) -> Source | None:
+    """The validation set that is named apart, if one is; without a name, it is a split of the dataset that is trained
+    on. A `ValueError` where it holds all of a dataset's files."""
+    split, cache_dir = arguments.validation_split, arguments.data_cache_dir
+    if arguments.validation_dataset is None and split is None:
+        return None
     if arguments.validation_dataset is not None and [arguments.validation_dataset] != arguments.dataset:
-        return find_source(arguments.validation_dataset, split=split)
-    if len(arguments.dataset) > 1:
+        source = find_source(arguments.validation_dataset, split=split or "train")
+    elif len(training) > 1:
         raise ValueError("of which of the datasets? Name it by --validation_dataset.")
-    if training.revision is None:
-        raise ValueError(f"{training.name} lies here, and has one split: name another --validation_dataset.")
-    return find_source(training.name, training.revision, split, arguments.places()[0][3])
-
-
-def _with_validation(training: Preparation, source: Source, arguments: DataArguments) -> Preparation:
-    schema, cache = _schema_of(source, arguments, LISTS, apart=True), cache_root(training.cache_dir)
-    if _contents(training.source, cache) <= _contents(source, cache):
-        raise ValueError(f"its files are those of {training.source.name}, and would leave no row to train on.")
-    return training.with_validation(source, schema)
+    elif training[0].revision is None:
+        raise ValueError(f"{training[0].name} lies here, and has one split: name another --validation_dataset.")
+    else:
+        source = find_source(training[0].name, training[0].revision, split or "train", arguments.places()[0][3])
+    cache = cache_root(Path(cache_dir) if cache_dir else None)
+    for one in training:
+        if _contents(one, cache) <= _contents(source, cache):
+            raise ValueError(f"its files are those of {one.name}, and would leave no row to train on.")
+    return source
 
 
 def _contents(source: Source, cache: Path) -> set[str]:

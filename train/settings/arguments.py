@@ -93,6 +93,12 @@ class SourceArguments:
         "Share of SYNTH's seed articles, texts, or first messages, held out for validation.", 0.02
     )
     split_seed: int = setting("Chooses which these are.", 0)
+    validation_dataset: str | None = setting(
+        "All rows for validation, in place of a share: as --dataset. Training rows of the same seed article or text go."
+    )
+    validation_split: str | None = setting(
+        "The split of that Hub dataset; without one, of --dataset, e.g. validation. 'train' where unset."
+    )
     data_cache_dir: str | None = setting("Where tokenised rows are kept; beside the cache of datasets where unset.")
 
     def __post_init__(self) -> None:
@@ -146,12 +152,6 @@ class DataArguments(SourceArguments):
     max_row_tokens: int | None = setting("Drop rows with more tokens.")
     exercise_weights: list[str] | None = setting("How often rows of an exercise are used, e.g. rag=2 mcq=0.5.")
     language_weights: list[str] | None = setting("The same by language, e.g. en=1 fr=0.3; both multiply.")
-    validation_dataset: str | None = setting(
-        "All rows for validation, in place of a share: as --dataset. Training rows of the same seed article or text go."
-    )
-    validation_split: str | None = setting(
-        "The split of that Hub dataset; without one, of --dataset, e.g. validation. 'train' where unset."
-    )
     drop_duplicates: bool = setting("Drop documents whose text came before, after a first pass over all rows.", False)
     decontaminate: list[str] | None = setting(
         "Drop training rows that share 13 words in a row with these files, or with lm-eval tasks of these names."

@@ -4,7 +4,8 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from train.data.files.sources import Source
 from train.data.rows.conversations import is_synth
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.statistics import SPLITS
-from train.data.rows.synth import Row, article_key, articles
+from train.data.rows.synth import Row, article_key
 from train.data.sequences.prepare import SECONDS_BETWEEN_LOOKS, touch_articles
 from train.errors import RunRefusedError
 from train.post_training.data.encoding import NO_LOSS
@@ -63,13 +64,26 @@ class RowPreparation:
     answer_tokens: int  # room that a question must leave in it
     max_samples: int | None  # usable rows, at most; all where `None`
     cache_dir: Path | None  # holds the folders of all preparations; beside the datasets library's cache where `None`
+    validation: Source | None = None  # all of its rows are for validation, and the others for training
+
+    def describe(self) -> dict:
+        """The facts of the rows that a run records."""
+        apart = {} if self.validation is None else {"validation_set": self.validation.describe()}
+        return {**self.source.describe(), **apart}
 
     @cached_property
     def folder(self) -> Path:
-        content = self.source.fingerprint(cache_root(self.cache_dir))
+        root = cache_root(self.cache_dir)
         made_from = [
-            *(FORMAT_VERSION, content, self.method, self.row_filter.fingerprint(), self.max_samples),
+            *(
+                FORMAT_VERSION,
+                self.source.fingerprint(root),
+                self.method,
+                self.row_filter.fingerprint(),
+                self.max_samples,
+            ),
             *(self.max_tokens, self.answer_tokens, self.tokenizer.chat_template),
+            *([] if self.validation is None else [self.validation.fingerprint(root)]),
         ]
         return cache_folder(made_from, self.tokenizer, self.cache_dir, prefix="examples-")
 
@@ -116,9 +130,7 @@ def _write_examples(preparation: RowPreparation) -> None:
     statistics, digest = RowStatistics(), hashlib.sha256()
     writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
     with open(unfinished / ARTICLES_FILE, "wb") as article_keys:
-        for rows in usable_rows(
-            preparation.source, preparation.method, preparation.row_filter, preparation.max_samples, statistics
-        ):
+        for rows in _read_parts(preparation, statistics):
             examples = _make_counted(rows, preparation, statistics)
             if examples and not writers:
                 schema = _schema(examples[0][1])
@@ -132,7 +144,7 @@ def _write_examples(preparation: RowPreparation) -> None:
                     digest.update(json.dumps(some).encode())
             for one, _ in examples:
                 if one.split == "train" and is_synth(one.row):
-                    article_keys.write(b"".join(map(article_key, articles(one.row))))
+                    article_keys.write(b"".join(map(article_key, one.articles)))
     for writer in writers.values():
         writer.close()
     for split, remedy in (("train", "give more rows"), ("validation", "raise --validation_fraction, or give more")):
@@ -141,6 +153,19 @@ def _write_examples(preparation: RowPreparation) -> None:
     statistics.sha256["train"] = digest.hexdigest()
     (unfinished / STATISTICS_FILE).write_text(json.dumps(statistics.to_dict(), indent=2), encoding="utf-8")
     unfinished.rename(folder)
+
+
+def _read_parts(preparation: RowPreparation, statistics: RowStatistics) -> Iterator[list[UsableRow]]:
+    """The usable rows: those of a validation set first, and then what shares no article with it."""
+    method, row_filter, apart = preparation.method, preparation.row_filter, preparation.validation
+    held_out: set[str] = set()
+    if apart is not None:
+        whole = replace(row_filter, validation_fraction=1.0)
+        for rows in usable_rows(apart, method, whole, None, statistics):
+            held_out.update(article for one in rows for article in one.articles)
+            yield rows
+        row_filter = replace(row_filter, validation_fraction=0.0)
+    yield from usable_rows(preparation.source, method, row_filter, preparation.max_samples, statistics, held_out)
 
 
 def _make_counted(

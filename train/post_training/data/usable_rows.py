@@ -1,6 +1,6 @@
 """The rows of a source that post-training can use, and the part that each belongs to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,7 +9,7 @@ from train.data.files.shard_access import read_source
 from train.data.files.sources import Source
 from train.data.rows.conversations import Message, UnusableRowError, is_synth, row_to_messages
 from train.data.rows.row_filter import RowFilter
-from train.data.rows.synth import COLUMNS, Row, Split, part_of, split_of
+from train.data.rows.synth import COLUMNS, Row, Split, articles, part_of
 from train.post_training.data.statistics import RowStatistics
 
 
@@ -27,6 +27,7 @@ ROWS_AT_ONCE = 1000
 class UsableRow:
     row: Row  # as the source has it
     split: Split
+    articles: list[str]  # rows that share one are in the same part: a seed and links, or the first message
     messages: list[Message]  # its conversation; empty for a row with `chosen` and `rejected`, which has two
     changes: list[str]  # what was changed in it, in words
 
@@ -37,20 +38,26 @@ def columns_of(method: str) -> Columns:
 
 
 def usable_rows(
-    source: Source, method: str, row_filter: RowFilter, max_samples: int | None, statistics: RowStatistics
+    source: Source,
+    method: str,
+    row_filter: RowFilter,
+    max_samples: int | None,
+    statistics: RowStatistics,
+    held_out: Set[str] = frozenset(),
 ) -> Iterator[list[UsableRow]]:
     """The usable rows of a source in order, many at a time, until `max_samples` are kept.
 
     Args:
         statistics: counts the rows read and dropped; who is given the rows counts the kept ones.
+        held_out: articles of a validation set, whose rows are dropped here.
 
     Raises:
         BadShardError: a file cannot be read, or has no columns that the method could use.
     """
-    rows = _read_rows(source, method, statistics)
+    rows, before = _read_rows(source, method, statistics), statistics.kept_rows.total()
     while True:
         # Never more than are still wanted, so that none is read in vain.
-        left = ROWS_AT_ONCE if max_samples is None else max_samples - sum(statistics.kept_rows.values())
+        left = ROWS_AT_ONCE if max_samples is None else max_samples + before - statistics.kept_rows.total()
         some = list(islice(rows, min(ROWS_AT_ONCE, left)))
         if not some:
             return
@@ -59,7 +66,7 @@ def usable_rows(
         for row in some:
             statistics.read(row)
             try:
-                usable.append(_judge(row, row_filter))
+                usable.append(_judge(row, row_filter, held_out))
             except UnusableRowError as error:
                 statistics.dropped_rows[str(error)] += 1
         yield usable
@@ -72,27 +79,25 @@ def _read_rows(source: Source, method: str, statistics: RowStatistics) -> Iterat
         yield from batch.rows
 
 
-def _judge(row: Row, row_filter: RowFilter) -> UsableRow:
+def _judge(row: Row, row_filter: RowFilter, held_out: Set[str]) -> UsableRow:
     if (reason := row_filter.reason_by_kind(row)) is not None:
         raise UnusableRowError(reason)
-    if is_synth(row):
-        row = {**dict.fromkeys(COLUMNS), **row}
+    messages, changes = list[Message](), list[str]()
     if row.get("chosen") is not None and row.get("rejected") is not None:
-        return UsableRow(row, _part_of(_first_message(row), row_filter), [], [])
-    messages, changes = row_to_messages(row)
-    if not is_synth(row):
-        question = next(message["content"] for message in messages if message["role"] == "user")
-        return UsableRow(row, _part_of(question, row_filter), messages, changes)
-    split = split_of(row, row_filter.validation_fraction, row_filter.split_seed)
+        found = [_first_message(row)]
+    elif is_synth(row):
+        row = {**dict.fromkeys(COLUMNS), **row}
+        messages, changes = row_to_messages(row)
+        found = articles(row)
+    else:
+        messages, changes = row_to_messages(row)
+        found = [next(message["content"] for message in messages if message["role"] == "user")]
+    if not held_out.isdisjoint(found):
+        raise UnusableRowError("in the validation set")
+    split = part_of(found, row_filter.validation_fraction, row_filter.split_seed)
     if split is None:
         raise UnusableRowError("links to articles of both parts")
-    return UsableRow(row, split, messages, changes)
-
-
-def _part_of(question: str, row_filter: RowFilter) -> Split:
-    split = part_of([question], row_filter.validation_fraction, row_filter.split_seed)
-    assert split is not None  # one question is in one part
-    return split
+    return UsableRow(row, split, found, messages, changes)
 
 
 def _first_message(row: Row) -> str:

@@ -93,6 +93,30 @@ def test_synth_rows_are_parted_by_their_articles_as_in_pre_training(load, row, t
     assert data.statistics.rows_by_exercise == {"memorization": 100}
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_a_validation_set_named_apart_is_all_for_validation(load, tmp_path, row, tokenizer, method):
+    """And what shares a seed article or first message with it is not trained on, and counted."""
+
+    def make(numbers, answer):
+        if method == "sft":
+            return [row(number, synthetic_answer=answer) for number in numbers]
+        return [{"prompt": f"Why {number}?", "chosen": answer, "rejected": "No."} for number in numbers]
+
+    apart = tmp_path / "apart.jsonl"
+    apart.write_text("".join(f"{json.dumps(one)}\n" for one in make(range(30, 50), "So.")))
+    rows = make(range(40), "Yes.")
+    data = load(rows, "--validation_dataset", str(apart), "--max_samples", "25", method=method)
+    assert data.statistics.kept_rows == {"validation": 20, "train": 25}
+    assert load(rows, "--validation_dataset", str(apart), method=method).statistics.dropped_rows == {
+        "in the validation set": 10
+    }
+    column = "input_ids" if method == "sft" else "chosen_ids"
+    assert all(" Yes" in tokenizer.decode(example[column]) for example in data.train)
+    assert all(" So" in tokenizer.decode(example[column]) for example in data.validation)
+    with pytest.raises(ValueError, match=r"--validation_dataset .*rows\.jsonl: .*rows\.jsonl lies here, and has one"):
+        load(rows, "--validation_dataset", str(tmp_path / "rows.jsonl"), method=method)
+
+
 def test_rows_of_other_languages_are_dropped_and_so_are_those_that_name_none(load, row, caplog):
     rows = [row(number) for number in range(20)] + [row(number, language="fr") for number in range(20, 30)]
     chats = [{**chat(number), "language": language} for number, language in enumerate(["en", "fr", None])]
