@@ -6,36 +6,18 @@ wording.
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from train.data.sample.rows import build_row
+from train.data.sample.rows import WORDS, build_row
 
 
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
-# large unit, small unit, small units in a large one
-UNITS = (
-    ("kilometres", "metres", 1000),
-    ("kilograms", "grams", 1000),
-    ("metres", "centimetres", 100),
-    ("euros", "cents", 100),
-    ("hours", "minutes", 60),
-    ("minutes", "seconds", 60),
-)
 SUM_ROWS, SUM_EXAM_ROWS = 1600, 24
 LARGEST_TERM = 99
 LARGEST_CALENDAR_STEP = 6
 LARGEST_UNIT_COUNT = 20
 
-SUM_PHRASINGS = ("What is {a} + {b}?", "Add {a} and {b}.")
-AFTER_PHRASINGS = ("Which {kind} is {step} {kind}s after {start}?", "What {kind} comes {step} {kind}s after {start}?")
-UNIT_PHRASINGS = ("How many {small} are {count} {large}?", "Write {count} {large} in {small}.")
 
-
-def build_instance(phrasings: tuple[str, ...], words: dict, **parts: str) -> list[dict]:
+def build_instance(phrasings: Sequence[str], words: dict, **parts: str) -> list[dict]:
     """A row for each phrasing, with the words put in."""
     return [build_row(exercise="math exercise", query=phrasing.format(**words), **parts) for phrasing in phrasings]
 
@@ -47,7 +29,7 @@ def iterate_sums(rng: random.Random) -> Iterator[list[dict]]:
         ones = a % 10 + b % 10
         tens = a // 10 + b // 10 + ones // 10
         yield build_instance(
-            (rng.choice(SUM_PHRASINGS),),
+            [rng.choice(WORDS["sum_phrasings"])],
             {"a": a, "b": b},
             seed_path=f"sum/{a}+{b}",
             seed_text=f"{a} + {b} = {a + b}.",
@@ -56,13 +38,13 @@ def iterate_sums(rng: random.Random) -> Iterator[list[dict]]:
         )
 
 
-def iterate_calendar(kind: str, names: tuple[str, ...]) -> Iterator[list[dict]]:
+def iterate_calendar(kind: str, names: list[str]) -> Iterator[list[dict]]:
     for start, name in enumerate(names):
         for step in range(2, LARGEST_CALENDAR_STEP + 1):
             passed = [names[(start + offset) % len(names)] for offset in range(1, step + 1)]
             counted = ", ".join(f"{number} {passed_name}" for number, passed_name in enumerate(passed, start=1))
             yield build_instance(
-                AFTER_PHRASINGS,
+                WORDS["after_phrasings"],
                 {"kind": kind, "step": step, "start": name},
                 seed_path=f"{kind}/{name.lower()}+{step}",
                 seed_text=f"{step} {kind}s after {name} is {passed[-1]}.",
@@ -72,11 +54,11 @@ def iterate_calendar(kind: str, names: tuple[str, ...]) -> Iterator[list[dict]]:
 
 
 def iterate_units() -> Iterator[list[dict]]:
-    for large, small, factor in UNITS:
+    for large, small, factor in WORDS["units"]:
         for count in range(2, LARGEST_UNIT_COUNT + 1):
             worked = f"{count} x {factor} = {count * factor}"
             yield build_instance(
-                UNIT_PHRASINGS,
+                WORDS["unit_phrasings"],
                 {"small": small, "large": large, "count": count},
                 seed_path=f"unit/{large}-{small}/{count}",
                 seed_text=f"{count} {large} are {count * factor} {small}.",
@@ -89,8 +71,8 @@ def build_math_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
     """Train rows (every phrasing of an instance) and exam rows (one phrasing of each instance kept from training)."""
     families = (
         (list(iterate_sums(rng)), SUM_EXAM_ROWS),
-        (list(iterate_calendar("day", DAYS)), 6),
-        (list(iterate_calendar("month", MONTHS)), 10),
+        (list(iterate_calendar("day", WORDS["days"])), 6),
+        (list(iterate_calendar("month", WORDS["months"])), 10),
         (list(iterate_units()), 20),
     )
     train_rows, exam_rows = [], []

@@ -8,42 +8,18 @@ sentences, and it names the relation and the entity as they stand: what is teste
 
 import itertools
 import random
-from pathlib import Path
 
-import yaml
-
-from train.data.sample.rows import build_row, leave_out_reasoning
+from train.data.sample.rows import WORDS, build_row, leave_out_reasoning
 
 
-TRAIN_PHRASINGS = (
-    "{Question_word} is the {relation} of {entity}?",
-    "{Question_word} is {entity}'s {relation}?",
-    "Name the {relation} of {entity}.",
-    "Tell me the {relation} of {entity}.",
-    "Let me know {entity}'s {relation}.",
-    "I forgot the {relation} of {entity}. {Question_word} is it?",
-    "For {entity}, {question_word} is the {relation}?",
-    "Do you remember {entity}'s {relation}?",
-    "Please say the {relation} of {entity}.",
-    "Can you give the {relation} of {entity}?",
-)
-EXAM_PHRASINGS = (
-    "Do you know the {relation} of {entity}?",
-    "Please give me {entity}'s {relation}.",
-)
-# The answer is the option itself, not a letter: looking a letter up is beyond a model of this size.
-MCQ_PHRASING = "Pick the {relation} of {entity}: {options}"
 OPTIONS_PER_MCQ = 4
 MCQ_ROWS_PER_FACT = 4
 MCQ_EXAM_EVERY_FACTS = 2
 # One row in this many has no reasoning, as some of SYNTH's rows.
 EMPTY_REASONING_EVERY_ROWS = 12
 
-# Each relation has a `name`, a `question_word`, a `statement`, an `own_phrasing`, and answers by entity: `facts`, and
-# `exam_only`. Capitals in other languages have phrasings of their own.
-_FILE = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text(encoding="utf-8"))
-RELATIONS: list[dict] = _FILE["relations"]
-FOREIGN_CAPITALS: list[dict] = _FILE["foreign_capitals"]
+# Each has a `name`, `question_word`, `statement`, `own_phrasing`, and answers by entity: `facts`, and `exam_only`.
+RELATIONS: list[dict] = WORDS["relations"]
 
 
 def build_fact_row(
@@ -82,15 +58,15 @@ def build_memorization_rows(_: random.Random) -> tuple[list[dict], list[dict]]:
     """Train rows (every known fact in every phrasing) and exam rows."""
     train_rows, exam_rows = [], []
     for relation in RELATIONS:
-        phrasings = (*TRAIN_PHRASINGS, relation["own_phrasing"])
+        phrasings = (*WORDS["train_phrasings"], relation["own_phrasing"])
         for fact, phrasing in itertools.product(relation["facts"].items(), phrasings):
             train_rows.append(build_fact_row(relation, fact, phrasing))
         asked = relation["facts"] | relation["exam_only"]
-        for fact, phrasing in itertools.product(asked.items(), EXAM_PHRASINGS):
+        for fact, phrasing in itertools.product(asked.items(), WORDS["exam_phrasings"]):
             exam_rows.append(build_fact_row(relation, fact, phrasing))
     for row in train_rows[EMPTY_REASONING_EVERY_ROWS - 1 :: EMPTY_REASONING_EVERY_ROWS]:
         leave_out_reasoning(row)
-    for capitals in FOREIGN_CAPITALS:
+    for capitals in WORDS["foreign_capitals"]:
         for phrasing in capitals["train_phrasings"]:
             train_rows += build_foreign_rows(capitals, phrasing)
         exam_rows += build_foreign_rows(capitals, capitals["exam_phrasing"])
@@ -115,7 +91,7 @@ def build_mcq_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
     for relation in RELATIONS:
         for fact_number, fact in enumerate(relation["facts"].items()):
             drawn = draw_several_options(relation, fact[1], MCQ_ROWS_PER_FACT + 1, rng)
-            rows = [build_fact_row(relation, fact, MCQ_PHRASING, "mcq", options) for options in drawn]
+            rows = [build_fact_row(relation, fact, WORDS["mcq_phrasing"], "mcq", options) for options in drawn]
             train_rows += rows[1:]
             if fact_number % MCQ_EXAM_EVERY_FACTS == 0:
                 exam_rows.append(rows[0])

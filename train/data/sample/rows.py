@@ -1,4 +1,11 @@
-"""One sample row in SYNTH's columns."""
+"""One sample row in SYNTH's columns, and the words that rows are made of."""
+
+from pathlib import Path
+
+import yaml
+
+
+WORDS: dict = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text(encoding="utf-8"))
 
 
 def build_row(

@@ -1,16 +1,22 @@
 """The practice of post-training: deterministic, verifiable, and in neither the sample nor its own exam."""
 
+import re
+
 import pytest
 
 from train.data.rows.synth import reason_to_drop
-from train.data.sample.generate import build_sample
-from train.data.sample.practice import EXAM_ROWS, PRACTICE_ROWS, build_practice, sources_of
+from train.data.sample.__main__ import EXAM_ROWS, PRACTICE_ROWS, build_practice, build_sample
 from train.post_training.rollouts.verifiable_answers import why_not_verifiable
 
 
 @pytest.fixture(scope="module")
 def practice() -> tuple[list[dict], list[dict]]:
-    return build_practice()
+    return build_practice(build_sample()[1])
+
+
+def sources_of(row: dict) -> frozenset[str]:
+    """The texts of the sources of a row, without order."""
+    return frozenset(re.sub(r"</?source_\d+>", "", line) for line in row["constraints"].splitlines())
 
 
 def test_every_practice_row_can_be_checked_and_says_nothing_but_the_answer(practice):

@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import TOKENIZER_FOLDER
-from train.data.sample.generate import build_sample
+from train.data.sample.__main__ import build_sample
 from train.post_training.rollouts.verifiable_answers import (
     MOST_WORDS,
     build_rewards,
