@@ -11,9 +11,9 @@ from modeling_gpt2scratch.next_token_loss import chunk_rows
 from train.build_model import build_config
 from train.data.from_settings import to_preparations
 from train.data.rows.reading import first_rows
-from train.data.sequences.mixed_sequences import epoch_counts, to_shares
 from train.data.sequences.preparation import Preparation
 from train.data.sequences.prepare import load_prepared
+from train.data.sequences.prepared_sequences import epoch_counts, to_shares
 from train.hardware import describe_precision
 from train.settings.recipe import Recipe
 

@@ -6,8 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from train.checkpointing.checkpoints import step_of
 from train.data.from_settings import to_preparations
-from train.data.sequences.mixed_streams import MixedStreams
-from train.data.sequences.streamed_sequences import StreamedSequences
+from train.data.sequences.streamed_sequences import MixedStreams, StreamedSequences
 from train.data.sequences.training_data import TrainingData, load_prepared_data, load_streamed_data
 from train.settings.recipe import Recipe
 from train.trainer.streaming import read_places

@@ -8,9 +8,9 @@ from torch.utils.data import ConcatDataset, DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.data.from_settings import to_preparations
-from train.data.sequences.mixed_sequences import apportion, to_shares
 from train.data.sequences.packing import choose_collator
 from train.data.sequences.prepare import prepare_data
+from train.data.sequences.prepared_sequences import apportion, to_shares
 from train.evaluation.opened_model import find_recipe, read_trained_on
 from train.settings.arguments import DataArguments
 from train.settings.recipe_file import read_recipe_file

@@ -9,7 +9,7 @@ import torch
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from train.data.sequences.mixed_sequences import ValidationParts
+from train.data.sequences.prepared_sequences import ValidationParts
 from train.tokenizer.text_bytes import bytes_of_ids
 
 

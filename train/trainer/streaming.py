@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.callbacks.graceful_stop import shield_workers
 from train.data.rows.statistics import DatasetStatistics
-from train.data.sequences.mixed_streams import MixedPlace, MixedStreams
-from train.data.sequences.streamed_sequences import Place
+from train.data.sequences.streamed_sequences import MixedPlace, MixedStreams, Place
 from train.errors import RunRefusedError
 from train.run_files import STREAM_FILE
 from train.trainer.pretraining import PretrainingTrainer

@@ -6,8 +6,7 @@ import pytest
 from accelerate import skip_first_batches
 from torch.utils.data import DataLoader, IterableDataset
 
-from train.data.sequences.mixed_streams import MixedPlace
-from train.data.sequences.streamed_sequences import Place
+from train.data.sequences.streamed_sequences import MixedPlace, Place
 from train.run_files import STREAM_FILE
 from train.trainer.streaming import NumberedStream, read_places
 

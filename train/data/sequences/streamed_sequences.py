@@ -5,14 +5,17 @@ of the files in an order drawn from the seed, one pass over the rows after anoth
 shuffles them, and packs them into sequences. Such a window of documents depends on nothing but the place where it
 begins. So the place of a sequence is a few numbers, whatever the buffer holds: a resumed stream reads again the one
 window that it was stopped in.
+
+The streams of several datasets are one: each sequence is of the dataset whose turn it is by its weight.
 """
 
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from torch.utils.data import IterableDataset, get_worker_info
 
 from train.data.files.chunk import Chunk, RowBatch
 from train.data.files.shard_access import read_shard
@@ -21,6 +24,10 @@ from train.data.sequences.documents import Document, documents_of
 from train.data.sequences.left_out import LeftOut
 from train.data.sequences.packing import count_cut, pack_best_fit
 from train.data.sequences.preparation import Preparation
+from train.data.sequences.prepared_sequences import apportion, interleaved, to_shares
+
+
+PERIOD = 2**30  # sequences after which the turns begin anew; in them, each dataset has its share exactly
 
 
 @dataclass(frozen=True)
@@ -133,3 +140,54 @@ class StreamedSequences:
         tokens = np.concatenate([rest, *shuffled])
         whole = len(tokens) // settings.sequence_length * settings.sequence_length
         return tokens[:whole].reshape(-1, settings.sequence_length), tokens[whole:]
+
+
+@dataclass(frozen=True)
+class MixedPlace:
+    """Where a stream of all datasets is."""
+
+    sequences: int  # that it has given
+    places: tuple[Place, ...]  # in each dataset
+
+
+@dataclass(eq=False)
+class MixedStreams(IterableDataset):
+    """The streams of one process, endless; each of its dataloader's workers runs one.
+
+    The k-th batch of a process comes from its stream k mod (streams of the process), as dataloader workers take turns:
+    so the batches are the same whether they come from workers or processes, and a run can go on with another number of
+    either, as long as the product is the same.
+
+    Every item is one of a dataset's, with the `place` of all and the `dataset`'s number.
+    """
+
+    parts: list[StreamedSequences]  # of each dataset
+    weights: list[float]
+    processes: int = 1
+    batches_before: int = 0  # those that this process has used
+    places: dict[int, MixedPlace] = field(default_factory=dict)  # a stream that is not named begins at the beginning
+
+    @property
+    def streams(self) -> int:
+        return self.parts[0].streams
+
+    def __iter__(self) -> Iterator[dict]:
+        worker = get_worker_info()
+        turn, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+        assert self.streams == self.processes * workers
+        stream = self.parts[0].process + self.processes * ((self.batches_before + turn) % workers)
+        yield from self.sequences_of(stream)
+
+    def sequences_of(self, stream: int) -> Iterator[dict]:
+        """One stream, from its place on; errors are those of `StreamedSequences`."""
+        place = self.places.get(stream, MixedPlace(0, (Place(),) * len(self.parts)))
+        readers = [part.sequences_of(stream, at) for part, at in zip(self.parts, place.places, strict=True)]
+        turns = apportion(PERIOD, to_shares(self.weights))
+        # Each stream begins elsewhere, so that their sequences of a step are not all of one dataset.
+        begin = int(np.random.default_rng((self.parts[0].seed, stream)).integers(PERIOD))
+        while True:
+            dataset, _ = interleaved((begin + place.sequences) % PERIOD, turns)
+            item = next(readers[dataset])
+            places = (*place.places[:dataset], item["place"], *place.places[dataset + 1 :])
+            place = replace(place, sequences=place.sequences + 1, places=places)
+            yield {**item, "place": place, "dataset": dataset}

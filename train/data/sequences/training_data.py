@@ -12,17 +12,17 @@ from train.data.cache_folder import cache_root, fingerprint
 from train.data.files.sources import short_names
 from train.data.rows.statistics import DatasetStatistics
 from train.data.rows.synth import Row
-from train.data.sequences.mixed_sequences import (
+from train.data.sequences.packing import choose_collator
+from train.data.sequences.preparation import Preparation
+from train.data.sequences.prepare import PreparedData, prepare_data, touch_articles
+from train.data.sequences.prepared_sequences import (
     MixedSequences,
     ValidationParts,
     epoch_counts,
     to_shares,
     validation_counts,
 )
-from train.data.sequences.mixed_streams import MixedStreams
-from train.data.sequences.packing import choose_collator
-from train.data.sequences.preparation import Preparation
-from train.data.sequences.prepare import PreparedData, prepare_data, touch_articles
+from train.data.sequences.streamed_sequences import MixedStreams
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from train.data.rows.reading import rows_of, usable_rows_of
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.schemas import SYNTH, Schema, find_schema
 from train.data.rows.synth import Row, article_key
-from train.data.sequences.mixed_sequences import apportion, to_shares
 from train.data.sequences.preparation import Preparation
+from train.data.sequences.prepared_sequences import apportion, to_shares
 from train.settings.arguments import DataArguments
 
 

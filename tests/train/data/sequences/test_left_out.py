@@ -12,9 +12,8 @@ from train.data.files import chunk
 from train.data.from_settings import to_preparations
 from train.data.rows.synth import row_to_text
 from train.data.sequences import duplicates
-from train.data.sequences.mixed_streams import MixedStreams
 from train.data.sequences.prepare import prepare_data, touch_articles
-from train.data.sequences.streamed_sequences import StreamedSequences
+from train.data.sequences.streamed_sequences import MixedStreams, StreamedSequences
 from train.data.sequences.training_data import load_streamed_data
 from train.evaluation.losses.validation_rows import read_validation
 from train.settings.arguments import DataArguments

@@ -15,10 +15,9 @@ from train.data.files.sources import find_source
 from train.data.rows.row_filter import RowFilter
 from train.data.rows.synth import row_to_text, split_of
 from train.data.sequences import streamed_sequences
-from train.data.sequences.mixed_streams import MixedStreams
 from train.data.sequences.packing import collate_sequences
 from train.data.sequences.preparation import Preparation, SequenceSettings
-from train.data.sequences.streamed_sequences import StreamedSequences
+from train.data.sequences.streamed_sequences import MixedStreams, StreamedSequences
 from train.data.sequences.training_data import load_streamed_data
 from train.trainer.streaming import NOTES, collate_stream
 

@@ -9,16 +9,15 @@ import pytest
 
 from tests.train.conftest import TINY_SETTINGS
 from train.data.from_settings import to_preparations
-from train.data.sequences.mixed_sequences import (
+from train.data.sequences.prepare import prepare_data
+from train.data.sequences.prepared_sequences import (
     apportion,
     epoch_counts,
     interleaved,
     to_shares,
     validation_counts,
 )
-from train.data.sequences.mixed_streams import MixedStreams
-from train.data.sequences.prepare import prepare_data
-from train.data.sequences.streamed_sequences import StreamedSequences
+from train.data.sequences.streamed_sequences import MixedStreams, StreamedSequences
 from train.data.sequences.training_data import load_prepared_data, load_streamed_data
 from train.dry_run import describe_plan
 from train.pretrain import main
