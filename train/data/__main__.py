@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 
+from train.data.files.chunk import Chunk
 from train.data.from_settings import to_preparations
 from train.data.sequences.prepare import prepare_data, prepare_files
 from train.errors import in_one_line
@@ -67,8 +68,7 @@ def shards_of_part(part: str, shards: int) -> range:
     match = re.fullmatch(r"(\d+)/(\d+)", part)
     if match is None or int(match[1]) >= int(match[2]):
         raise ValueError(f"--shards {part}: PART/PARTS is wanted, with PART from 0 to PARTS - 1, as in 3/10.")
-    number, parts = int(match[1]), int(match[2])
-    return range(shards * number // parts, shards * (number + 1) // parts)
+    return range(*Chunk(0, int(match[1]), int(match[2])).range_of(shards))
 
 
 if __name__ == "__main__":

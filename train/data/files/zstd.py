@@ -2,6 +2,7 @@
 
 import io
 import os
+from types import SimpleNamespace
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -9,18 +10,6 @@ import pyarrow as pa
 
 class ZstdError(ValueError):
     """What is read is torn, or no zstd."""
-
-
-class _KeptOpen:
-    """A file for Arrow, which closes what it has read from."""
-
-    closed = False
-
-    def __init__(self, file: BinaryIO):
-        self.read = file.read
-
-    def close(self) -> None:
-        pass
 
 
 class ZstdFile(io.RawIOBase):
@@ -32,7 +21,10 @@ class ZstdFile(io.RawIOBase):
 
     def _restart(self) -> None:
         self._file.seek(0)
-        self._stream = pa.CompressedInputStream(pa.PythonFile(_KeptOpen(self._file), "r"), "zstd")
+        kept_open = SimpleNamespace(
+            read=self._file.read, closed=False, close=lambda: None
+        )  # Arrow closes what it reads
+        self._stream = pa.CompressedInputStream(pa.PythonFile(kept_open, "r"), "zstd")
         self._at = 0
 
     def readable(self) -> bool:

@@ -48,13 +48,13 @@ class Schema(ABC):
     def articles(self, row: Row) -> list[str]:
         """What the row was made from, its seed first: rows that share one of them are in the same part."""
 
-    @abstractmethod
     def identity(self, row: Row) -> str:
         """What tells the row from others."""
+        return "\n".join(self.to_texts(row))
 
-    @abstractmethod
     def has_reasoning(self, row: Row) -> bool:
         """Whether the row shows how its answer is found."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,15 @@ class SynthSchema(Schema):
     name: ClassVar[str] = "synth"
     columns: Columns = synth.SYNTH_COLUMNS
 
-    def repair(self, row: Row) -> list[str]:
-        return synth.repair(row)
+    repair = staticmethod(synth.repair)
+    reason_to_drop = staticmethod(synth.reason_to_drop)
+    articles = staticmethod(synth.articles)
 
     def characters(self, row: Row) -> int:
         return sum(len(row[column] or "") for column in synth.TEXT_COLUMNS)
 
-    def reason_to_drop(self, row: Row) -> str | None:
-        return synth.reason_to_drop(row)
-
     def to_texts(self, row: Row) -> list[str]:
         return [synth.row_to_text(row)]
-
-    def articles(self, row: Row) -> list[str]:
-        return synth.articles(row)
 
     def identity(self, row: Row) -> str:
         return f"{synth.seed_article(row)}\n{row['query']}\n{row['synthetic_answer']}"
@@ -117,14 +112,7 @@ class TextSchema(Schema):
     def to_texts(self, row: Row) -> list[str]:
         return [row[self.text_column]]
 
-    def articles(self, row: Row) -> list[str]:
-        return [row[self.text_column]]
-
-    def identity(self, row: Row) -> str:
-        return row[self.text_column]
-
-    def has_reasoning(self, row: Row) -> bool:
-        return False
+    articles = to_texts
 
 
 @dataclass(frozen=True)
@@ -154,9 +142,6 @@ class MessagesSchema(Schema):
     def articles(self, row: Row) -> list[str]:
         """The first question, so that post-training on the same rows holds out the same ones."""
         return [next(message["content"] for message in row["messages"] if message["role"] == "user")]
-
-    def identity(self, row: Row) -> str:
-        return "\n".join(self.to_texts(row))
 
     def has_reasoning(self, row: Row) -> bool:
         return any("reasoning_content" in message for message in row["messages"])

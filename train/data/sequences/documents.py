@@ -1,7 +1,6 @@
 """Rows to documents: chosen, repaired, counted and tokenised."""
 
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,17 +47,17 @@ def documents_of(
     """The documents of each batch, and the counts of its rows; the next is tokenised, by all cores, while it is used.
     Rows of another part than these are counted as dropped, and not tokenised."""
     dtype = token_dtype(count_ids(tokenizer))
+    started: tuple[RowBatch, DatasetStatistics, list[UsedRow], Future] | None = None
     with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead: deque[tuple[RowBatch, DatasetStatistics, list[UsedRow], Future]] = deque()
         for batch in itertools.chain(batches, [None]):
+            before, started = started, None
             if batch is not None:
                 counts = DatasetStatistics()
                 used = list(used_rows(batch, row_filter, counts, splits, left_out))
-                ahead.append((batch, counts, used, thread.submit(_tokenise, used, tokenizer)))
-            if ahead and (batch is None or len(ahead) > 1):
-                first, counts, used, token_lists = ahead.popleft()
-                documents = list(_to_documents(used, token_lists.result(), row_filter, counts, dtype))
-                yield first, documents, counts
+                started = (batch, counts, used, thread.submit(_tokenise, used, tokenizer))
+            if before is not None:
+                first, counts, used, token_lists = before
+                yield first, list(_to_documents(used, token_lists.result(), row_filter, counts, dtype)), counts
 
 
 def _tokenise(used: list[UsedRow], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

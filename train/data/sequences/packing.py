@@ -4,14 +4,13 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 
 Packing = Literal["concat", "best_fit"]
-PACKINGS = get_args(Packing)
 
 
 def token_dtype(vocabulary: int) -> np.dtype:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 from torch.utils.data import Dataset
@@ -102,17 +103,13 @@ def load_prepared_data(
     sizes = [len(part.train) for part in parts]
     counts = epoch_counts(sizes, weights, sequences_per_step)
     train = MixedSequences([part.train for part in parts], counts)
-    names = [part.statistics.sha256["train"] for part in parts]
     return TrainingData(
         train=train,
-        validation=_join_validation(preparations, parts, weights, max_eval_sequences),
-        collate=_choose_collator(preparations),
-        name=_name_mixture(names, weights),
-        preparations=preparations,
-        statistics=[part.statistics for part in parts],
+        name=_name_mixture([part.statistics.sha256["train"] for part in parts], weights),
         shares=[count / len(train) for count in counts],
         passes=[count / size for count, size in zip(counts, sizes, strict=True)],
         is_known=partial(touch_articles, [file for part in parts for file in part.article_files]),
+        **_with_validation(preparations, parts, weights, max_eval_sequences),
     )
 
 
@@ -137,30 +134,30 @@ def load_streamed_data(streams: MixedStreams, max_eval_sequences: int, processes
         names.append(fingerprint([*decides, *([preparation.validation.folder.name] if preparation.validation else [])]))
     return TrainingData(
         train=streams,
-        validation=_join_validation(preparations, parts, streams.weights, max_eval_sequences),
-        collate=_choose_collator(preparations),
         name=_name_mixture(names, streams.weights),
-        preparations=preparations,
-        statistics=[part.statistics for part in parts],
         shares=[float(share) for share in to_shares(streams.weights)],
         passes=None,
         is_known=lambda rows: None,
+        **_with_validation(preparations, parts, streams.weights, max_eval_sequences),
     )
 
 
-def _join_validation(
+def _with_validation(
     preparations: list[Preparation], parts: list[PreparedData], weights: list[float] | None, most: int | None
-) -> ValidationParts:
-    sources = [preparation.source for preparation in preparations]
-    if (apart := preparations[0].validation) is not None:  # the same of all
-        sources, parts, weights = [apart.source], parts[:1], None
+) -> dict[str, Any]:
+    """What a `TrainingData` has of its validation sequences, and of each dataset."""
+    first = preparations[0]
+    statistics, sources = [part.statistics for part in parts], [preparation.source for preparation in preparations]
+    if first.validation is not None:  # the same of all
+        sources, parts, weights = [first.validation.source], parts[:1], None
     counts = validation_counts([len(part.validation) for part in parts], weights, most)
-    names = short_names(sources)
-    return ValidationParts([part.validation.first(count) for part, count in zip(parts, counts, strict=True)], names)
-
-
-def _choose_collator(preparations: list[Preparation]) -> Callable[[list[dict]], dict]:
-    return choose_collator(preparations[0].settings.packing, preparations[0].tokenizer.eos_token_id)
+    sequences = [part.validation.first(count) for part, count in zip(parts, counts, strict=True)]
+    return {
+        "validation": ValidationParts(sequences, short_names(sources)),
+        "collate": choose_collator(first.settings.packing, first.tokenizer.eos_token_id),
+        "preparations": preparations,
+        "statistics": statistics,
+    }
 
 
 def _name_mixture(names: list[str], weights: list[float] | None) -> str:
