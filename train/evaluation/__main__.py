@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
+from train.errors import in_one_line
 from train.evaluation.exam.questions import can_be_asked, choose_questions, count_too_long
 from train.evaluation.losses.validation_rows import ValidationRows, read_given, read_validation
 from train.evaluation.model_results import Plan, compare_results, measure
@@ -50,8 +51,8 @@ def main(argv: list[str]) -> int:
         evaluation, folder = evaluate(arguments)
     except (ValueError, OSError) as error:
         if state.is_main_process:
-            logger.error("train.evaluation: %s", " ".join(str(error).split()))
-        return 1
+            logger.error("train.evaluation: %s", in_one_line(error))
+        return 2
     finally:
         state.destroy_process_group()
     if state.is_main_process:

@@ -190,7 +190,7 @@ def test_words_that_make_no_sense_are_refused(tiny_folder, capsys, words, messag
     ],
 )
 def test_what_cannot_be_had_ends_in_one_line(run_folder, capsys, caplog, words, message):
-    assert main([str(run_folder), *words]) == 1
+    assert main([str(run_folder), *words]) == 2
     (record,) = [record for record in caplog.records if record.name == "train.evaluation"]
     assert message in record.getMessage()
     assert "\n" not in record.getMessage()
@@ -203,7 +203,7 @@ def test_a_place_that_takes_no_file_is_refused_before_the_work(run_folder, tmp_p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     monkeypatch.setattr("train.evaluation.__main__.measure", None)
-    assert main([str(run_folder), f"--output_dir={place}"]) == 1
+    assert main([str(run_folder), f"--output_dir={place}"]) == 2
     assert f"cannot be written into {place.replace('~', str(tmp_path))}" in caplog.text
 
 
@@ -216,14 +216,14 @@ def test_an_exam_of_which_nothing_fits_is_left_out_unless_it_was_asked_for(run_f
     assert "The exam is left out. run: no question fits" in caplog.text
     assert "validation" in (made := read_evaluation(run_folder))
     assert "exam" not in made
-    assert main([str(run_folder), "--exam", str(exam)]) == 1
+    assert main([str(run_folder), "--exam", str(exam)]) == 2
 
 
 def test_damaged_weights_are_refused(run_folder, caplog):
     model = GPT2ScratchForCausalLM.from_pretrained(run_folder)
     model.transformer.final_norm.weight.data[0] = math.nan
     model.save_pretrained(run_folder)
-    assert main([str(run_folder), "--no_exam"]) == 1
+    assert main([str(run_folder), "--no_exam"]) == 2
     assert "weights are damaged" in caplog.text
 
 

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from os.path import expanduser
 from pathlib import Path
 from textwrap import shorten
@@ -183,6 +184,7 @@ def _has_rows(file: Path) -> bool:
     return file.name.lower().endswith(FORMATS)
 
 
+@lru_cache  # so that a process reads one commit, whatever is pushed meanwhile
 def _hub_source(dataset: str, revision: str | None, split: str, config: str | None) -> Source:
     builder = load_dataset_builder(dataset, config, revision=revision)
     commit = builder.hash
