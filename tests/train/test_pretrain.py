@@ -207,11 +207,6 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(words, shared, capsys):
     assert not (shared / "dry").exists()
 
 
-def test_a_dry_run_refuses_what_a_run_would(words, caplog):
-    assert main([*words, "--dry_run", "--n_head", "3"]) == 2
-    assert "n_embd=16 is not divisible by n_head=3" in caplog.text
-
-
 def test_too_few_rows_for_a_batch_are_refused(words, shared, caplog):
     assert main([*words, "--gradient_accumulation_steps", "100", "--output_dir", str(shared / "few")]) == 2
     assert "do not fill one batch" in caplog.text
