@@ -57,13 +57,14 @@ def test_both_sides_train_in_turns():
         (Case(TINY, "train", 2, 16, precision="bfloat16", kernel="math", turns=3), 32),
         (Case(TINY, "evaluate", 2, 16, turns=3), 32),
         (Case(TINY, "generate", 1, 8, new_tokens=4, turns=3), 4),
-        (Case(TINY, "prepare", 1, 1024, turns=2), 500_000),
-        (Case(TINY, "prepare_text", 1, 1024, turns=2), 500_000),
+        (Case(TINY, "prepare", 1, 1024, turns=2), 100_000),
+        (Case(TINY, "prepare_text", 1, 1024, turns=2), 100_000),
     ],
     ids=lambda value: value.work if isinstance(value, Case) else "",
 )
 def test_both_sides_do_the_same_work(case, tokens, monkeypatch, capsys):
     """Each in this process, as `run_case` starts it in one of its own."""
+    monkeypatch.setattr(contender, "QUERIES_IN_A_ROW", 3)  # rows are short
     facts, threads = [], torch.get_num_threads()
     for side in SIDES:
         monkeypatch.setattr(sys, "argv", ["contender", side, json.dumps(dataclasses.asdict(case))])
