@@ -319,7 +319,7 @@ def test_a_schedule_can_be_prolonged_if_it_has_not_begun_to_decay(
 
 def test_other_data_behind_the_same_name_is_refused(words, run, shared, row, caplog):
     (shared / "rows.jsonl").write_text("".join(json.dumps(row(number)) + "\n" for number in range(5, 205)))
-    assert resume(words, run) == 1
+    assert resume(words, run) == 2
     assert "was trained on other tokens" in caplog.text
     assert resume(words, run, "--resume_with_changes", "dataset") == 0
 

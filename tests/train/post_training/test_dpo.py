@@ -57,7 +57,7 @@ def test_a_resumed_run_equals_one_left_alone(words, tmp_path, stop_after, caplog
     resume = [*words, "--output_dir", str(stopped), "--resume_from_checkpoint", "true"]
     pairs = stopped / "pairs.jsonl"
     aside = pairs.rename(tmp_path / "aside.jsonl")
-    assert finetune(resume) == 1
+    assert finetune(resume) == 2
     assert "pairs.jsonl is gone" in caplog.text
     aside.rename(pairs)
     assert finetune(resume) == 0
@@ -75,7 +75,7 @@ def test_adapters_learn_it_too(words, preferences, tmp_path):
 
 
 def test_answers_that_are_all_wrong_give_no_pairs(words, changed_tosses, caplog):
-    assert finetune([*words, "--dataset", changed_tosses({"synthetic_answer": "edge"})]) == 1
+    assert finetune([*words, "--dataset", changed_tosses({"synthetic_answer": "edge"})]) == 2
     assert "for none of the questions are some right and some wrong (0.0% are right)" in caplog.text
 
 

@@ -130,7 +130,7 @@ def test_a_reference_holds_the_model_back(words, tmp_path):
 
 
 def test_questions_whose_answers_are_all_wrong_are_refused(words, changed_tosses, tmp_path, caplog):
-    assert finetune([*words, "--dataset", changed_tosses({"synthetic_answer": "edge"})]) == 1
+    assert finetune([*words, "--dataset", changed_tosses({"synthetic_answer": "edge"})]) == 2
     assert "for none of the questions are some right and some wrong (0.0% are right)" in caplog.text
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
