@@ -46,7 +46,7 @@ def describe_precision(training: TrainingArguments) -> str:
     if training.device.type != "cpu" or units is None or units == training.bf16:
         return name
     if units:
-        return f"{name} (this processor has units for bf16: --bf16 true would be faster)"
+        return f"{name} (this processor has units for bf16: --bf16 true would be faster, unless the model is tiny)"
     return f"{name} (this processor has no units for it, AMX or AVX512-BF16: without --bf16 it would be faster)"
 
 

@@ -6,6 +6,11 @@ from typing import Literal
 
 import torch
 
+from train.hardware import has_bf16_units
+
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -61,7 +66,7 @@ class Case:
     batch: int
     length: int
     dropout: float = 0.0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     compiled: bool = False
     kernel: str = ""
     new_tokens: int = 0
@@ -115,15 +120,22 @@ WARM_UP_TURNS = 2
 
 
 def cases_for_cpu(quick: bool) -> list[Case]:
-    """fp32 on CPUs: training with and without dropout, evaluation, generation, preparing data."""
+    """On CPUs: training with and without dropout, evaluation, generation, preparing data; in float32, and training in
+    bf16, too, on a processor that has units for it."""
     turns = 6 if quick else 10
     small = Case(SMALL, "train", 8, 256, dropout=0.1, turns=turns)
     prepare = [Case(SMALL, "prepare", 1, 1024, turns=turns), Case(SMALL, "prepare_text", 1, 1024, turns=turns)]
+    precisions: list[Precision] = ["float32", "bfloat16"] if has_bf16_units() else ["float32"]
     if quick:
         generate = Case(SMALL, "generate", 1, 64, new_tokens=128, turns=turns)
-        return [small, Case(SMALL, "evaluate", 8, 256, turns=turns), generate, *prepare]
+        trained = [replace(small, precision=precision) for precision in precisions]
+        return [*trained, Case(SMALL, "evaluate", 8, 256, turns=turns), generate, *prepare]
     return [
-        *(Case(GPT2_124M, "train", 4, 512, dropout=dropout, turns=7) for dropout in (0.0, 0.1)),
+        *(
+            Case(GPT2_124M, "train", 4, 512, dropout=dropout, precision=precision, turns=7)
+            for precision in precisions
+            for dropout in (0.0, 0.1)
+        ),
         small,
         Case(GPT2_124M, "evaluate", 8, 1024, turns=6),
         *(Case(GPT2_124M, "generate", batch, 64, new_tokens=128, turns=7) for batch in (1, 8)),
@@ -160,7 +172,7 @@ def gpu_base(device: torch.device, rehearsal: bool) -> Case:
     """The training step that the cases for GPUs are made from: GPT-2 124M, with a batch that fits the device."""
     is_cuda = device.type == "cuda"
     has_bf16 = not is_cuda or torch.cuda.is_bf16_supported(including_emulation=False)
-    precision: Literal["bfloat16", "float16"] = "bfloat16" if has_bf16 else "float16"
+    precision: Precision = "bfloat16" if has_bf16 else "float16"
     if rehearsal:
         return Case(TINY, "train", 2, 64, precision=precision, turns=WARM_UP_TURNS + 1)
     is_large = is_cuda and torch.cuda.get_device_properties(device).total_memory > 60e9

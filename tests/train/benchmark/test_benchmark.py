@@ -262,7 +262,11 @@ def test_bad_words_are_refused(words, capsys):
     assert words[0] in capsys.readouterr().err
 
 
-def test_the_cases_cover_what_is_promised():
+@pytest.mark.parametrize(("has_units", "precisions"), [(True, {"float32", "bfloat16"}), (None, {"float32"})])
+def test_the_cases_cover_what_is_promised(has_units, precisions, monkeypatch):
+    monkeypatch.setattr("train.benchmark.cases.has_bf16_units", lambda: has_units)
+    for cases in (cases_for_cpu(quick=False), cases_for_cpu(quick=True)):
+        assert {case.precision for case in cases if case.work == "train"} == precisions
     full = cases_for_cpu(quick=False)
     assert {(case.model, case.batch, case.length, case.dropout) for case in full if case.work == "train"} == {
         (GPT2_124M, 4, 512, 0.0),
