@@ -10,14 +10,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from modeling_gpt2scratch import TOKENIZER_FOLDER
-from tests.stand_in_device import StandInAutocast, StandInDevice
+
+# The process that hands the tests to workers reads this file, too: torch and transformers, which take it seconds, are
+# imported where they are used.
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tests.largest_tensor import LargestTensor
+    from tests.stand_in_device import StandInDevice
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,7 +36,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerBase:
+def tokenizer() -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    from modeling_gpt2scratch import TOKENIZER_FOLDER
+
     return AutoTokenizer.from_pretrained(TOKENIZER_FOLDER)
 
 
@@ -41,28 +49,21 @@ def repository() -> Path:
     return Path(__file__).parent.parent
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made
-
-
 @pytest.fixture
-def largest_tensor() -> type[LargestTensor]:
+def largest_tensor() -> "type[LargestTensor]":
     """`with largest_tensor() as largest: ...`, then `largest.elements`."""
+    from tests.largest_tensor import LargestTensor
+
     return LargestTensor
 
 
 @pytest.fixture
-def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInDevice]:
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> "Iterator[StandInDevice]":
     """A stand-in for an accelerator is there during the test, as `torch.device("meta")`."""
+    import torch
+
+    from tests.stand_in_device import StandInAutocast, StandInDevice
+
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: StandInAutocast.dtypes[-1] is not None)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda device_type: StandInAutocast.dtypes[-1])
     monkeypatch.setattr(torch, "autocast", StandInAutocast)

@@ -15,13 +15,15 @@ pytestmark = pytest.mark.slow
 
 REPO = "you/tiny"
 
-# Publishes again and again in one process; verification, which takes seconds, has tests of its own.
+# Publishes again and again in one process, with the check, which takes seconds, only where it is asked for.
 PUBLISHER = """
 import json, sys
 from hub_card import publish
-publish.verify_model = lambda run, branches: None
+verify = publish.verify_model
 for line in sys.stdin:
-    print(json.dumps(publish.main(json.loads(line))), flush=True)
+    checked, words = json.loads(line)
+    publish.verify_model = verify if checked else lambda run, branches: None
+    print(json.dumps(publish.main(words)), flush=True)
 """
 
 STRANGER = """
@@ -59,10 +61,10 @@ class Publisher:
             text=True,
         )
 
-    def publish(self, run: Path, *words: str, repo_id: str = REPO) -> tuple[int, str]:
+    def publish(self, run: Path, *words: str, repo_id: str = REPO, checked: bool = False) -> tuple[int, str]:
         """The exit status, and what was told."""
         told_before = self.log.stat().st_size
-        self.process.stdin.write(json.dumps([str(run), "--repo_id", repo_id, *words]) + "\n")
+        self.process.stdin.write(json.dumps([checked, [str(run), "--repo_id", repo_id, *words]]) + "\n")
         self.process.stdin.flush()
         status = self.process.stdout.readline()
         told = self.log.read_text()[told_before:]
@@ -77,22 +79,20 @@ def hub():
 
 
 @pytest.fixture(scope="module")
-def published(hub, finished_run, tmp_path_factory):
-    """The stand-in, after the script has published the run, as a user starts it."""
-    command = [sys.executable, "-m", "hub_card.publish", str(finished_run), "--repo_id", REPO]
-    environment = hub.environment(tmp_path_factory.mktemp("home"))
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert finished.returncode == 0, finished.stderr
-    assert "Verified" in finished.stderr
-    return hub
-
-
-@pytest.fixture(scope="module")
 def publisher(hub, tmp_path_factory):
     publisher = Publisher(hub.environment(tmp_path_factory.mktemp("home")), tmp_path_factory.mktemp("publisher"))
     yield publisher
     publisher.process.stdin.close()
     publisher.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def published(hub, publisher, finished_run):
+    """The stand-in, after the command has published the run, with its check."""
+    status, told = publisher.publish(finished_run, checked=True)
+    assert status == 0, told
+    assert "Verified" in told
+    return hub
 
 
 @pytest.fixture

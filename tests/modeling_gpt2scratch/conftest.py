@@ -1,5 +1,6 @@
 """Shared fixtures: tiny models whose every parameter is random, and child processes that cannot import the package."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from modeling_gpt2scratch.hf_gpt2 import config_to_hf, weights_from_hf
 # An installed package wins over the code saved in a folder, so a child process that shall prove the saved code must not
 # see the package; it is installed in editable mode, hence a finder that refuses it.
 WITHOUT_PACKAGE = """
-import sys
+import json, os, sys, traceback
 
 class RefusePackage:
     def find_spec(self, name, path=None, target=None):
@@ -36,6 +37,21 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 
 def logits_of(model):
     return model(torch.arange(20).view(2, 10)).logits.detach()
+
+# Each code runs in a process of its own, forked from this one, which has imported what they need.
+print("ready", flush=True)
+for line in sys.stdin:
+    code, *sys.argv[1:] = json.loads(line)
+    if os.fork() == 0:
+        status = 1
+        try:
+            exec(code, globals())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(status)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
 
 
@@ -110,27 +126,36 @@ def four_sizes():
     }
 
 
+@pytest.fixture(scope="session")
+def process_without_package(tmp_path_factory):
+    """The process, with caches of its own, and the file of its errors."""
+    home = tmp_path_factory.mktemp("hf_home")
+    environment = {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-I", "-c", WITHOUT_PACKAGE]
+    errors = home / "errors.txt"
+    process = subprocess.Popen(
+        command,
+        env=os.environ | environment,
+        cwd=home,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors.open("w"),
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n", errors.read_text()
+    yield process, errors
+    process.stdin.close()
+    process.wait(60)
+
+
 @pytest.fixture
-def run_without_package(tmp_path_factory):
-    """Run Python code in a fresh process that cannot import the package, with caches of its own; returns its stdout."""
+def run_without_package(process_without_package):
+    """Run Python code in a process that cannot import the package."""
+    process, errors = process_without_package
 
     def run(code, *arguments):
-        home = tmp_path_factory.mktemp("hf_home")
-        environment = os.environ | {
-            "HF_HOME": str(home),
-            "HF_MODULES_CACHE": str(home / "modules"),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-        }
-        process = subprocess.run(
-            [sys.executable, "-I", "-c", WITHOUT_PACKAGE + textwrap.dedent(code), *map(str, arguments)],
-            env=environment,
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert process.returncode == 0, process.stderr
-        return process.stdout
+        process.stdin.write(json.dumps([textwrap.dedent(code), *map(str, arguments)]) + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "0\n", errors.read_text()
 
     return run

@@ -174,29 +174,6 @@ def test_half_precision_stays_half(tiny_model):
     assert to_hf_gpt2(tiny_model.to(torch.bfloat16)).dtype == torch.bfloat16
 
 
-def test_the_export_opens_as_a_plain_gpt2_where_this_package_is_absent(
-    tiny_model, tmp_path, tokenizer, run_without_package
-):
-    save_as_hf_gpt2(tiny_model, tokenizer, tmp_path / "exported")
-    code = """
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-    assert type(model) is GPT2LMHeadModel
-    assert AutoTokenizer.from_pretrained(sys.argv[1])("Hello")["input_ids"] == [15496]
-    torch.save(logits_of(model.eval()), sys.argv[2])
-    """
-    run_without_package(code, tmp_path / "exported", tmp_path / "logits.pt")
-    expected = tiny_model(torch.arange(20).view(2, 10)).logits
-    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected, atol=2e-6, rtol=1e-5)
-    assert {file.name for file in (tmp_path / "exported").iterdir()} == {
-        "chat_template.jinja",
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    }
-
-
 def test_a_changed_block_is_not_exported(tiny_model, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(GELU, "forward", lambda self, x: torch.relu(x))
     with pytest.raises(ValueError, match=r"differs from this model by .* nothing was written"):

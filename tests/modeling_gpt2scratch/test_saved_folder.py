@@ -82,6 +82,48 @@ def test_it_opens_without_the_package_and_saves_again(saved, tiny_model, tmp_pat
             assert str(tmp_path) not in config
 
 
+def test_task_heads_open_without_the_package(tiny_model, tmp_path, run_without_package):
+    tiny_model.save_pretrained(tmp_path / "language_model")
+    code = """
+    import transformers
+    folder, target = sys.argv[1:]
+    body = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+    for task in ("SequenceClassification", "TokenClassification", "QuestionAnswering"):
+        auto_class = getattr(transformers, f"AutoModelFor{task}")
+        model = auto_class.from_pretrained(folder, trust_remote_code=True).eval()
+        ids = torch.arange(10)[None]
+        assert torch.equal(model.transformer(ids)[0], body(ids)[0]), task
+        model.save_pretrained(f"{target}/{task}")
+        again = auto_class.from_pretrained(f"{target}/{task}", trust_remote_code=True).eval()
+        assert torch.equal(again(ids)[0], model(ids)[0]), task
+    assert not {"datasets", "matplotlib", "tensorboard"} & sys.modules.keys()  # which the code does not need
+    """
+    run_without_package(code, tmp_path / "language_model", tmp_path)
+
+
+def test_the_export_opens_as_a_plain_gpt2_where_this_package_is_absent(
+    tiny_model, tmp_path, tokenizer, run_without_package
+):
+    save_as_hf_gpt2(tiny_model, tokenizer, tmp_path / "exported")
+    code = """
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+    assert type(model) is GPT2LMHeadModel
+    assert AutoTokenizer.from_pretrained(sys.argv[1])("Hello")["input_ids"] == [15496]
+    torch.save(logits_of(model.eval()), sys.argv[2])
+    """
+    run_without_package(code, tmp_path / "exported", tmp_path / "logits.pt")
+    expected = tiny_model(torch.arange(20).view(2, 10)).logits
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected, atol=2e-6, rtol=1e-5)
+    assert {file.name for file in (tmp_path / "exported").iterdir()} == {
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+
+
 def test_every_class_saves_all_code_and_names_every_class(tiny_model, tmp_path):
     for name, saving in (("model", tiny_model), ("body", tiny_model.transformer), ("config", tiny_model.config)):
         saving.save_pretrained(tmp_path / name)

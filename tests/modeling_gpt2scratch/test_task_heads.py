@@ -113,25 +113,6 @@ def test_a_language_models_folder_gets_a_new_head(head, tiny_model, input_ids, t
     assert torch.equal(found, expected)
 
 
-@pytest.mark.slow
-def test_heads_open_without_the_package(tiny_model, tmp_path, run_without_package):
-    tiny_model.save_pretrained(tmp_path / "language_model")
-    code = """
-    import transformers
-    folder, target = sys.argv[1:]
-    body = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
-    for task in ("SequenceClassification", "TokenClassification", "QuestionAnswering"):
-        auto_class = getattr(transformers, f"AutoModelFor{task}")
-        model = auto_class.from_pretrained(folder, trust_remote_code=True).eval()
-        ids = torch.arange(10)[None]
-        assert torch.equal(model.transformer(ids)[0], body(ids)[0]), task
-        model.save_pretrained(f"{target}/{task}")
-        again = auto_class.from_pretrained(f"{target}/{task}", trust_remote_code=True).eval()
-        assert torch.equal(again(ids)[0], model(ids)[0]), task
-    """
-    run_without_package(code, tmp_path / "language_model", tmp_path)
-
-
 def test_several_texts_need_a_padding_token(tiny_config, input_ids):
     model = GPT2ScratchForSequenceClassification(tiny_config)
     with pytest.raises(ValueError, match="padding token"):

@@ -20,9 +20,14 @@ def forkserver() -> ForkServerContext:
     return multiprocessing.get_context("forkserver")
 
 
-def _run(output: Connection, environment: dict[str, str], function: Callable[..., int], arguments: tuple) -> None:
+def _run(
+    words: Connection, output: Connection, environment: dict[str, str], function: Callable[..., int], arguments: tuple
+) -> None:
     multiprocessing.set_start_method("fork", force=True)  # for workers, as in a process that a user starts
+    sys.modules["train.callbacks.throughput"].measured_peak_flops = lambda *_, **__: 1e11  # each would take a while
     os.environ.update(environment)
+    os.dup2(words.fileno(), 0)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     sys.exit(function(*arguments))
@@ -43,7 +48,8 @@ def _distributed(processes: int) -> list[dict[str, str]]:
 class ForkedRun:
     """Has the methods of `subprocess.Popen` that the tests use; a signal goes to all processes, as a launcher does it.
 
-    `function` returns the exit status. What all processes write goes to `stdout`, or into the file `console`.
+    `function` returns the exit status. What all processes write goes to `stdout`, or into the file `console`; they read
+    from `stdin`.
     """
 
     def __init__(self, function: Callable[..., int], *arguments, processes: int = 1, console: Path | None = None):
@@ -53,13 +59,19 @@ class ForkedRun:
             self.stdout = os.fdopen(reader, encoding="utf-8")
         else:
             writer = os.open(console, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with Connection(writer, readable=False) as to_child:
+        words, stdin = os.pipe()
+        self.stdin: IO[str] = os.fdopen(stdin, "w", encoding="utf-8")
+        with Connection(writer, readable=False) as to_child, Connection(words, writable=False) as from_parent:
             self._processes = [
-                forkserver().Process(target=_run, args=(to_child, environment, function, arguments))
+                forkserver().Process(target=_run, args=(from_parent, to_child, environment, function, arguments))
                 for environment in _distributed(processes)
             ]
             for process in self._processes:
                 process.start()
+
+    @property
+    def pid(self) -> int:
+        return self._processes[0].pid
 
     @property
     def returncode(self) -> int | None:
@@ -78,7 +90,7 @@ class ForkedRun:
             raise subprocess.TimeoutExpired("a forked run", timeout or 0)
         return self.returncode
 
-    def communicate(self, timeout: float) -> tuple[str, None]:
+    def communicate(self, timeout: float = 300) -> tuple[str, None]:
         """All output; what has not ended in time is killed, and has a status that is no success."""
         killer = threading.Timer(timeout, self.kill)
         killer.start()

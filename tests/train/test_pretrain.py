@@ -44,14 +44,14 @@ def words(tiny_recipe, shared, row):
 
 
 @pytest.fixture
-def finished(shared, words, launch, run_to_end):
+def finished(shared, words, fork, run_to_end):
     """The run folder and the console output of a run that was left alone."""
     folder, console = shared / "finished", shared / "console.txt"
     if not console.exists():
         questions = shared / "questions.jsonl"
         questions.write_text("".join((shared / "rows.jsonl").read_text().splitlines(keepends=True)[:60]))
         exam = ("--exam", str(questions), "--exam_tokens", "8")
-        console.write_text(run_to_end(launch([*words, *exam, "--output_dir", str(folder)])))
+        console.write_text(run_to_end(fork([*words, *exam, "--output_dir", str(folder)])))
     return folder, console.read_text()
 
 

@@ -1,12 +1,14 @@
 """A second start in a run's folder, made at any stage of the run: refused, or, after the run, nothing left to do."""
 
-import subprocess
+import contextlib
+import os
 import sys
-import textwrap
 import time
 
 import pytest
 
+from tests.train.forked_run import ForkedRun
+from train import run
 from train.callbacks.graceful_stop import GracefulStop
 from train.checkpointing import checkpoints
 from train.checkpointing.run_lock import lock_run
@@ -15,40 +17,32 @@ from train.pretrain import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
 
-# Starts the run of its command line in a new process for each line that it reads: the seconds to wait for the lock.
-STARTER = """
-import os, sys
-from train import run
-from train.pretrain import main
 
-lock_run = run.lock_run
-for line in sys.stdin:
-    if os.fork() == 0:
-        def lock(folder):
-            print("at the lock", flush=True)
-            return lock_run(folder, seconds=float(line))
+def start_for_each_line(words):
+    """Starts the run in a new process for each line that it reads: the seconds to wait for the lock."""
+    for line in sys.stdin:
+        if os.fork() == 0:
 
-        run.lock_run = lock
-        status = main(sys.argv[1:])
-        print("status", status, flush=True)
-        os._exit(status)
-    if float(line) < 1:
-        os.wait()
-        print("ended", flush=True)
-while True:
-    try:
-        os.wait()
-    except ChildProcessError:
-        break
-"""
+            def lock(folder, seconds=float(line)):
+                print("at the lock", flush=True)  # noqa: T201
+                return lock_run(folder, seconds=seconds)
+
+            run.lock_run = lock
+            status = main(words)
+            print("status", status, flush=True)  # noqa: T201
+            os._exit(status)
+        if float(line) < 1:
+            os.wait()
+            print("ended", flush=True)  # noqa: T201
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return 0
 
 
 def test_a_second_start_at_any_stage_changes_nothing(tiny_recipe, tmp_path, monkeypatch):
     words = ["--config", str(tiny_recipe), "--resume_from_checkpoint", "auto"]
-    command = [sys.executable, "-c", textwrap.dedent(STARTER), *words]
-    starter = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    starter = ForkedRun(start_for_each_line, words)
     stages = []
 
     def start_second(stage):
@@ -83,7 +77,9 @@ def test_a_second_start_at_any_stage_changes_nothing(tiny_recipe, tmp_path, monk
     folder = tmp_path / "run"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert {"checkpoint-6", "checkpoint-12", "results.json"} <= {path.name for path in folder.iterdir()}
-    output, _ = starter.communicate("5\n", timeout=200)
+    starter.stdin.write("5\n")
+    starter.stdin.close()
+    output, _ = starter.communicate(timeout=200)
     assert len(stages) == 6
     assert output.count("status 0") == output.count("nothing to do") == 7, output
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

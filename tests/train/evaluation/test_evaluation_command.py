@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM
+from tests.train.forked_run import ForkedRun
 from train.evaluation import statistics
 from train.evaluation.__main__ import main
 from train.evaluation.picture import draw_evaluation
@@ -237,16 +235,10 @@ def test_tasks_alone_are_drawn_and_shown(tmp_path):
 
 
 @pytest.mark.multiprocess
-def test_two_processes_find_the_same(run_folder, repository, tmp_path):
+def test_two_processes_find_the_same(run_folder, run_to_end, tmp_path):
     main([str(run_folder), "--output_dir", str(tmp_path / "one")])
-    command = ["-m", "accelerate.commands.launch", "--config_file", "train/recipes/accelerate/cpu_2_processes.yaml"]
-    words = ["-m", "train.evaluation", str(run_folder), "--output_dir", str(tmp_path / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(
-        [sys.executable, *command, *words], cwd=repository, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("Validation loss on") == 1
+    output = run_to_end(ForkedRun(main, [str(run_folder), "--output_dir", str(tmp_path / "two")], processes=2))
+    assert output.count("Validation loss on") == 1
     one, two = read_evaluation(tmp_path / "one"), read_evaluation(tmp_path / "two")
     assert one["exam"] == two["exam"]
     assert one["validation"]["rows_used"] == two["validation"]["rows_used"]

@@ -67,8 +67,7 @@ def test_a_live_report_shows_the_exam_before_training(finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [PACKED, LORA], ids=["packed, dropout", "LoRA"])
-@pytest.mark.parametrize("stops", [[5], [6, 9]], ids=str)
+@pytest.mark.parametrize(("words", "stops"), [(PACKED, [6, 9]), (LORA, [5])], ids=["packed, dropout", "LoRA"])
 def test_stopped_and_resumed_equals_never_stopped(finished, sft_words, shared, stop_after, log_by_step, words, stops):
     whole = finished(*words)
     folder = shared / f"stopped-{len(words)}-{len(stops)}"

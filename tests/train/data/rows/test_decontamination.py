@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import time
+from functools import partial
 
 import datasets
 import numpy as np
@@ -228,9 +229,17 @@ def test_a_task_without_lm_eval_says_how_to_get_it(monkeypatch):
         Contamination.from_sources(["my_task"])
 
 
-@pytest.mark.slow
-def test_neither_a_file_nor_a_task_is_refused():
-    pytest.importorskip("lm_eval")
+@pytest.fixture
+def no_shipped_tasks(monkeypatch):
+    """Reading the descriptions of all tasks that lm-eval ships takes seconds."""
+    tasks = pytest.importorskip("lm_eval.tasks")
+    monkeypatch.setattr(tasks, "TaskManager", partial(tasks.TaskManager, include_defaults=False))
+    decontamination._task_manager.cache_clear()
+    yield
+    decontamination._task_manager.cache_clear()
+
+
+def test_neither_a_file_nor_a_task_is_refused(no_shipped_tasks):
     with pytest.raises(ValueError, match=r"--decontaminate rows\.csv: .* no such task .* \.txt, \.parquet, "):
         Contamination.from_sources(["rows.csv"])
 
@@ -247,9 +256,7 @@ metric_list: [{{metric: word_perplexity}}]
 """
 
 
-@pytest.mark.slow
-def test_a_task_of_lm_eval_and_a_group_of_them(tmp_path):
-    pytest.importorskip("lm_eval")
+def test_a_task_of_lm_eval_and_a_group_of_them(tmp_path, no_shipped_tasks):
     assert datasets.config.HF_HUB_OFFLINE
     for name, split in (("has_test", "test"), ("has_validation", "validation")):
         docs = [

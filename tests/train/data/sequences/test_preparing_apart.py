@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -14,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
+from tests.train.forked_run import ForkedRun
+from train.callbacks.peak_memory import peak_memory_bytes
 from train.data.__main__ import main, shards_of_part
 from train.data.files import chunk
 from train.data.rows.statistics import DatasetStatistics
@@ -53,24 +55,6 @@ def command(tiny_recipe, tmp_path):
 def small_chunks(monkeypatch):
     """For preparing in this process only."""
     monkeypatch.setattr(chunk, "BYTES_PER_CHUNK", 8_000)
-
-
-@pytest.fixture
-def launch_preparation(repository):
-    """Starts `python -m train.data` as a user would."""
-
-    def start(words):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(
-            [sys.executable, "-m", "train.data", *words],
-            cwd=repository,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
 
 
 def the_folder(cache: Path) -> Path:
@@ -250,20 +234,22 @@ def test_the_bar_counts_what_is_found(dataset, command, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_preparation_that_was_killed_goes_on(
-    dataset, command, tmp_path, launch_preparation, quick_workers, capsys, processes
+    dataset, command, tmp_path, repository, quick_workers, capsys, processes
 ):
     """Killed once a chunk is finished; then a part of the rest is prepared, and then all, by so many processes."""
-    files = dataset(*[4000] * 6)
+    files = dataset(*[2000] * 6)
     words = command(files, "--dataset_num_proc", str(processes), cache="killed")
-    process = launch_preparation(words)
+    if processes == 1:
+        process = ForkedRun(main, words)
+    else:  # as a user starts it, with workers as it starts them
+        process = subprocess.Popen([sys.executable, "-m", "train.data", *words], cwd=repository)
     deadline = time.monotonic() + 200
     while not any(chunk_times(folder) for folder in (tmp_path / "killed").glob("*")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     started = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     assert process.wait(60) == -signal.SIGKILL
-    process.stderr.close()
     # Those that it started do not stay behind.
     assert len(started) >= (processes if processes > 1 else 0)
     assert psutil.wait_procs(started, timeout=60)[1] == []
@@ -285,40 +271,26 @@ def test_a_preparation_that_was_killed_goes_on(
     assert main(command(files, cache="undisturbed")) == 0
     assert content(tmp_path / "killed") == content(tmp_path / "undisturbed")
     _, statistics = content(tmp_path / "killed")
-    assert (bar["rows"], bar["tokens"]) == (24_000, sum(statistics.tokens.values()))
+    assert (bar["rows"], bar["tokens"]) == (12_000, sum(statistics.tokens.values()))
 
 
-PREPARE_AND_MEASURE = """
-import sys
-import torch
-from train.data.__main__ import main
-from train.callbacks.peak_memory import peak_memory_bytes
-
-assert main(sys.argv[1:]) == 0
-print(peak_memory_bytes(torch.device("cpu")))
-"""
+def prepare_and_measure(words):
+    status = main(words)
+    print(peak_memory_bytes(torch.device("cpu")))  # noqa: T201
+    return status
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_files(dataset, command, tmp_path, repository):
-    """Eight files of 1.1 million tokens take no more memory than one; the tokens of seven would take 16 MB."""
+def test_memory_does_not_grow_with_the_number_of_files(dataset, command, tmp_path, run_to_end):
+    """Five files of 1.1 million tokens take no more memory than one; the tokens of four would take 9 MB."""
     peaks, tokens = [], []
-    for files in (1, 8):
+    for files in (1, 5):
         # Characters that are many tokens in few bytes of text, in rows that are short: a batch of them is small.
         rows = dataset(*[5000] * files, name=f"{files}-files", synthetic_answer="龘ß " * 50)
         words = command(rows, cache=f"cache-{files}")
-        finished = subprocess.run(
-            [sys.executable, "-c", PREPARE_AND_MEASURE, *words],
-            cwd=repository,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert finished.returncode == 0, finished.stderr
-        peaks.append(int(finished.stdout.splitlines()[-1]))
+        peaks.append(int(run_to_end(ForkedRun(prepare_and_measure, words)).splitlines()[-1]))
         _, statistics = content(tmp_path / f"cache-{files}")
         tokens.append(sum(statistics.tokens.values()))
     held = 2 * (tokens[1] - tokens[0])  # bytes, if all tokens were kept in the smallest form
-    assert held > 15e6
+    assert held > 8e6
     assert peaks[1] - peaks[0] < held / 2  # the one is 1 MB above the other
