@@ -4,6 +4,7 @@ import copy
 import logging
 from typing import Any
 
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from train.post_training.data.prepare import PostTrainingData
@@ -28,37 +29,13 @@ def build_trainer(
     callbacks: list[TrainerCallback],
 ) -> PostTrainingTrainer:
     """The Trainer of the recipe's method; a model whose own answers give nothing to learn from is refused."""
-    arguments = {
-        "model": model,
-        "args": recipe.training,
-        "train_dataset": data.train,
-        "eval_dataset": data.validation,
-        "processing_class": tokenizer,
-        "peft_config": build_adapter_config(recipe.lora),
-        "callbacks": callbacks,
-        "data_name": data.name,
-        **recipe.trainer_values(),
-    }
-    if recipe.method == "dpo":
-        return _build_preference_trainer(recipe, arguments)
-    if recipe.method == "grpo":
-        return _build_reinforcement_trainer(recipe, arguments)
-    from train.post_training.sft import SupervisedTrainer
-
-    return SupervisedTrainer(**arguments)
-
-
-def _build_preference_trainer(recipe: PostTrainingRecipe, arguments: dict[str, Any]) -> PostTrainingTrainer:
-    from train.post_training.dpo import PreferenceTrainer
-
-    model = arguments["model"].to(recipe.training.device)
-    if "chosen_ids" not in arguments["train_dataset"].column_names:
-        questions = {"train": arguments["train_dataset"], "validation": arguments["eval_dataset"]}
+    train, validation = data.train, data.validation
+    if recipe.method == "dpo" and "chosen_ids" not in train.column_names:
         pairs = find_pairs(
             recipe.run_folder,
-            model,
-            arguments["processing_class"],
-            questions,
+            model.to(recipe.training.device),
+            tokenizer,
+            {"train": train, "validation": validation},
             is_resumed=recipe.resume_from is not None,
             writes=recipe.training.should_save,
             samples=recipe.pairs.pair_samples,
@@ -67,20 +44,21 @@ def _build_preference_trainer(recipe: PostTrainingRecipe, arguments: dict[str, A
             pairs_per_question=recipe.pairs.pairs_per_question,
             seed=recipe.training.seed,
         )
-        arguments |= {"train_dataset": pairs["train"], "eval_dataset": pairs["validation"]}
-    # Adapters can be switched off; without them the reference is the model as it is before the first step.
-    reference = copy.deepcopy(model).eval() if arguments["peft_config"] is None else None
-    return PreferenceTrainer(ref_model=reference, **arguments)
+        train, validation = pairs["train"], pairs["validation"]
+    if recipe.method == "grpo":
+        _try_questions(recipe, model, tokenizer, train)
+    return choose_trainer(recipe, model, tokenizer, train, validation, data_name=data.name, callbacks=callbacks)
 
 
-def _build_reinforcement_trainer(recipe: PostTrainingRecipe, arguments: dict[str, Any]) -> PostTrainingTrainer:
-    from train.post_training.grpo import ReinforcementTrainer
-
-    training, questions = recipe.training, arguments["train_dataset"]
+def _try_questions(
+    recipe: PostTrainingRecipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Dataset
+) -> None:
+    """Refuse a fresh start whose answers are all right or all wrong; say what a resumed one repeats."""
+    training = recipe.training
     if recipe.resume_from is None:
         sample_answers(
-            arguments["model"].to(training.device),
-            arguments["processing_class"],
+            model.to(training.device),
+            tokenizer,
             questions.select(range(min(QUESTIONS_TRIED, len(questions)))).to_list(),
             samples=training.num_generations,
             temperature=training.temperature,
@@ -93,5 +71,37 @@ def _build_reinforcement_trainer(recipe: PostTrainingRecipe, arguments: dict[str
             "Answers serve for several steps (--steps_per_generation, --num_iterations): a run that is stopped between "
             "them samples them anew when it is resumed, and is the same in distribution, not bit for bit."
         )
-    rewards = build_rewards(arguments["processing_class"].eos_token_id)
-    return ReinforcementTrainer(reward_funcs=rewards, **arguments)
+
+
+def choose_trainer(
+    recipe: PostTrainingRecipe,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    validation: Dataset,
+    **others: Any,
+) -> PostTrainingTrainer:
+    """The Trainer of the recipe's method, on examples that it can train on."""
+    arguments = {
+        "model": model,
+        "args": recipe.training,
+        "train_dataset": train,
+        "eval_dataset": validation,
+        "processing_class": tokenizer,
+        "peft_config": build_adapter_config(recipe.lora),
+        **recipe.trainer_values(),
+        **others,
+    }
+    if recipe.method == "sft":
+        from train.post_training.sft import SupervisedTrainer
+
+        return SupervisedTrainer(**arguments)
+    if recipe.method == "dpo":
+        from train.post_training.dpo import PreferenceTrainer
+
+        # Adapters can be switched off; without them the reference is the model as it is before the first step.
+        reference = None if recipe.lora.use_peft else copy.deepcopy(model.to(recipe.training.device)).eval()
+        return PreferenceTrainer(ref_model=reference, **arguments)
+    from train.post_training.grpo import ReinforcementTrainer
+
+    return ReinforcementTrainer(reward_funcs=build_rewards(tokenizer.eos_token_id), **arguments)

@@ -117,7 +117,7 @@ def field_names(kind: type) -> list[str]:
 
 def _group(title: str, kind: type, names: Iterable[str], hidden: bool = False) -> type:
     """Some fields of a dataclass as a dataclass of their own: for `HfArgumentParser`, a group of `--help`."""
-    types = {**get_type_hints(kind), "report_to": list[str]}  # HfArgumentParser would take a single one
+    types = {**get_type_hints(kind), "report_to": list[str], "debug": str}  # HfArgumentParser has no unions of lists
     declared = {field.name: field for field in dataclasses.fields(kind)}
     fields: list[tuple[str, Any, Any]] = []
     for name in names:

@@ -6,10 +6,12 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from train import finetune, pretrain
 from train.buildable import check_buildable
+from train.post_training.rehearsal import rehearse
 from train.post_training.settings import recipe as post_training
 from train.post_training.settings.arguments import POST_TRAINING_RECIPES
 from train.settings import recipe as pre_training
@@ -51,19 +53,25 @@ def words_from(parser) -> st.SearchStrategy:
 
 
 @pytest.mark.parametrize("method", ["pretrain", "sft", "dpo", "grpo"])
-def test_any_setting_is_taken_or_refused_in_one_line(method, tmp_path):
+def test_any_setting_is_taken_or_refused_in_one_line(method, tmp_path, own_tokenizer):
     module = pre_training if method == "pretrain" else post_training
     start = ["--output_dir", str(tmp_path / "run")]
     if method != "pretrain":  # a recipe of the method: those of others have settings that it does not know
         start += ["--config", str(POST_TRAINING_RECIPES / f"demo_{method}.yaml")]
 
-    @settings(SEEDED, max_examples=150)
+    tokenizer = AutoTokenizer.from_pretrained(own_tokenizer)
+    config = GPT2ScratchConfig(vocab_size=len(tokenizer), n_positions=64, n_layer=1, eos_token_id=0)
+
+    @settings(SEEDED, max_examples=150 if method == "pretrain" else 100)
     @given(words_from(module.settings_parser(start)))
     def check(words):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "environ", os.environ.copy())  # --fsdp sets variables
             try:
-                check_buildable(module.parse_recipe([*start, *words]))
+                recipe = module.parse_recipe([*start, *words])
+                check_buildable(recipe)
+                if method != "pretrain":
+                    rehearse(recipe, config, tokenizer)
             except (ValueError, ImportError, OSError) as refusal:
                 assert str(refusal), words
                 assert "\n" not in str(refusal), words
