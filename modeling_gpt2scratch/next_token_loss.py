@@ -121,7 +121,8 @@ def run_chunks(
     on_cpu = rows.device.type == "cpu" and dtype != torch.float16
     aligned_columns = -(-V // ALIGNED_COLUMNS) * ALIGNED_COLUMNS
     if on_cpu:
-        buffer = torch.empty(min(size, N), aligned_columns, dtype=dtype)[:, :V]  # one for all chunks
+        # One for all chunks. Zeros, since products in bf16 read two columns at a time, the one beyond an odd last, too.
+        buffer = torch.zeros(min(size, N), aligned_columns, dtype=dtype)[:, :V]
     # Off, since the chunks cast for themselves: autocast would keep one cast weight, and sum its gradients in 16 bits.
     with torch.autocast(rows.device.type, enabled=False):
         head = weight.to(dtype) if on_cpu else F.pad(weight.to(dtype), (0, 0, 0, aligned_columns - V))

@@ -103,6 +103,20 @@ def test_half_weights_give_a_float32_loss_as_exact_as_the_full_computations(inpu
     compare_with_exact([hidden, weight], labels, dtype, loss_scale=2**16 if dtype == torch.float16 else 1)
 
 
+@pytest.mark.parametrize("path", ["eager"], indirect=True)
+def test_what_memory_held_before_does_not_reach_bfloat16_gradients(inputs, path):
+    """An odd number of ids leaves columns beyond the logits, and products in bf16 read one of them."""
+    hidden, weight, labels = inputs
+    weight, labels = weight[:-1], labels.clamp(max=V - 2)
+    torch.use_deterministic_algorithms(True)  # which fills new memory with NaN
+    try:
+        tensors = [tensor.detach().bfloat16().requires_grad_() for tensor in (hidden, weight)]
+        gradients = torch.autograd.grad(next_token_loss(*tensors, labels), tensors)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
 def test_float16_is_exact_where_probabilities_are_below_its_smallest_normal_number():
     """As training starts, each token has a probability of 2e-5; half the labels are the same token."""
     generator = torch.Generator().manual_seed(0)
