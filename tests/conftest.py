@@ -4,8 +4,10 @@ import gc
 import os
 
 
-# Before any library reads them: nothing here may depend on the Hub, or on how many cores the machine has.
+# Before any library reads them: nothing here may depend on the Hub, or on how many cores the machine has. The workers
+# share the cores: with more threads than cores, OpenMP's wait for one another.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from collections.abc import Iterator
