@@ -15,6 +15,7 @@ Exit status: 0; 1 where the page, the check or the upload failed; 2 where the mo
 import argparse
 import importlib.util
 import logging
+import os
 import socket
 import sys
 from functools import partial
@@ -101,4 +102,9 @@ def stage_and_verify(model_id: str, space_id: str, place: Path) -> dict[str, Pat
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: threads of Gradio and the writer's are daemons, and one that Python's end cuts off inside compiled
+    # code aborts the process.
+    os._exit(status)

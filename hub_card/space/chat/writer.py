@@ -37,15 +37,13 @@ class Writer:
     def write(self, prompt: list[int], seed: int = -1, **options: Any) -> Iterator[tuple[str, bool]]:
         """The text so far after each word, and whether the model has ended it.
 
-        `generate` runs in a thread. Closing this iterator, or the end of the program, stops it at the next token;
-        an error in it is raised here. A negative seed samples anew each time; the options are for `generate`.
+        `generate` runs in a thread. Closing this iterator stops it at the next token; an error in it is raised here. A negative seed samples anew each time; the options are for `generate`.
         """
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stopped, written = threading.Event(), Future[list[int]]()
 
         def stop(input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-            over = stopped.is_set() or not threading.main_thread().is_alive()
-            return torch.full((1,), over, device=input_ids.device)
+            return torch.full((1,), stopped.is_set(), device=input_ids.device)
 
         def run() -> None:
             try:
@@ -55,8 +53,7 @@ class Writer:
                 written.set_exception(error)
                 streamer.end()
 
-        # Not a daemon, as Gradio's threads are: torch, cut off by the end of the program, can hang or crash it.
-        threading.Thread(target=run, name="writer", daemon=False).start()
+        threading.Thread(target=run, name="writer", daemon=True).start()
         text = ""
         try:
             for words in streamer:
