@@ -22,8 +22,9 @@ finetune: $(VENV)/finetune-installed
 demo: $(VENV)/demo-installed
 	$(BIN)/python -m hub_card.space runs/demo $(ARGS)
 
+# Three workers for two cores: tests wait for servers, locks and signals.
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 conformance: $(VENV)/test-installed
 	$(BIN)/python tests/conformance/fetch.py
