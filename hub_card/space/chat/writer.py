@@ -37,7 +37,8 @@ class Writer:
     def write(self, prompt: list[int], seed: int = -1, **options: Any) -> Iterator[tuple[str, bool]]:
         """The text so far after each word, and whether the model has ended it.
 
-        `generate` runs in a thread. Closing this iterator stops it at the next token; an error in it is raised here. A negative seed samples anew each time; the options are for `generate`.
+        `generate` runs in a thread. Closing this iterator stops it at the next token; an error in it is raised here. A
+        negative seed samples anew each time; the options are for `generate`.
         """
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stopped, written = threading.Event(), Future[list[int]]()
