@@ -28,7 +28,7 @@ SCHEDULE = {
 }
 NOT_A_FUNCTION_OF_THE_STEP = {"reduce_lr_on_plateau", "greedy"}
 # These shape the batch of a step, and are judged by it.
-BATCH = {"gradient_accumulation_steps", "per_device_train_batch_size"}
+BATCH = {"global_batch_size", "gradient_accumulation_steps", "per_device_train_batch_size"}
 
 
 def changed_settings(before: dict, now: dict) -> Changes:
@@ -77,22 +77,6 @@ def learning_rates(settings: dict, total_steps: int, steps: int) -> list[float]:
         ),
     )
     return [peak * schedule.lr_lambdas[0](step) for step in range(steps)]
-
-
-def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processes: int) -> int:
-    """Batches of each process to accumulate so that a step sees as many sequences as before; a `ValueError` with the
-    numbers of processes that would work, where no whole number of batches does."""
-    accumulated, missing = divmod(sequences_per_step, sequences_per_batch * processes)
-    if not missing:
-        return accumulated
-    batches, rest = divmod(sequences_per_step, sequences_per_batch)
-    possible = [str(number) for number in range(1, batches + 1) if not rest and batches % number == 0]
-    remedy = f"{sequences_per_batch} x {' or '.join(possible)} processes" if possible else "a smaller batch"
-    raise ValueError(
-        f"The checkpoint's steps see {sequences_per_step} sequences; {processes} processes with "
-        f"--per_device_train_batch_size {sequences_per_batch} cannot make that up. What would work: {remedy}, or "
-        "another --per_device_train_batch_size."
-    )
 
 
 def render_changes(changes: Changes, checkpoint: Path) -> str:

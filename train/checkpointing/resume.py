@@ -11,6 +11,7 @@ from train.run_files import RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, WEIGH
 from train.settings.parser import SettingsParser
 from train.settings.recipe import RunRecipe
 from train.settings.recipe_file import read_recipe_file
+from train.settings.resolving import accumulation_for
 
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def find_start(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsPar
         return Start(folder, checkpoint, finished_steps=finished)
     if checkpoint is None:
         raise ValueError(_no_checkpoint(folder, training.resume_from_checkpoint))
-    return Start(folder, checkpoint, adapt_batch(checkpoint, before, training.train_batch_size, training.world_size))
+    return Start(folder, checkpoint, adapt_batch(checkpoint, before, now, training.world_size))
 
 
 def finished_steps(run_folder: Path) -> int:
@@ -151,10 +152,18 @@ def check_settings(made: Path, before: dict, now: dict) -> None:
         raise ValueError(compatible_settings.render_changes(refused, made))
 
 
-def adapt_batch(checkpoint: Path, before: dict, sequences_per_batch: int, processes: int) -> int:
-    """The batches to accumulate a step, so that it is that of before; a `ValueError` where no number does it."""
+def adapt_batch(checkpoint: Path, before: dict, now: dict, processes: int) -> int:
+    """The batches to accumulate a step, so that it is that of before; a `ValueError` where no number does it, or
+    another global batch is asked for."""
     manifest = checkpoints.read_manifest(checkpoint)
-    accumulated = compatible_settings.accumulation_for(manifest["sequences_per_step"], sequences_per_batch, processes)
+    sequences, asked = manifest["sequences_per_step"], now["global_batch_size"]
+    if asked not in (None, sequences):
+        raise ValueError(
+            f"--global_batch_size {asked}: the steps of {checkpoint} see {sequences} sequences. Leave it out, or start "
+            "another run in another --output_dir."
+        )
+    batch = now["per_device_train_batch_size"]
+    accumulated = accumulation_for(sequences, batch, processes, f"--resume_from_checkpoint {checkpoint}")
     made_by = (manifest["processes"], before["gradient_accumulation_steps"])
     if (processes, accumulated) != made_by:
         logger.warning(

@@ -248,7 +248,11 @@ class RunArguments:
     exam_tokens: int = setting("Tokens of an answer in the exam, its reasoning included, at most.", 64)
     loss_spike_score: float = setting("Report a loss so many standard deviations above the last 128; 0: never.", 6.0)
     skip_loss_spikes: bool = setting("Leave such steps out, weights and optimizer as they were.", False)
+    global_batch_size: int | None = setting(
+        "Sequences of an optimizer step, over all processes: the accumulated batches follow from their number."
+    )
     resume_with_changes: list[str] | None = setting("Settings that are meant to differ from the resumed checkpoint's.")
 
     def __post_init__(self) -> None:
         check_least(self, sample_tokens=1, exam_tokens=1, cpu_threads=1, loss_spike_score=0, sample_temperature=0)
+        check_least(self, global_batch_size=1)

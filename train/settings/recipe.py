@@ -13,7 +13,7 @@ from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArgumen
 from train.settings.checks import REFUSED, check_numbers, check_pretraining, check_trainer, refuse_others
 from train.settings.parser import SettingsParser, pick, refusing_any
 from train.settings.resolving import resolve
-from train.settings.unread import find_unread
+from train.settings.unread import RESOLVED, find_unread
 
 
 OWN_GROUPS = (ModelArguments, DataArguments, OptimizerArguments, RunArguments)
@@ -155,7 +155,7 @@ def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str],
         settings=parser.settings_to_save(settings),
         all_settings=settings,
         unread=find_unread(
-            {**settings, "use_cpu": use_cpu, "tokenizer": given["tokenizer"]},
+            {**settings, "use_cpu": use_cpu, **{name: given[name] for name in RESOLVED}},
             {name: parser.get_default(name) for name in parser.names},
         ),
         sequence_tokens=settings[length_name],

@@ -1,7 +1,7 @@
 """Brings the settings of a run in line with what will run, so that its recipe records that.
 
-The precision may come from accelerate's configuration, a model's sizes from `--init_from`, and whether a figure is
-better when it is higher from the figure.
+The precision may come from accelerate's configuration, a model's sizes from `--init_from`, whether a figure is better
+when it is higher from the figure, and accumulation from the global batch and the number of processes.
 """
 
 import os
@@ -48,6 +48,8 @@ LAUNCHED: dict[str, str | None] = {
     "NVIDIA_TF32_OVERRIDE": "tf32",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "tf32",
 }
+# Where launchers say how many processes there are: torchrun and accelerate, or MPI.
+SIZES_OF_WORLD = {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
 SIZES = ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "initializer_range")
 
 
@@ -62,13 +64,53 @@ def resolve(settings: dict, on_cpu: bool) -> dict:
                 f"{variable}={value}: accelerate's configuration, or the environment, changes the run, and the recipe "
                 f"would not say so. Take it out there{instead}."
             )
+    refuse_lone_process()
     return {
         **settings,
+        **_accumulation(settings),
         **_precision(settings, on_cpu),
         **_direction(settings),
         **_sizes(settings),
         **_tokenizer(settings),
     }
+
+
+def process_count() -> int:
+    """The processes of the launch that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def refuse_lone_process() -> None:
+    """Refuse, by a `ValueError`, a process that accelerate was told to have others beside it and that will never meet
+    them: each machine would train alone, in the same folder."""
+    names = os.environ.keys()
+    if {"MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} <= names and names.isdisjoint(SIZES_OF_WORLD):
+        raise ValueError(
+            "accelerate launch was asked for several machines or processes and starts one that trains alone: add "
+            "--multi_gpu, also on CPUs, or leave out --num_machines and --num_processes."
+        )
+
+
+def _accumulation(settings: dict) -> dict[str, int]:
+    if settings["global_batch_size"] is None:
+        return {}
+    sequences, batch = settings["global_batch_size"], settings["per_device_train_batch_size"]
+    return {"gradient_accumulation_steps": accumulation_for(sequences, batch, process_count(), "--global_batch_size")}
+
+
+def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processes: int, asked_by: str) -> int:
+    """Batches of each process to accumulate so that a step sees so many sequences; a `ValueError`, which begins with
+    who asks for these, and has the numbers of processes that would work, where no whole number of batches does."""
+    accumulated, missing = divmod(sequences_per_step, sequences_per_batch * processes)
+    if not missing:
+        return accumulated
+    batches, rest = divmod(sequences_per_step, sequences_per_batch)
+    possible = [str(number) for number in range(1, batches + 1) if not rest and batches % number == 0]
+    remedy = f"{sequences_per_batch} x {' or '.join(possible)} processes" if possible else "a smaller batch"
+    raise ValueError(
+        f"{asked_by}: {processes} processes with --per_device_train_batch_size {sequences_per_batch} make no step of "
+        f"{sequences_per_step} sequences. What would work: {remedy}, or another --per_device_train_batch_size."
+    )
 
 
 def _precision(settings: dict, on_cpu: bool) -> dict[str, bool]:

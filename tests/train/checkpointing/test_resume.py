@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 
 from train.checkpointing.checkpoints import verify, write_manifest
-from train.checkpointing.compatible_settings import accumulation_for
 from train.checkpointing.run_lock import lock_run
 from train.errors import RunRefusedError
 from train.pretrain import main
 from train.run_files import LOCK_FILE, MANIFEST_FILE
+from train.settings.resolving import accumulation_for
 
 
 @pytest.fixture(scope="module")
@@ -260,8 +260,12 @@ def test_a_damaged_recipe_is_no_way_on(words, run, caplog):
         (["--seed", "1"], "seed: 42 in checkpoint-12, 1 now"),
         (["--learning_rate", "1e-2"], "learning_rate: 0.001 in checkpoint-12, 0.01 now"),
         (["--lr_scheduler_type", "cosine", "--max_steps", "20"], "lr_scheduler_type: "),
-        (["--per_device_train_batch_size", "3"], "see 4 sequences; 1 processes with --per_device_train_batch_size 3"),
+        (
+            ["--per_device_train_batch_size", "3"],
+            "checkpoint-12: 1 processes with --per_device_train_batch_size 3 make",
+        ),
         (["--per_device_train_batch_size", "8"], "What would work: a smaller batch"),
+        (["--global_batch_size", "8"], "--global_batch_size 8: the steps of "),
         (["--resume_with_changes", "lerning_rate"], "there are no such settings"),
     ],
 )
@@ -293,6 +297,7 @@ def test_what_is_meant_can_be_named(words, run, caplog, log_by_step):
         ["--max_steps", "16"],
         ["--logging_steps", "2", "--eval_steps", "4", "--save_steps", "5", "--sample_tokens", "3"],
         ["--per_device_train_batch_size", "2"],  # accumulated to the same step
+        ["--per_device_train_batch_size", "2", "--global_batch_size", "4"],
     ],
     ids=str,
 )
@@ -328,12 +333,12 @@ def test_other_data_behind_the_same_name_is_refused(words, run, shared, row, cap
     ("sequences", "batch", "processes", "accumulated"), [(8, 4, 1, 2), (8, 4, 2, 1), (8, 1, 4, 2), (512, 8, 8, 8)]
 )
 def test_accumulation_keeps_the_global_batch(sequences, batch, processes, accumulated):
-    assert accumulation_for(sequences, batch, processes) == accumulated
+    assert accumulation_for(sequences, batch, processes, "a test") == accumulated
 
 
 def test_numbers_of_processes_that_would_work_are_named():
     with pytest.raises(ValueError, match=r"4 x 1 or 2 or 4 processes"):
-        accumulation_for(16, 4, 3)
+        accumulation_for(16, 4, 3, "a test")
 
 
 def test_a_second_run_in_the_folder_is_refused(words, run, caplog, monkeypatch):

@@ -177,6 +177,31 @@ def test_what_else_accelerates_configuration_changes_is_refused(parse, recipe_fi
         parse(["--config", recipe_file("n_layer: 2\n")])
 
 
+@pytest.mark.parametrize(("processes", "accumulated"), [(1, 6), (2, 3), (3, 2), (4, None)])
+def test_accumulation_follows_from_the_global_batch(parse, recipe_file, monkeypatch, processes, accumulated):
+    monkeypatch.setattr("train.settings.resolving.process_count", lambda: processes)
+    monkeypatch.setattr("transformers.TrainingArguments.world_size", processes)  # no others are there to meet
+    words = ["--config", recipe_file("global_batch_size: 48\n")]
+    if accumulated is None:
+        with pytest.raises(
+            ValueError, match=r"--global_batch_size: 4 processes .* of 48 .*: 8 x 1 or 2 or 3 or 6 proc"
+        ):
+            parse(words)
+        return
+    recipe = parse(words)
+    assert recipe.training.gradient_accumulation_steps == accumulated
+    assert recipe.sequences_per_step == 48
+
+
+def test_a_process_that_accelerate_leaves_alone_is_refused(parse, recipe_file, monkeypatch):
+    """As `accelerate launch --num_machines 2` or `--cpu --num_processes 2` without `--multi_gpu` starts it."""
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
+    parse(["--config", recipe_file("n_layer: 2\n")])
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    with pytest.raises(ValueError, match="starts one that trains alone: add --multi_gpu"):
+        parse(["--config", recipe_file("n_layer: 2\n")])
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -190,6 +215,11 @@ def test_what_else_accelerates_configuration_changes_is_refused(parse, recipe_fi
         ("tokenizer: sample\ndataset: a.txt", "--tokenizer sample has no effect: it needs a fresh model of --dataset"),
         ("fsdp: full_shard", "--fsdp full_shard has no effect: it needs accelerators: on CPUs each process"),
         ("exam_tokens: 9", "--exam_tokens 9 has no effect: it needs --exam."),
+        (
+            "global_batch_size: 32\ngradient_accumulation_steps: 2",
+            "--gradient_accumulation_steps 2 has no effect: it needs no --global_batch_size, from which it follows.",
+        ),
+        ("global_batch_size: 16\ngradient_accumulation_steps: 2", None),
         ("optim_name: muon\nmuon_momentum: 0.9", None),
         ("exam: sample\nexam_tokens: 9", None),
     ],

@@ -73,7 +73,7 @@ def test_one_process_goes_on_as_two_and_as_one_again(
     words, fork, stop_after, stop_gently, tmp_path, log_by_step, caplog
 ):
     """The same sequences a step in the same order, so the same losses but for rounding; accumulation follows."""
-    words = [*words, *NO_DROPOUT]
+    words = [*words, *NO_DROPOUT, "--global_batch_size", "4"]
     whole, changed = tmp_path / "whole", tmp_path / "changed"
     assert main([*words, "--output_dir", str(whole)]) == 0
     words += ["--output_dir", str(changed)]
