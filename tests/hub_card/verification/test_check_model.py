@@ -3,9 +3,11 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, GPT2LMHeadModel
 
+from hub_card.export.onnx_graph import GPT2Graph
 from hub_card.staging import stage
-from hub_card.verification.check_model import compare
+from hub_card.verification.check_model import compare, compute, compute_with_graph
 from hub_card.verification.verify import verify_model
 from hub_card.verification.without_project import VerificationError
 
@@ -38,6 +40,17 @@ def test_code_that_needs_the_package_is_found(finished_run, staged):
     code.write_text("import modeling_gpt2scratch\n" + code.read_text())
     with pytest.raises(VerificationError, match="modeling_gpt2scratch"):
         verify_model(finished_run, staged)
+
+
+def test_a_graph_of_another_model_is_found(staged):
+    model = GPT2LMHeadModel.from_pretrained(staged["gpt2"]).eval()
+    expected = compute(model, AutoTokenizer.from_pretrained(staged["gpt2"]))
+    graph = staged["gpt2"] / "onnx" / "model.onnx"
+    compare(compute_with_graph(graph, expected["input_ids"]), expected, is_export=True)
+    model.transformer.h[1].mlp.c_fc.weight.data[0] += 1
+    GPT2Graph(model, eight_bits=False).save(graph)
+    with pytest.raises(ValueError, match="export's logits differ"):
+        compare(compute_with_graph(graph, expected["input_ids"]), expected, is_export=True)
 
 
 LOGITS = torch.arange(12.0).view(1, 3, 4)

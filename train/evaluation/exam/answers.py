@@ -37,6 +37,10 @@ class Answer:
         return self.ended and FORM.fullmatch(self.text.strip()) is not None
 
 
+def questions_to_prompts(questions: list[Row], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    return [question_to_ids(row_to_question(row), tokenizer) for row in questions]
+
+
 def answer_questions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -47,7 +51,7 @@ def answer_questions(
     """Ask every question, greedily; all processes of a distributed run must call this, and all get all answers, in
     order. Question and answer have `window` tokens together, or the context where unset; an answer is empty where a
     question fills them, or leaves no room in the context for `max_new_tokens`."""
-    prompts = [question_to_ids(row_to_question(row), tokenizer) for row in questions]
+    prompts = questions_to_prompts(questions, tokenizer)
     context = model.config.max_position_embeddings
     window = window or context
     room = min(context - max_new_tokens, window - 1)
