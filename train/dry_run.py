@@ -44,12 +44,14 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
         )
         for device_type in ("cuda" if training.fp16 else training.device.type, "cuda")
     )
+    copied = f"; {(state - 4 * parameters) / GIB:.1f} more of the host's in the main process, for --async_save"
     return {
         "parameters": f"{parameters:,}",
         "tokens per step": recipe.describe_step(),
         **_describe_data(recipe, tokenizer),
         "memory per process": f"about {(state + activations) / GIB:.1f} GiB (weights, gradients and the optimizer's "
-        f"averages {state / GIB:.1f}, activations and head {activations / GIB:.1f})",
+        f"averages {state / GIB:.1f}, activations and head {activations / GIB:.1f})"
+        + (copied if recipe.run.async_save else ""),
         "precision": describe_precision(training),
         "fits a GPU": _describe_gpus((state + activations_on_gpu) / GIB, training.bf16),
     }

@@ -21,11 +21,12 @@ def recipe(tiny_recipe):
 
 
 def test_it_tells_parameters_tokens_and_steps(recipe, tokenizer):
-    plan = describe_plan(recipe("--gradient_accumulation_steps", "2"), tokenizer)
+    plan = describe_plan(recipe("--gradient_accumulation_steps", "2", "--async_save", "true"), tokenizer)
     parameters = 50257 * 16 + 64 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16
     assert plan["parameters"] == f"{parameters:,}"
     assert plan["tokens per step"] == "256 = 4 sequences x 2 accumulated x 1 processes x 32 tokens"
     assert plan["steps"] == "12 (--max_steps), 3,072 tokens"
+    assert "; 0.0 more of the host's in the main process, for --async_save" in plan["memory per process"]
 
 
 def test_with_earlier_weights_the_sizes_are_theirs(recipe, tokenizer, tmp_path):

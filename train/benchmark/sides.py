@@ -59,6 +59,7 @@ def build_ours(case: Case, train: Dataset, validation: Dataset, training: dict) 
         recipe_text="",
         optimizer_settings=OptimizerArguments(),
         spike_score=RunArguments().loss_spike_score,
+        async_save=False,
         skip_spikes=False,
     )
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from train.run_files import DAMAGED_PREFIX, MANIFEST_FILE, UNFINISHED_FOLDER, write_whole
@@ -43,10 +44,14 @@ def write_manifest(folder: Path, facts: dict) -> None:
 
     The manifest is the last file to appear, and appears whole.
     """
-    files = {}
-    for path in _files(folder):
-        _flush(path)
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    paths = list(_files(folder))
+    with ThreadPoolExecutor() as threads:  # the disk takes the bytes while they are hashed
+        flushed = threads.map(_flush, paths)
+        files = {
+            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
+            for path, digest in zip(paths, threads.map(_sha256, paths), strict=True)
+        }
+        list(flushed)  # raises what has failed
     write_whole(folder / MANIFEST_FILE, json.dumps({**facts, "files": files}, indent=2) + "\n")
     for directory in {path.parent for path in _files(folder)}:
         _flush_folder(directory)

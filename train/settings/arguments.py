@@ -251,6 +251,11 @@ class RunArguments:
     global_batch_size: int | None = setting(
         "Sequences of an optimizer step, over all processes: the accumulated batches follow from their number."
     )
+    async_save: bool = setting(
+        "Write checkpoints while training goes on, from a copy of weights and optimizer in the host's memory, of their "
+        "size once more. Pays where a core is free.",
+        False,
+    )
     resume_with_changes: list[str] | None = setting("Settings that are meant to differ from the resumed checkpoint's.")
 
     def __post_init__(self) -> None:

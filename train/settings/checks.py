@@ -6,7 +6,7 @@ from typing import Any
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
 
-from train.settings.arguments import DataArguments, ModelArguments, OptimizerArguments
+from train.settings.arguments import DataArguments, ModelArguments, OptimizerArguments, RunArguments
 
 
 Refused = dict[str, tuple[Any, str]]  # by setting: the one value that does no harm, and what to do
@@ -87,8 +87,12 @@ def check_pretraining(model: ModelArguments, data: DataArguments, training: Trai
         raise ValueError("--use_cache true with --packing best_fit: documents would see each other. Leave it out.")
 
 
-def check_trainer(training: TrainingArguments, optimizer: OptimizerArguments) -> None:
+def check_trainer(training: TrainingArguments, optimizer: OptimizerArguments, run: RunArguments) -> None:
     """Refuse what the Trainer would accept and the user would regret."""
+    if run.async_save and training.fsdp:
+        raise ValueError(
+            "--async_save true with --fsdp: all processes write shards, and wait for each other. Leave out one."
+        )
     _check_steps(training, optimizer)
     if training.n_gpu > 1:
         raise ValueError(

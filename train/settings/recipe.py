@@ -96,6 +96,7 @@ class RunRecipe:
             "optimizer_settings": self.optimizer,
             "spike_score": self.run.loss_spike_score,
             "skip_spikes": self.run.skip_loss_spikes,
+            "async_save": self.run.async_save,
         }
 
     def to_yaml(self) -> str:
@@ -148,7 +149,7 @@ def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str],
     }
     with refusing_any():
         training = pick({**settings, "use_cpu": use_cpu}, parser.trainer)
-    check_trainer(training, groups["optimizer"])
+    check_trainer(training, groups["optimizer"], groups["run"])
     return kind(
         **groups,
         training=training,

@@ -4,25 +4,28 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import Trainer
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer import OPTIMIZER_NAME, TRAINING_ARGS_NAME
 
 from modeling_gpt2scratch.loading import count_ids, drop_padding, load_whole_model
 from train.checkpointing import checkpoints, disk_space
 from train.errors import RunFailedError
 from train.run_files import RECIPE_FILE, RESULTS_FILE, TRAINER_STATE_FILE, UNFINISHED_FOLDER, WEIGHTS_FILE
+from train.trainer.background_writing import BackgroundWriter, States, taking_states, write_states
 
 
 class SavingTrainer(Trainer):
     """Identical to `transformers.Trainer`, except that
 
     - a checkpoint is complete or absent (see `train.checkpointing.checkpoints`), and carries the recipe;
+    - with `async_save`, its large files are written while training goes on (see `train.trainer.background_writing`);
     - what is saved generates with a cache;
     - no pickle of the arguments lies beside the model: `recipe.yaml` has them as text.
 
@@ -30,12 +33,21 @@ class SavingTrainer(Trainer):
     under its final name and calls callbacks (`on_save`) only afterwards, when a kill has already left a torn one.
     """
 
-    def __init__(self, *args, recipe_text: str, data_name: str, **kwargs):
+    def __init__(self, *args, recipe_text: str, data_name: str, async_save: bool, **kwargs):
         super().__init__(*args, **kwargs)
         self.recipe_text = recipe_text  # the resolved recipe, as YAML
         self.data_name = data_name  # the SHA-256 of the training tokens; a run goes on only with the same
         self.run_folder = Path(self.args.output_dir)
         self._saving_in = self.run_folder
+        self.async_save = async_save
+        self._background = BackgroundWriter()
+        self.add_callback(self._background)
+
+    def train(self, *args, **kwargs):
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._background.settle()  # also where an error ends the run: another one may then start in its folder
 
     def _get_output_dir(self, trial) -> str:
         """The parent of the checkpoint that is written now: not the run folder, but one for unfinished checkpoints."""
@@ -44,16 +56,30 @@ class SavingTrainer(Trainer):
     def _save_checkpoint(self, model, trial) -> None:
         """Write the stock checkpoint into a folder aside, complete it, and rename it into place."""
         place = self.run_folder / f"checkpoint-{self.state.global_step}"
+        self._background.join_before(place)
         if place.exists():  # at an epoch's end, a step can be saved twice
             return
+        # Before a stop, there is no training to go on meanwhile.
+        in_background = self.async_save and not self.control.should_training_stop
         unfinished = self.run_folder / UNFINISHED_FOLDER / place.name
         self._saving_in = unfinished.parent
+        owners = {}
+        if in_background:
+            owners[unfinished / OPTIMIZER_NAME] = self.optimizer.optimizer
+            if isinstance(self.model, PreTrainedModel):  # else adapters, which are small
+                owners[unfinished / WEIGHTS_FILE] = self.model
         with self.removing_unfinished(place):
-            super()._save_checkpoint(model, trial)
+            with taking_states(owners) as states:
+                super()._save_checkpoint(model, trial)
             self.save_more(unfinished)
+            best = self._note_best(unfinished)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                self._complete_checkpoint(unfinished)
+                complete = partial(self._complete_checkpoint, unfinished, best, self.manifest_facts())
+                if in_background:
+                    self._background.start(states, self.removing_unfinished(place)(complete))
+                else:
+                    complete({})
         self._saving_in = self.run_folder
         self.accelerator.wait_for_everyone()
 
@@ -62,7 +88,10 @@ class SavingTrainer(Trainer):
         """Where writing `target` fails, remove what is half-written, and say how much space it needs."""
         try:
             yield
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except Exception as error:
+            # A bare Exception is the tokenizers library's way to say that the disk is full.
+            if not isinstance(error, OSError | RuntimeError | SafetensorError) and type(error) is not Exception:
+                raise
             shutil.rmtree(self.run_folder / UNFINISHED_FOLDER, ignore_errors=True)
             needs = disk_space.describe_failure(self.run_folder, disk_space.checkpoint_bytes(self.model))
             raise RunFailedError(
@@ -83,17 +112,24 @@ class SavingTrainer(Trainer):
             "transformers": transformers.__version__,
         }
 
-    def _complete_checkpoint(self, unfinished: Path) -> None:
-        """Add the recipe and the manifest, rename the folder into place, and delete old checkpoints."""
-        best = None
-        if self.state.best_global_step:
-            best = self.run_folder / f"checkpoint-{self.state.best_global_step}"
-            self.state.best_model_checkpoint = None  # in the file: the run may be moved, and its step says which
+    def _note_best(self, unfinished: Path) -> Path | None:
+        """Where the best checkpoint so far lies, for the end of training."""
+        if not self.state.best_global_step:
+            return None
+        best = self.run_folder / f"checkpoint-{self.state.best_global_step}"
+        self.state.best_model_checkpoint = None  # in the file: the run may be moved, and its step says which
+        if self.args.should_save:
             self.state.save_to_json(str(unfinished / TRAINER_STATE_FILE))
-            # The stock method has looked for it beside the unfinished one.
-            self.state.best_model_checkpoint = str(best) if best.exists() or best.name == unfinished.name else None
+        # The stock method has looked for it beside the unfinished one.
+        self.state.best_model_checkpoint = str(best) if best.exists() or best.name == unfinished.name else None
+        return best
+
+    def _complete_checkpoint(self, unfinished: Path, best: Path | None, facts: dict, states: States) -> None:
+        """Add the states that were held back, the recipe and the manifest, rename the folder into place, and delete old
+        checkpoints."""
+        write_states(states)
         (unfinished / RECIPE_FILE).write_text(self.recipe_text, encoding="utf-8")
-        checkpoints.write_manifest(unfinished, self.manifest_facts())
+        checkpoints.write_manifest(unfinished, facts)
         checkpoints.put_in_place(unfinished, self.run_folder)
         checkpoints.rotate(self.run_folder, self.args.save_total_limit, best)
 

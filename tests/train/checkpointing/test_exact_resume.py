@@ -21,6 +21,7 @@ EXACT = (
     *("--attn_pdrop", "0.1", "--resid_pdrop", "0.1", "--embd_pdrop", "0.1", "--lr_scheduler_type", "cosine"),
     *("--sample_prompts", "What follows 3?", "--sample_tokens", "6", "--sample_temperature", "0.7"),
 )
+ASYNC = ("--async_save", "true", "--save_steps", "2")
 STEPS_IN_EPOCH = 7
 LAST_STEP = 3 * STEPS_IN_EPOCH
 
@@ -79,22 +80,22 @@ def never_stopped(words, shared, log_by_step):
 
 
 @pytest.mark.parametrize(
-    ("workers", "stops"),
+    ("workers", "stops", "saving"),
     [
-        ("0", [1, 2, 3, 4]),  # 3: at an evaluation
-        ("0", [STEPS_IN_EPOCH - 1, STEPS_IN_EPOCH, STEPS_IN_EPOCH + 1, LAST_STEP - 1]),
-        ("2", [2, STEPS_IN_EPOCH, 2 * STEPS_IN_EPOCH]),
+        ("0", [1, 2, 3, 4], ()),  # 3: at an evaluation
+        ("0", [STEPS_IN_EPOCH - 1, STEPS_IN_EPOCH, STEPS_IN_EPOCH + 1, LAST_STEP - 1], ASYNC),
+        ("2", [2, STEPS_IN_EPOCH, 2 * STEPS_IN_EPOCH], ASYNC),
     ],
     ids=str,
 )
 def test_stopped_and_resumed_equals_never_stopped(
-    workers, stops, words, shared, never_stopped, stop_after, log_by_step
+    workers, stops, saving, words, shared, never_stopped, stop_after, log_by_step
 ):
     expected = never_stopped(workers)
     assert expected["log"].keys() >= set(range(1, LAST_STEP + 1))
     assert [step for step, _ in expected["tensorboard"]["train/loss"]] == list(range(1, LAST_STEP + 1))
     folder = shared / f"stopped-{workers}-{'-'.join(map(str, stops))}"
-    words = [*words, "--dataloader_num_workers", workers, "--output_dir", str(folder)]
+    words = [*words, *saving, "--dataloader_num_workers", workers, "--output_dir", str(folder)]
     words += ["--resume_from_checkpoint", "auto"]
     for stop in stops:
         stop_after(stop)

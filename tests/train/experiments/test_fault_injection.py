@@ -29,12 +29,15 @@ def start_forked(settings, run_folder):
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_a_run_that_is_killed_five_times_ends_as_one_left_alone(tiny_recipe, tmp_path, monkeypatch):
+@pytest.mark.parametrize("async_save", ["false", "true"])
+def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(tiny_recipe, tmp_path, monkeypatch, async_save):
     monkeypatch.setattr(fault_injection, "start_run", start_forked)
     monkeypatch.setattr(fault_injection, "LONGEST_START_SECONDS", 1.0)
-    report = inject_faults(tmp_path, ["--config", str(tiny_recipe), *SHORT], 5, random.Random(0))
+    report = inject_faults(
+        tmp_path, ["--config", str(tiny_recipe), *SHORT, "--async_save", async_save], 3, random.Random(0)
+    )
     assert report.differences == [], report.render()
-    assert report.kills.total() == 5
+    assert report.kills.total() == 3
     assert report.compared["logged"] >= report.finished_runs * 30 * 4
     assert report.compared["TensorBoard"] >= report.finished_runs * 30 * 3
     assert report.compared["text samples"] == report.finished_runs * 3

@@ -72,6 +72,7 @@ def test_stopped_and_resumed_equals_never_stopped(finished, sft_words, shared, s
     whole = finished(*words)
     folder = shared / f"stopped-{len(words)}-{len(stops)}"
     words = [*sft_words, *words, "--output_dir", str(folder), "--resume_from_checkpoint", "auto"]
+    words += ["--async_save", "true", "--save_steps", "2"]
     for stop in stops:
         stop_after(stop)
         assert main(words) == 128 + signal.SIGTERM

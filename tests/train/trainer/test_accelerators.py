@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch.optim import adam
 from torch.utils.data import IterableDataset
 from transformers import TrainerCallback, TrainingArguments
@@ -162,6 +163,29 @@ def test_where_a_step_waits(train, words, callers):
     """A log line and an evaluation of a dozen batches, noted in the step after them; fp16 without a fused optimizer."""
     waits = train(*words, "--per_device_eval_batch_size", "4", trainer_class=Scaling)[1]
     assert [re.search(r"([^/]+):\d+", wait)[1] for wait in waits] == callers
+
+
+class Noting(PretrainingTrainer):
+    noted: dict[str, list[torch.Tensor]] = {}
+    names: list[str] = []
+
+    def save_more(self, unfinished):
+        states = self.optimizer.state_dict()["state"]
+        type(self).names = list(self.model.state_dict())
+        tensors = [*self.model.state_dict().values(), *(state["exp_avg"] for state in states.values())]
+        self.noted[unfinished.name] = [tensor.on_cpu.clone() for tensor in tensors]
+        super().save_more(unfinished)
+
+
+def test_a_save_in_the_background_waits_for_nothing(train, tmp_path):
+    words = ("--save_strategy", "steps", "--save_steps", "2", "--async_save", "true", "--max_steps", "3")
+    assert train(*words, trainer_class=Noting)[:3] == [[]] * 3
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["lm_head.weight"] = weights["transformer.token_embedding.weight"]
+    states = torch.load(checkpoint / "optimizer.pt")["state"]
+    found = [*(weights[name] for name in Noting.names), *(state["exp_avg"] for state in states.values())]
+    assert all(torch.equal(one, other) for one, other in zip(found, Noting.noted["checkpoint-2"], strict=True))
 
 
 class Reading(PretrainingTrainer):

@@ -32,7 +32,8 @@ def validation(folder):
 
 @pytest.mark.parametrize("streaming", ["false", "true"])
 def test_two_processes_resume_exactly(streaming, words, fork, run_to_end, stop_gently, tmp_path, log_by_step):
-    """Dropout, accumulation and workers on, with two datasets; streams stop amid a full buffer."""
+    """Dropout, accumulation and workers on, with two datasets; streams stop amid a full buffer, and their run saves
+    while it trains."""
     texts = tmp_path / "texts.jsonl"
     texts.write_text(
         "".join(json.dumps({"text": f"{number} is less than {number + 2}. " * 2}) + "\n" for number in range(150))
@@ -41,7 +42,7 @@ def test_two_processes_resume_exactly(streaming, words, fork, run_to_end, stop_g
     words += ["--dataloader_num_workers", "1", "--streaming", streaming, "--shuffle_buffer", "25"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     run_to_end(fork([*words, "--output_dir", str(whole)], processes=2))
-    words += ["--output_dir", str(stopped)]
+    words += ["--output_dir", str(stopped), "--async_save", streaming, "--save_steps", "3"]
     assert 2 <= stop_gently(fork(words, processes=2), 2)[0] < 40
     run_to_end(fork([*words, "--resume_from_checkpoint", "true"], processes=2))
     assert log_by_step(stopped) == log_by_step(whole)
