@@ -90,7 +90,8 @@ def save_as_hf_gpt2(
             "the custom model."
         )
     drop_padding(hf_model, count_ids(tokenizer))
-    hf_model.save_pretrained(folder)
+    # Without the prefix `transformer.`, as OpenAI's files have them: MLX knows these names only, others know both.
+    hf_model.save_pretrained(folder, state_dict=hf_model.transformer.state_dict())
     share_weight_files(folder)
     tokenizer = copy.copy(tokenizer)
     tokenizer.model_max_length = model.config.n_positions

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from modeling_gpt2scratch import GPT2ScratchForCausalLM, from_hf_gpt2, save_as_hf_gpt2, to_hf_gpt2
 from modeling_gpt2scratch.gelu import GELU
@@ -149,6 +150,17 @@ def test_a_model_in_memory_comes_in_with_the_tanh_activations_other_name(tiny_co
     stock_config.activation_function = "gelu_pytorch_tanh"
     stock = randomise(GPT2LMHeadModel(stock_config)).eval()
     torch.testing.assert_close(from_hf_gpt2(stock)(input_ids).logits, stock(input_ids).logits, atol=2e-6, rtol=1e-5)
+
+
+def test_the_exports_weights_have_openais_names(tiny_model, tokenizer, tmp_path, input_ids):
+    """MLX knows no others; transformers opens them with a head."""
+    weights = load_file(save_as_hf_gpt2(tiny_model, tokenizer, tmp_path) / "model.safetensors")
+    assert {"wte.weight", "wpe.weight", "ln_f.weight", "h.0.attn.c_attn.weight"} <= weights.keys()
+    assert not [name for name in weights if name.startswith(("transformer.", "lm_head."))]
+    opened, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert type(opened) is GPT2LMHeadModel
+    assert not any(report.values())
+    torch.testing.assert_close(opened(input_ids).logits, tiny_model(input_ids).logits, atol=2e-6, rtol=1e-5)
 
 
 def test_the_exports_tokenizer_states_the_models_context(tiny_model, tokenizer, tmp_path):
