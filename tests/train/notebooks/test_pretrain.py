@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom, and lies in the repository without outputs."""
+"""The notebook runs from top to bottom; all notebooks lie in the repository without outputs."""
 
 import os
 import sys
@@ -16,21 +16,18 @@ QUESTIONS = ["What follows 3?"]
 """
 
 
-@pytest.fixture
-def notebook(repository) -> nbformat.NotebookNode:
-    found = nbformat.read(repository / "train/notebooks/pretrain.ipynb", as_version=4)
-    nbformat.validate(found)
-    return found
-
-
-def test_it_lies_there_without_outputs_and_reads_well(notebook):
+@pytest.mark.parametrize("file", ["train/notebooks/pretrain.ipynb", "modeling_gpt2scratch/look_inside.ipynb"])
+def test_it_lies_there_without_outputs_and_reads_well(repository, file):
+    notebook = nbformat.read(repository / file, as_version=4)
+    nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.id for cell in code if cell.outputs or cell.execution_count is not None] == []
     assert [cell.id for cell in code if len(cell.source.splitlines()) > LONGEST_CELL] == []
 
 
 @pytest.mark.slow
-def test_it_runs_from_top_to_bottom(notebook, repository, tiny_recipe, tmp_path, monkeypatch):
+def test_it_runs_from_top_to_bottom(repository, tiny_recipe, tmp_path, monkeypatch):
+    notebook = nbformat.read(repository / "train/notebooks/pretrain.ipynb", as_version=4)
     # A kernel of this interpreter, whose commands are those of its own environment, with this checkout.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(repository))
