@@ -43,7 +43,7 @@ def list_files(folder: Path) -> dict[str, Path]:
 
 
 def _upload(api: HfApi, branches: dict[str, Path], repo_id: str, private: bool, kind: str) -> list[str]:
-    sdk = "gradio" if kind == "space" else None
+    sdk = "static" if kind == "space" else None
     api.create_repo(repo_id, private=private or None, exist_ok=True, repo_type=kind, space_sdk=sdk)
     if private and not api.repo_info(repo_id, repo_type=kind).private:
         raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")

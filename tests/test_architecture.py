@@ -16,6 +16,7 @@ ALLOWED = {
     "hub_card": (
         "modeling_gpt2scratch",
         "hub_card",
+        "train.chat",
         "train.evaluation",
         "train.run_files",
         "train.run_report",

@@ -2,12 +2,13 @@
 
     python -m hub_card.space runs/demo                                   # a run's model, on this machine
     python -m hub_card.space you/name                                    # a model on the Hub, on this machine
-    python -m hub_card.space you/name --publish you/name-demo --dry_run  # stage, verify, show what would go up
-    python -m hub_card.space you/name --publish you/name-demo            # the same, then upload
+    python -m hub_card.space you/name --publish you/name-chat --dry_run  # stage, verify, show what would go up
+    python -m hub_card.space you/name --publish you/name-chat            # the same, then upload
 
-The page shows the model's reasoning apart from its answer, word by word. On this machine, nothing leaves it. A Space
-shows a model that is on the Hub already (see hub_card.publish), at its commit of today; before the upload the Space is
-started in a process that does not have this package, and asked. The upload is one commit, or none where nothing is new.
+Both pages show the model's reasoning apart from its answer, word by word. On this machine, nothing leaves it. A Space
+is a static page, free for everyone, in which the model runs in the visitor's browser. It shows a model that is on the
+Hub already (see hub_card.publish), at its commit of today. Before the upload, Chromium asks it the example questions,
+and its tokens are compared with torch's. The upload is one commit, or none where nothing is new.
 
 Exit status: 0; 1 where the page, the check or the upload failed; 2 where the model or the arguments are not fit for it.
 """
@@ -41,19 +42,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, help="the first free one from 7860 where unset")
     publishing = parser.add_argument_group("publishing")
     publishing.add_argument("--publish", type=filled, metavar="SPACE", help="publish the page as this Space: you/name")
+    publishing.add_argument("--without_check", action="store_true", help="where there is no Chromium or npm")
     add_arguments(publishing)
     return report_errors(partial(run, parser.parse_args(argv)), "hub_card.space")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if importlib.util.find_spec("gradio") is None:
-        raise ValueError("gradio is not installed: pip install -c constraints.txt -e .[demo]")
     if arguments.publish:
         publish_space(arguments)
         return
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError("gradio is not installed: pip install -c constraints.txt -e .[demo]")
     check_address(arguments.host, arguments.port)
     logger.info("Opening %s ...", arguments.model)
-    from hub_card.space.chat.page import LAUNCH_OPTIONS, build_page
+    from hub_card.space.local_page import LAUNCH_OPTIONS, build_page
     from hub_card.space.model_choice import choose_model
 
     page = build_page(choose_model(arguments.model))
@@ -80,24 +82,24 @@ def publish_space(arguments: argparse.Namespace) -> None:
             f"{arguments.model} is a folder, and a Space shows a model on the Hub: publish it first (python -m "
             f"hub_card.publish {arguments.model} --repo_id you/name), then name you/name here."
         )
-    stage = partial(stage_and_verify, arguments.model, arguments.publish)
+    from hub_card.verification.check_space import find_browser
+
+    if not arguments.without_check:
+        find_browser()
+    stage = partial(stage_and_verify, arguments.model, arguments.publish, not arguments.without_check)
     publish(arguments, arguments.publish, stage, kind="space")
 
 
-def stage_and_verify(model_id: str, space_id: str, place: Path) -> dict[str, Path]:
+def stage_and_verify(model_id: str, space_id: str, is_checked: bool, place: Path) -> dict[str, Path]:
     """The staged folder of the Space's one branch."""
     from hub_card.space.model_choice import choose_published_model
     from hub_card.space.staging import stage_space
-    from hub_card.verification.verify import verify_space
+    from hub_card.verification.check_space import verify_space
 
-    settings, is_private = choose_published_model(model_id)
+    settings = choose_published_model(model_id)
     branches = stage_space(settings, place, space_id)
-    verify_space(branches[MAIN_BRANCH])
-    logger.info("Verified: what is staged starts without this package, and answers.")
-    if settings.trust_remote_code:
-        logger.warning("The Space runs the code of %s at commit %s.", settings.model, settings.revision)
-    if is_private:
-        logger.warning("%s is private: give the Space a secret HF_TOKEN that may read it.", settings.model)
+    if is_checked:
+        logger.info("Verified: %s.", verify_space(branches[MAIN_BRANCH], settings))
     return branches
 
 
@@ -105,6 +107,6 @@ if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: threads of Gradio and the writer's are daemons, and one that Python's end cuts off inside compiled
-    # code aborts the process.
+    # Not sys.exit: threads of Gradio are daemons, and one that Python's end cuts off inside compiled code aborts the
+    # process.
     os._exit(status)

@@ -1,18 +1,37 @@
 """Chooses the model that the page shows: a folder, a model on the Hub, or, for a Space, one commit of it."""
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
 
-from hub_card.space.chat.settings import Settings
+from hub_card.export.formats import ONNX_FILES, ONNX_FOLDER
 from hub_card.staging import EXPORT_BRANCH
 from hub_card.upload import UploadError
 from train.evaluation.opened_model import check_folder, longest_sequence, read_own_settings
 from train.run_files import CONFIG_FILE, RECIPE_FILE, WEIGHTS_PATTERN, read_dict
 
 
+GRAPH = f"{ONNX_FOLDER}/{ONNX_FILES['8 bits']}"
 GENERAL_EXAMPLES = ["What is the capital of France?", "Why is the sky blue?", "Who wrote Hamlet?"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the page shows, and how it begins."""
+
+    title: str
+    model: str  # a folder, or an id on the Hub
+    revision: str | None = None  # the commit of a model on the Hub
+    # Tokens that question and reply may take together; `None` takes all positions of the model. Positions beyond the
+    # length of the training sequences are untrained.
+    context: int | None = None
+    examples: list[str] = field(default_factory=list)  # questions to try
+    temperature: float = 0.7  # of sampling, at first
+    # A new question comes with the earlier ones, unless the visitor decides otherwise. This helps a model that was
+    # trained on conversations; a pre-trained one has seen single questions only.
+    remember: bool = False
 
 
 def choose_model(name: str) -> Settings:
@@ -36,36 +55,34 @@ def choose_model(name: str) -> Settings:
     return Settings(title, str(folder), **_read_recipe(recipe))
 
 
-def choose_published_model(model_id: str) -> tuple[Settings, bool]:
-    """A model for a Space, at its newest commit on the Hub, and whether it is private: the branch `gpt2`, where there
-    is one, since it opens without any code of the repository; else `main`, whose code the Space runs. A `ValueError`
-    where there is no such model, an `UploadError` where the Hub cannot be asked."""
+def choose_published_model(model_id: str) -> Settings:
+    """A model for a Space: the newest commit of its branch `gpt2` on the Hub. A `ValueError` where there is none that a
+    visitor's browser can run, an `UploadError` where the Hub cannot be asked."""
     api = HfApi()
     try:
+        info = api.model_info(model_id)
+        if info.private:
+            raise ValueError(f"{model_id} is private, and a visitor's browser could not read it: make it public first.")
         has_export = api.revision_exists(model_id, EXPORT_BRANCH)
-        info = api.model_info(model_id, revision=EXPORT_BRANCH if has_export else None)
-        files = {sibling.rfilename for sibling in info.siblings or []}
-        if CONFIG_FILE not in files or not any(Path(file).match(WEIGHTS_PATTERN) for file in files):
-            raise ValueError(f"{model_id} on the Hub holds no model ({CONFIG_FILE}, {WEIGHTS_PATTERN}).")
-        config = read_dict(Path(hf_hub_download(model_id, CONFIG_FILE, revision=info.sha)))
+        export = api.model_info(model_id, revision=EXPORT_BRANCH) if has_export else info
+        if GRAPH not in {sibling.rfilename for sibling in export.siblings or []}:
+            raise ValueError(
+                f"{model_id} has no {GRAPH} on a branch {EXPORT_BRANCH}: publish the run again, without "
+                "--without_hf_gpt2 and with pip install -c constraints.txt -e .[export]."
+            )
+        config = read_dict(Path(hf_hub_download(model_id, CONFIG_FILE, revision=export.sha)))
         # The recipe is on `main`: the branch `gpt2` has none.
         has_recipe = api.file_exists(model_id, RECIPE_FILE)
         recipe = Path(hf_hub_download(model_id, RECIPE_FILE)) if has_recipe else None
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"{model_id} is not on the Hub, or hidden from you. Publish the run first (python -m hub_card.publish "
-            f"runs/NAME --repo_id {model_id}); for a private model, log in (hf auth login)."
+            f"runs/NAME --repo_id {model_id})."
         ) from error
     except (HTTPError, OSError) as error:
         raise UploadError(f"The Hub cannot be asked for {model_id}: {error}") from error
-    settings = Settings(
-        title=model_id.rpartition("/")[2],
-        model=model_id,
-        revision=info.sha,
-        trust_remote_code="auto_map" in config,
-        **_read_recipe(recipe),
-    )
-    return settings, bool(info.private)
+    settings = Settings(title=model_id.rpartition("/")[2], model=model_id, revision=export.sha, **_read_recipe(recipe))
+    return replace(settings, context=min(config["n_positions"], settings.context or config["n_positions"]))
 
 
 def _read_recipe(recipe_file: Path | None) -> dict:

@@ -22,8 +22,3 @@ def verify_model(run: Path, branches: dict[str, Path]) -> None:
         folders = [str(folder.resolve()) for folder in branches.values()]
         alone = {"HF_HOME": f"{work}/home", "HF_HUB_CACHE": f"{work}/home/hub", "HF_HUB_OFFLINE": "1"}
         run_without_project("check_model.py", threads, *folders, folder=Path(work), environment=alone)
-
-
-def verify_space(folder: Path) -> None:
-    """Start the staged Space in a child process and ask it; raises a VerificationError where it does not answer."""
-    run_without_project("check_space.py", folder=folder, environment={"GRADIO_ANALYTICS_ENABLED": "False"})

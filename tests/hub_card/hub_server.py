@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self._body())
         is_space = asked.get("type") == "space"
         repo_id = f"{'spaces/' if is_space else ''}{asked['organization']}/{asked['name']}"
-        if is_space and asked.get("sdk") != "gradio":
+        if is_space and asked.get("sdk") != "static":
             return self._send_json({"error": "no sdk"}, 400)
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._send_json({"error": "Invalid username or password."}, 401)

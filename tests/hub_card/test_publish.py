@@ -67,7 +67,7 @@ class Publisher:
         self.process.stdin.write(json.dumps([checked, [str(run), "--repo_id", repo_id, *words]]) + "\n")
         self.process.stdin.flush()
         status = self.process.stdout.readline()
-        told = self.log.read_text()[told_before:]
+        told = self.log.read_bytes()[told_before:].decode()
         assert status, told
         return json.loads(status), told
 

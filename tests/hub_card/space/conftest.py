@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from hub_card.space.chat.writer import Writer
+from hub_card.space.local_page import Chat
+from hub_card.space.model_choice import choose_model
 from modeling_gpt2scratch import TOKENIZER_FOLDER, GPT2ScratchConfig, GPT2ScratchForCausalLM
 
 
@@ -58,6 +59,5 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def writer(model_folder: Path) -> Writer:
-    model = GPT2ScratchForCausalLM.from_pretrained(model_folder).eval()
-    return Writer(model, AutoTokenizer.from_pretrained(model_folder), CONTEXT)
+def chat(model_folder: Path) -> Chat:
+    return Chat(choose_model(str(model_folder)))

@@ -199,7 +199,7 @@ def test_retry_undo_and_clear(page):
 @only_phone
 def test_what_cannot_be_asked_is_said(page):
     page.ask("why " * 8200)
-    playwright.expect(page.page.get_by_text("8,204 tokens, and the model reads 8,192 at most")).to_be_visible()
+    playwright.expect(page.page.get_by_text("8,204 tokens, and the context of 8,192")).to_be_visible()
     assert page.box.input_value() == "why " * 8200
     (refused,) = page.errors  # which is how the page hears of it
     assert "422" in refused
@@ -223,7 +223,7 @@ def test_two_visitors_and_a_program_take_turns(page, chromium, server):
 
 
 @only_phone
-def test_texts_are_shown_and_copied_as_written_and_fetch_nothing(page):
+def test_texts_are_shown_as_written_and_fetch_nothing(page):
     """Of the visitor's text; the model's goes the same way."""
     text = (
         '  a*b*c $$12 to $$15 <b>x</b> &lt; <source_1> ![i](http://example.invalid/a.png) <img src="http://example.invalid">'
@@ -234,9 +234,6 @@ def test_texts_are_shown_and_copied_as_written_and_fetch_nothing(page):
     playwright.expect(shown).to_have_text(re.compile(r"a\*b\*c"))
     assert shown.inner_text() == text
     assert shown.locator("*").count() == 0
-    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.page.get_by_role("button", name="Copy").first.click()
-    page.page.wait_for_function("text => navigator.clipboard.readText().then(copied => copied === text)", arg=text)
 
 
 def test_ctrl_c_ends_it_while_the_model_writes(server):

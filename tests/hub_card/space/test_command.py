@@ -9,6 +9,7 @@ import pytest
 
 from hub_card.space import __main__ as command
 from hub_card.space.model_choice import GENERAL_EXAMPLES, choose_model
+from hub_card.verification import check_space
 
 
 def run(caplog, *words: str) -> tuple[int, str]:
@@ -74,6 +75,13 @@ def test_no_gradio(caplog, monkeypatch, model_folder):
     assert "pip install" in line
 
 
+def test_no_browser_for_the_check(caplog, monkeypatch):
+    monkeypatch.setattr(check_space.shutil, "which", lambda name: None)
+    status, line = run(caplog, "you/tiny", "--publish", "you/tiny-chat")
+    assert status == 2
+    assert "apt-get install chromium npm), or leave the check out (--without_check)" in line
+
+
 def test_a_folder_is_not_published(caplog, model_folder):
     status, line = run(caplog, str(model_folder), "--publish", "you/demo")
     assert status == 2
@@ -81,7 +89,7 @@ def test_a_folder_is_not_published(caplog, model_folder):
 
 
 def test_a_space_needs_an_owner(caplog):
-    status, line = run(caplog, "you/tiny", "--publish", "demo")
+    status, line = run(caplog, "you/tiny", "--publish", "demo", "--without_check")
     assert status == 2
     assert "write you/demo" in line
 

@@ -9,43 +9,38 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from hub_card.export.formats import put_template_in_config, write_onnx
 from modeling_gpt2scratch import GPT2ScratchForCausalLM, save_as_hf_gpt2
 from tests.hub_card.hub_server import Repository, serve
 
 
 pytestmark = pytest.mark.slow
 
-MODEL, SPACE = "you/tiny", "you/tiny-demo"
+MODEL, SPACE = "you/tiny", "you/tiny-chat"
+UNCHECKED = ["--without_check"]
 
-# Runs the command again and again in one process, with the check, which takes seconds, only where it is asked for, and
-# with the page's beginning in place of the page.
+# Runs the command again and again in one process, with the page's beginning in place of the page on this machine.
 COMMAND = """
 import contextlib, json, sys
-from hub_card.space import __main__ as command
-from hub_card.space.chat import page, writer
-from hub_card.verification import verify as verification
+from hub_card.space import __main__ as command, local_page
 
 class Page:
     def __init__(self, settings):
-        model = writer.open_model(settings).model
-        print(type(model).__name__, settings, file=sys.stderr)
+        print(type(local_page.Chat(settings).model).__name__, settings, file=sys.stderr)
 
     def launch(self, **options):
         pass
 
-page.build_page = Page
-verify = verification.verify_space
+local_page.build_page = Page
 for line in sys.stdin:
-    checked, words = json.loads(line)
-    verification.verify_space = verify if checked else lambda folder: None
     with contextlib.redirect_stdout(sys.stderr):
-        status = command.main(words)
+        status = command.main(json.loads(line))
     print(json.dumps(status), flush=True)
 """
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +49,8 @@ def hub(model_folder, tmp_path_factory):
     model, tokenizer = GPT2ScratchForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
     export = tmp_path_factory.mktemp("export") / "gpt2"
     save_as_hf_gpt2(model, tokenizer, export)
+    put_template_in_config(export)
+    write_onnx(export)
     with serve() as server:
         for name in (MODEL, "you/own-code", "you/empty"):
             server.repositories[name] = Repository(private=False)
@@ -77,10 +74,10 @@ class Command:
             text=True,
         )
 
-    def run(self, *words: str, checked: bool = False) -> tuple[int, str]:
+    def run(self, *words: str) -> tuple[int, str]:
         """The exit status, and what was told."""
         told_before = self.log.stat().st_size
-        self.process.stdin.write(json.dumps([checked, list(words)]) + "\n")
+        self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
         status = self.process.stdout.readline()
         told = self.log.read_bytes()[told_before:].decode()
@@ -98,10 +95,10 @@ def command(hub, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def published(hub, command):
-    """The Space's repository after the command, with its check."""
-    status, told = command.run(MODEL, "--publish", SPACE, checked=True)
+    """The Space's repository after the command."""
+
+    status, told = command.run(MODEL, "--publish", SPACE, *UNCHECKED)
     assert status == 0, told
-    assert "Verified" in told
     return hub.repositories[f"spaces/{SPACE}"]
 
 
@@ -117,36 +114,33 @@ def test_the_space_shows_the_export_at_its_commit(published, hub):
     settings = json.loads(files["settings.json"])
     assert settings["model"] == MODEL
     assert settings["revision"] == hub.repositories[MODEL].heads["gpt2"]
-    assert not settings["trust_remote_code"]
     assert settings["examples"] == ["Who wrote Emma?", "Count."]  # from main: the export has no recipe
     assert yaml.safe_load(files["README.md"].decode().split("---\n")[1])["models"] == [MODEL]
-    assert {"app.py", "chat/page.py", ".gitattributes"} <= files.keys()
+    assert {"index.html", "worker.js", ".gitattributes"} <= files.keys()
     assert SPACE not in hub.repositories  # no model of that name came to be
 
 
 def test_publishing_again_makes_no_commit_until_the_model_changes(published, command, hub):
-    status, told = command.run(MODEL, "--publish", SPACE)
+    status, told = command.run(MODEL, "--publish", SPACE, *UNCHECKED)
     assert status == 0
     assert "nothing has changed" in told
     assert len(published.commits) == 2
     model = hub.repositories[MODEL]
     head = model.commit("gpt2", model.files("gpt2"))
-    assert command.run(MODEL, "--publish", SPACE)[0] == 0
+    assert command.run(MODEL, "--publish", SPACE, *UNCHECKED)[0] == 0
     assert json.loads(published.files("main")["settings.json"])["revision"] == head
 
 
-def test_without_the_export_branch_the_code_runs_at_its_commit(command, hub):
-    status, told = command.run("you/own-code", "--publish", "you/own-demo", "--dry_run", checked=True)
-    assert status == 0, told
-    assert f"runs the code of you/own-code at commit {hub.repositories['you/own-code'].heads['main']}" in told
-    assert "spaces/you/own-demo" not in hub.repositories
+def test_a_model_without_graphs_tells_what_to_do(command, hub):
+    status, told = command.run("you/own-code", "--publish", "you/own-chat", "--dry_run", *UNCHECKED)
+    assert status == 2
+    assert "has no onnx/model_quantized.onnx on a branch gpt2: publish the run again" in one_line(told)
 
 
 def test_a_model_on_the_hub_is_shown_here_by_this_packages_classes(command, hub):
     status, told = command.run("you/own-code")
     assert status == 0, told
     assert "GPT2ScratchForCausalLM" in told
-    assert "trust_remote_code=False" in told
     assert "'Count.'" in told
     hub.faults["."] = 503
     status, told = command.run("you/own-code")  # as it is kept here
@@ -162,7 +156,7 @@ def test_a_model_on_the_hub_is_shown_here_by_this_packages_classes(command, hub)
 
 @pytest.mark.parametrize("model", ["you/none", "you/empty"])
 def test_only_a_model_that_is_there_is_published(command, hub, model):
-    status, told = command.run(model, "--publish", "you/none-demo")
+    status, told = command.run(model, "--publish", "you/none-demo", *UNCHECKED)
     assert status == 2
     assert model in one_line(told)
     assert "spaces/you/none-demo" not in hub.repositories
@@ -170,7 +164,7 @@ def test_only_a_model_that_is_there_is_published(command, hub, model):
 
 def test_the_hub_is_down(command, hub):
     hub.faults["GET /api/models"] = 503
-    status, told = command.run(MODEL, "--publish", SPACE)
+    status, told = command.run(MODEL, "--publish", SPACE, *UNCHECKED)
     hub.faults.clear()
     assert status == 1
     assert "503" in one_line(told)
@@ -181,7 +175,7 @@ def test_a_commit_that_fails_leaves_the_old_state(published, command, hub):
     model = hub.repositories[MODEL]
     model.commit("gpt2", model.files("gpt2"))
     hub.faults["POST .*/commit/"] = 500
-    status, told = command.run(MODEL, "--publish", SPACE)
+    status, told = command.run(MODEL, "--publish", SPACE, *UNCHECKED)
     hub.faults.clear()
     assert status == 1
     assert "the same command again" in one_line(told)
@@ -189,15 +183,14 @@ def test_a_commit_that_fails_leaves_the_old_state(published, command, hub):
 
 
 def test_no_permission(command, hub):
-    status, told = command.run(MODEL, "--publish", "somebody/tiny-demo")
+    status, told = command.run(MODEL, "--publish", "somebody/tiny-demo", *UNCHECKED)
     assert status == 1
     assert "hf auth login" in one_line(told)
 
 
-def test_a_private_model_needs_a_secret(command, hub):
+def test_a_private_model_is_not_shown(command, hub):
     hub.repositories[MODEL].private = True
-    status, told = command.run(MODEL, "--publish", "you/secret-demo", "--private")
+    status, told = command.run(MODEL, "--publish", "you/secret-chat", *UNCHECKED)
     hub.repositories[MODEL].private = False
-    assert status == 0
-    assert "secret HF_TOKEN" in told
-    assert hub.repositories["spaces/you/secret-demo"].private
+    assert status == 2
+    assert "is private, and a visitor's browser could not read it" in one_line(told)

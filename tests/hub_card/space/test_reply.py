@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub_card.space.chat.reply import split_reply
+from hub_card.space.local_page import split_reply
 
 
 REASONING = "Reasoning:\nA novel.\n\nAusten wrote it.\n\nA: Jane\n\nA: no more"
