@@ -15,13 +15,14 @@ from tabulate import tabulate
 from transformers import PreTrainedTokenizerBase
 
 from train.buildable import check_buildable
-from train.callbacks.graceful_stop import GracefulStop, end_with_launcher
+from train.callbacks.graceful_stop import GracefulStop
 from train.callbacks.text_samples import TextSamples
 from train.checkpointing.checkpoints import put_aside_damaged
 from train.checkpointing.resume import Start, find_start, finished_steps
 from train.checkpointing.run_lock import decided_by_main, lock_run
 from train.data.files.chunk import BadShardError
 from train.errors import RunFailedError, RunRefusedError, in_one_line
+from train.launcher import follow_launcher
 from train.run_files import BEFORE_FILE, RECIPE_FILE, RESULTS_FILE, write_whole
 from train.run_report.callback import RunReport
 from train.run_report.results import draw_loss_curve, training_figures, write_results
@@ -49,6 +50,7 @@ def run_entry(
     logging.basicConfig(format="%(message)s")
     logging.getLogger("train").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
+        follow_launcher()
         with ExitStack() as held:
             with refusing_mistakes():
                 recipe = parse(argv)
@@ -64,7 +66,6 @@ def run_entry(
                     plan_table = tabulate(plan.items(), tablefmt="plain", disable_numparse=True)
                     sys.stdout.write(f"{recipe.to_yaml()}\n{plan_table}\n\n{find_start(recipe, find_parser)}\n")
                     return 0
-                end_with_launcher()
                 is_main = recipe.training.should_save
                 start = decided_by_main(lambda: enter_run_folder(recipe, find_parser, held), is_main)
                 logger.info("%s", start)

@@ -1,10 +1,7 @@
 """Ctrl-C and SIGTERM end a run with a checkpoint."""
 
-import ctypes
 import logging
-import os
 import signal
-import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -19,7 +16,6 @@ from transformers import TrainerCallback
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class GracefulStop(TrainerCallback):
@@ -78,10 +74,3 @@ def _start_shielded(start: Callable[[int], None] | None, worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if start is not None:
         start(worker)
-
-
-def end_with_launcher() -> None:
-    """Have the kernel send SIGTERM when the launcher, this process's parent, ends (Linux only). `accelerate launch`
-    passes no signals on to a single process: a scheduler that stops the launcher would leave it working, unseen."""
-    if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:  # set by the launcher
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

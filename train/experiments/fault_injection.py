@@ -3,10 +3,13 @@
     python -m train.experiments.fault_injection                        # the demo recipe, 20 kills
     python -m train.experiments.fault_injection --kills 100            # takes about 10 s a kill
     python -m train.experiments.fault_injection --config RECIPE ...    # any recipe and settings of train/pretrain.py
+    python -m train.experiments.fault_injection --elastic --kills 6    # two agents of torchrun, one of them killed
 
 Kills are SIGKILL, which no program can answer: while the run starts, while it trains, and while it writes a checkpoint.
 Afterwards every loss, gradient norm and learning rate, every point that TensorBoard shows, the text samples and the
 final weights must be the same bits. The exit status is 1 if anything differs.
+
+With `--elastic`, one of two agents is killed at random steps; the other goes on alone, and with it when it is back.
 """
 
 import contextlib
@@ -31,6 +34,7 @@ from tqdm.auto import tqdm
 
 from train.checkpointing.checkpoints import DamagedCheckpointError, checkpoints_in, newest_complete, step_of, verify
 from train.experiments.child_run import finish_run, read_console, start_run
+from train.experiments.elastic import inject_elastic_faults
 from train.run_files import (
     TENSORBOARD_FOLDER,
     TRAINER_STATE_FILE,
@@ -48,6 +52,11 @@ Moment = Literal["starting", "training", "saving"]
 SETTINGS = (
     *("--max_steps", "200", "--warmup_steps", "20", "--save_steps", "10", "--eval_steps", "50"),
     *("--logging_steps", "1", "--exam_tokens", "2", "--disable_tqdm", "true"),
+)
+# Other processes draw other dropout; a run of two starts with one where the other comes late.
+ELASTIC = (
+    *("--attn_pdrop", "0", "--embd_pdrop", "0", "--resid_pdrop", "0", "--cpu_threads", "1", "--max_steps", "2000"),
+    *("--per_device_train_batch_size", "4", "--global_batch_size", "8", "--html_report", "false"),
 )
 LOGGED = ("loss", "grad_norm", "learning_rate", "tokens_seen", "eval_loss")
 POLL_SECONDS = 0.002
@@ -91,17 +100,23 @@ def main(argv: list[str]) -> int:
         "--folder", type=user_path, help="where to work, kept afterwards; a temporary folder where unset"
     )
     parser.add_argument("--config", default=str(RECIPES_FOLDER / "demo.yaml"), help="the recipe (the demo)")
+    parser.add_argument("--elastic", action="store_true", help="kill one of two agents of torchrun, and bring it back")
     arguments, settings = parser.parse_known_args(argv)
     if arguments.kills < 1:
         parser.error(f"--kills {arguments.kills} must be at least 1.")
     folder = arguments.folder
     if folder and folder.exists() and (folder.is_file() or any(folder.iterdir())):
         parser.error(f"--folder {folder} is not an empty folder: name a new one, or empty it.")
-    settings = ["--config", arguments.config, *SETTINGS, *settings]
+    settings = ["--config", arguments.config, *SETTINGS, *(ELASTIC if arguments.elastic else ()), *settings]
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fault_injection_")))
+        chance = random.Random(arguments.seed)
         try:
-            report = inject_faults(folder, settings, kills=arguments.kills, chance=random.Random(arguments.seed))
+            if arguments.elastic:
+                text, is_same = inject_elastic_faults(folder, settings, kills=arguments.kills, chance=chance)
+                print(text)
+                return 0 if is_same else 1
+            report = inject_faults(folder, settings, kills=arguments.kills, chance=chance)
         except (RuntimeError, OSError) as error:
             print(error, file=sys.stderr)
             return 2

@@ -48,8 +48,6 @@ LAUNCHED: dict[str, str | None] = {
     "NVIDIA_TF32_OVERRIDE": "tf32",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "tf32",
 }
-# Where launchers say how many processes there are: torchrun and accelerate, or MPI.
-SIZES_OF_WORLD = {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
 SIZES = ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "initializer_range")
 
 
@@ -64,7 +62,6 @@ def resolve(settings: dict, on_cpu: bool) -> dict:
                 f"{variable}={value}: accelerate's configuration, or the environment, changes the run, and the recipe "
                 f"would not say so. Take it out there{instead}."
             )
-    refuse_lone_process()
     return {
         **settings,
         **_accumulation(settings),
@@ -78,17 +75,6 @@ def resolve(settings: dict, on_cpu: bool) -> dict:
 def process_count() -> int:
     """The processes of the launch that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def refuse_lone_process() -> None:
-    """Refuse, by a `ValueError`, a process that accelerate was told to have others beside it and that will never meet
-    them: each machine would train alone, in the same folder."""
-    names = os.environ.keys()
-    if {"MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} <= names and names.isdisjoint(SIZES_OF_WORLD):
-        raise ValueError(
-            "accelerate launch was asked for several machines or processes and starts one that trains alone: add "
-            "--multi_gpu, also on CPUs, or leave out --num_machines and --num_processes."
-        )
 
 
 def _accumulation(settings: dict) -> dict[str, int]:

@@ -194,15 +194,6 @@ def test_accumulation_follows_from_the_global_batch(parse, recipe_file, monkeypa
     assert recipe.sequences_per_step == 48
 
 
-def test_a_process_that_accelerate_leaves_alone_is_refused(parse, recipe_file, monkeypatch):
-    """As `accelerate launch --num_machines 2` or `--cpu --num_processes 2` without `--multi_gpu` starts it."""
-    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
-    parse(["--config", recipe_file("n_layer: 2\n")])
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    with pytest.raises(ValueError, match="starts one that trains alone: add --multi_gpu"):
-        parse(["--config", recipe_file("n_layer: 2\n")])
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [
