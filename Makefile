@@ -3,7 +3,7 @@
 # make demo         set up, then chat with the demo's model in a browser (after make pretrain)
 # make test         set up, then run all tests of this project
 # make conformance  set up, then run transformers' own tests on our classes and, to compare, on stock GPT-2's
-# make tools        set up, then run the tests of other tools (vLLM, llama.cpp, TRL, ...) on our folders
+# make tools        set up, then run the tests of other tools (vLLM, llama.cpp, TRL, ...) on our folders, and of SLURM
 # make check        set up, then lint and type-check
 # make quick        the checks, and the tests of an inner loop
 PYTHON ?= python3
@@ -31,7 +31,7 @@ conformance: $(VENV)/test-installed
 	$(BIN)/python -m pytest tests/conformance $(ARGS)
 
 tools: $(VENV)/tools-installed .venv-vllm/installed
-	$(BIN)/python -m pytest tests/tools $(ARGS)
+	$(BIN)/python -m pytest tests/tools tests/train/cluster $(ARGS)
 
 check: $(VENV)/test-installed
 	$(BIN)/ruff check .

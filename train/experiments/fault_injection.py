@@ -55,7 +55,7 @@ SETTINGS = (
 )
 # Other processes draw other dropout; a run of two starts with one where the other comes late.
 ELASTIC = (
-    *("--attn_pdrop", "0", "--embd_pdrop", "0", "--resid_pdrop", "0", "--cpu_threads", "1", "--max_steps", "2000"),
+    *("--attn_pdrop", "0", "--embd_pdrop", "0", "--resid_pdrop", "0", "--cpu_threads", "1", "--max_steps", "600"),
     *("--per_device_train_batch_size", "4", "--global_batch_size", "8", "--html_report", "false"),
 )
 LOGGED = ("loss", "grad_norm", "learning_rate", "tokens_seen", "eval_loss")

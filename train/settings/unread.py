@@ -5,10 +5,6 @@ from collections.abc import Callable
 from train.settings.resolving import process_count
 
 
-def sequences_per_step(settings: dict) -> int:
-    return settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"] * process_count()
-
-
 # These are judged as they were given, before others took their place.
 RESOLVED = ("tokenizer", "gradient_accumulation_steps")
 # Settings, what they need, and whether it is there.
@@ -16,7 +12,10 @@ READ_WITH: tuple[tuple[str, str, Callable[[dict], bool]], ...] = (
     (
         "gradient_accumulation_steps",
         "no --global_batch_size, from which it follows",
-        lambda given: given["global_batch_size"] is None or given["global_batch_size"] == sequences_per_step(given),
+        lambda given: (
+            given["global_batch_size"]
+            in (None, given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] * process_count())
+        ),
     ),
     ("muon_momentum", "--optim_name muon", lambda given: given["optim_name"] == "muon"),
     ("optim_args", "an --optim that takes some", lambda given: not given["optim"].startswith(("adamw_torch", "adaf"))),
