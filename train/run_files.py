@@ -21,6 +21,7 @@ TRAINER_STATE_FILE = "trainer_state.json"
 # Of the run
 RECIPE_FILE = "recipe.yaml"  # all settings
 LOCK_FILE = "run.lock"  # held while a process writes into the folder
+OWNER_FILE = "run.owner"  # the machine of that process, for others that do not see the lock
 BEFORE_FILE = "before.json"  # the exam and losses before the first step
 SAMPLES_FILE = "samples.jsonl"  # texts that the model writes during training
 PAIRS_FILE = "pairs.jsonl"  # the preference pairs that were made

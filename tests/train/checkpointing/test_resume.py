@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -372,6 +374,23 @@ def test_a_disk_without_file_locks_is_refused_or_has_a_lock_of_its_own(tmp_path,
     else:
         with pytest.raises(OSError, match=rf"cannot be locked \({os.strerror(number)}\)"), lock_run(tmp_path):
             pass
+
+
+def test_a_run_on_another_machine_is_seen_where_locks_are_not(tmp_path, monkeypatch):
+    """Lustre with `localflock`: each machine gets the lock."""
+    monkeypatch.setattr("train.checkpointing.run_lock.FileLock", lambda *_, **__: SimpleNamespace(acquire=nullcontext))
+    monkeypatch.setattr("train.checkpointing.run_lock.SECONDS_BETWEEN_SIGNS", 0.1)
+    with lock_run(tmp_path):
+        monkeypatch.setattr("platform.node", lambda: "other")
+        with (
+            pytest.raises(RunRefusedError, match="Another run is writing .*, whose locks are not seen"),
+            lock_run(tmp_path),
+        ):
+            pass
+    assert not (tmp_path / "run.owner").exists()
+    (tmp_path / "run.owner").write_text("a machine that died")
+    with lock_run(tmp_path):  # after a while in which it was not touched
+        assert (tmp_path / "run.owner").read_text().startswith("other (")
 
 
 class RunsCodeWhenLoaded:
