@@ -383,7 +383,7 @@ def test_a_run_on_another_machine_is_seen_where_locks_are_not(tmp_path, monkeypa
     with lock_run(tmp_path):
         monkeypatch.setattr("platform.node", lambda: "other")
         with (
-            pytest.raises(RunRefusedError, match="Another run is writing .*, whose locks are not seen"),
+            pytest.raises(RunRefusedError, match=r"Another run is writing .*, whose locks are not seen"),
             lock_run(tmp_path),
         ):
             pass
