@@ -30,7 +30,7 @@ conformance: $(VENV)/test-installed
 	$(BIN)/python tests/conformance/fetch.py
 	$(BIN)/python -m pytest tests/conformance $(ARGS)
 
-tools: $(VENV)/tools-installed .venv-vllm/installed
+tools: $(VENV)/tools-installed .venv-vllm/installed .venv-skypilot/installed
 	$(BIN)/python -m pytest tests/tools tests/train/cluster $(ARGS)
 
 check: $(VENV)/test-installed
@@ -66,4 +66,10 @@ $(VENV)/tools-installed: $(VENV)/test-installed
 	.venv-vllm/bin/pip install --quiet --constraint $< torch
 	.venv-vllm/bin/pip install --quiet --requirement $<
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+# SkyPilot needs another omegaconf than the tools beside it.
+.venv-skypilot/installed: tests/tools/skypilot_requirements.txt
+	$(PYTHON) -m venv .venv-skypilot
+	.venv-skypilot/bin/pip install --quiet --requirement $<
 	touch $@

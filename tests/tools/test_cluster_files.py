@@ -1,5 +1,6 @@
 """The files for clusters are what their tools read; SLURM's is run in tests/train/cluster."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -29,19 +30,30 @@ def test_kubernetes_takes_the_job(repository):
         kubernetes_validate.validate(documents[1], "1.31", strict=True)
 
 
-def test_skypilot_takes_the_task(repository, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))  # where it keeps its state
-    monkeypatch.chdir(repository)
-    import sky
+READ = """
+import json, sys, sky
+task = sky.Task.from_yaml(sys.argv[1])
+(resources,) = task.resources
+print(json.dumps({"spot": resources.use_spot, "gpus": resources.accelerators, "recovery": resources.job_recovery,
+                  "envs": task.envs, "run": task.run}))
+"""
 
-    task = sky.Task.from_yaml(str(FOLDER / "skypilot.yaml"))
-    (resources,) = task.resources
-    assert resources.use_spot and resources.accelerators == {"H100": 8}
-    assert resources.job_recovery["max_restarts_on_errors"] == 0
-    words = {**task.envs, "SKYPILOT_NUM_GPUS_PER_NODE": "8"}
-    assert "--resume_from_checkpoint auto" in task.run
+
+def test_skypilot_takes_the_task(repository, tmp_path):
+    python = repository / ".venv-skypilot" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("SkyPilot is not installed: run `make tools`, which gives it an environment of its own.")
+    file = str(repository / FOLDER / "skypilot.yaml")
+    environment = {**os.environ, "HOME": str(tmp_path)}  # where it keeps its state
+    environment.pop("PYTHONPATH", None)
     said = subprocess.run(
-        ["bash", "-c", task.run.replace(".venv/bin/torchrun", "echo")],
-        *(), env={**os.environ, **words}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    assert "--config train/recipes/gpt2_124m_synth_10b.yaml" in said
+        [python, "-c", READ, file], env=environment, cwd=repository, capture_output=True, text=True, check=True
+    )
+    task = json.loads(said.stdout.splitlines()[-1])
+    assert task["spot"] and task["gpus"] == {"H100": 8}
+    assert task["recovery"]["max_restarts_on_errors"] == 0
+    words = {**task["envs"], "SKYPILOT_NUM_GPUS_PER_NODE": "8"}
+    command = task["run"].replace(".venv/bin/torchrun", "echo")
+    said = subprocess.run(["bash", "-c", command], env={**os.environ, **words}, capture_output=True, text=True)
+    assert "--config train/recipes/gpt2_124m_synth_10b.yaml --global_batch_size 512" in said.stdout
+    assert "--resume_from_checkpoint auto" in said.stdout

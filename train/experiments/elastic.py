@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tabulate import tabulate
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # of C++
 from tqdm.auto import tqdm
 
 from train.checkpointing.checkpoints import checkpoints_in, complete_checkpoints
