@@ -2,6 +2,7 @@
 
     python -m train.experiments.fault_injection                        # the demo recipe, 20 kills
     python -m train.experiments.fault_injection --kills 100            # takes about 10 s a kill
+    python -m train.experiments.fault_injection --async_save true      # with checkpoints written while it trains
     python -m train.experiments.fault_injection --config RECIPE ...    # any recipe and settings of train/pretrain.py
     python -m train.experiments.fault_injection --elastic --kills 6    # two agents of torchrun, one of them killed
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,14 @@ def taking_states(owners: dict[Path, Any]) -> Iterator[States]:
     yields the true states, by the files that are to hold them, once others have asked."""
     states: States = {}
 
-    def take_into(file: Path) -> Callable[..., None]:
-        def take(owner: Any, state: dict, *unused: Any) -> None:
-            is_model = isinstance(owner, PreTrainedModel)
-            states[file] = remove_tied_weights_from_state_dict(dict(state), owner) if is_model else dict(state)
-            state.clear()
-
-        return take
+    def take(file: Path, owner: Any, state: dict, *unused: Any) -> None:
+        is_model = isinstance(owner, PreTrainedModel)
+        states[file] = remove_tied_weights_from_state_dict(dict(state), owner) if is_model else dict(state)
+        state.clear()
 
     with ExitStack() as hooks:
         for file, owner in owners.items():
-            hooks.enter_context(owner.register_state_dict_post_hook(take_into(file)))
+            hooks.enter_context(owner.register_state_dict_post_hook(partial(take, file)))
         yield states
 
 
@@ -66,51 +64,38 @@ class BackgroundWriter(TrainerCallback):
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1)
-        self._writing: Future | None = None
+        self._writing: Future = Future()  # the last write, as if one had been
+        self._writing.set_result(None)
         self._memory: list[torch.Tensor] = []
         self._has_waited = False
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if control.should_training_stop:
             self.join()
-        elif self._writing is not None and self._writing.done():
+        elif self._writing.done():
             self._writing.result()
 
     on_epoch_end = on_step_end
 
-    def join(self) -> None:
-        """Wait until the files are complete, in all processes; raises what has failed."""
-        if self._writing is not None:
-            self._writing.result()
-        PartialState().wait_for_everyone()
-
-    def join_before(self, place: Path) -> None:
-        """The same before the checkpoint `place` is saved; says once that it takes time."""
-        if self._writing is not None and not self._writing.done() and not self._has_waited:
+    def join(self, place: Path | None = None) -> None:
+        """Wait until the files are complete, in all processes; raises what has failed. Says once that it takes time
+        before a checkpoint, `place`, can be saved."""
+        if place is not None and not self._writing.done() and not self._has_waited:
             self._has_waited = True
             logger.warning(
                 "%s waits, as the one before it is still being written: with a higher --save_steps, it would not.",
                 place.name,
             )
-        self.join()
+        self._writing.result()
+        PartialState().wait_for_everyone()
 
     def settle(self) -> None:
         """Wait until nothing is written any more, however it ends."""
-        wait([self._writing] if self._writing is not None else [])
+        wait([self._writing])
 
     def start(self, states: States, complete: Callable[[States], None]) -> None:
-        """Copy `states`, and call `complete` with the copies in the thread."""
-        copies, arrived = self._copy(states)
-
-        def write() -> None:
-            if arrived is not None:
-                arrived.synchronize()
-            complete(copies)
-
-        self._writing = self._thread.submit(write)
-
-    def _copy(self, states: States) -> tuple[States, torch.Event | None]:
-        """Copies in the host's memory, and the event after which they are whole; no accelerator is waited for."""
+        """Copy `states` into the host's memory, and call `complete` with the copies in the thread; waits for no
+        accelerator."""
         tensors = [leaf for leaf in tree_leaves(states) if isinstance(leaf, torch.Tensor)]
         kind = next((tensor.device.type for tensor in tensors if tensor.device.type != "cpu"), "cpu")
         pinned = kind not in ("cpu", "mps")  # Apple's GPUs have no pinned memory
@@ -121,5 +106,11 @@ class BackgroundWriter(TrainerCallback):
         arrived = torch.Event(device=kind) if pinned else None
         if arrived is not None:
             arrived.record()
-        replaced = {id(tensor): at for tensor, at in zip(tensors, self._memory, strict=True)}
-        return copy.deepcopy(states, replaced), arrived
+        copies = copy.deepcopy(states, {id(tensor): at for tensor, at in zip(tensors, self._memory, strict=True)})
+
+        def write() -> None:
+            if arrived is not None:
+                arrived.synchronize()
+            complete(copies)
+
+        self._writing = self._thread.submit(write)

@@ -56,7 +56,7 @@ class SavingTrainer(Trainer):
     def _save_checkpoint(self, model, trial) -> None:
         """Write the stock checkpoint into a folder aside, complete it, and rename it into place."""
         place = self.run_folder / f"checkpoint-{self.state.global_step}"
-        self._background.join_before(place)
+        self._background.join(place)
         if place.exists():  # at an epoch's end, a step can be saved twice
             return
         # Before a stop, there is no training to go on meanwhile.

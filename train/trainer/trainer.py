@@ -77,10 +77,10 @@ class RunTrainer(SavingTrainer):
             self.add_callback(callback)
 
     def train(self, resume_from_checkpoint: Path | None = None, **kwargs):
-        if resume_from_checkpoint is None:
-            return super().train(**kwargs)
-        self.guard.recent_losses.extend(checkpoints.read_manifest(resume_from_checkpoint)["recent_losses"])
-        return super().train(resume_from_checkpoint=str(resume_from_checkpoint), **kwargs)
+        if resume_from_checkpoint is not None:
+            self.guard.recent_losses.extend(checkpoints.read_manifest(resume_from_checkpoint)["recent_losses"])
+            kwargs["resume_from_checkpoint"] = str(resume_from_checkpoint)
+        return super().train(**kwargs)
 
     def manifest_facts(self) -> dict[str, Any]:
         return {**super().manifest_facts(), "recent_losses": list(self.guard.recent_losses)}

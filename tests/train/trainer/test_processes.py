@@ -41,7 +41,8 @@ def test_two_processes_resume_exactly(streaming, words, fork, run_to_end, stop_g
     words = [*words, "--dataset", str(tmp_path / "rows.jsonl"), str(texts), "--dataset_weights", "0.6", "0.4"]
     words += ["--dataloader_num_workers", "1", "--streaming", streaming, "--shuffle_buffer", "25"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run_to_end(fork([*words, "--output_dir", str(whole)], processes=2))
+    best = ["--load_best_model_at_end", "true", "--save_steps", "20"]  # which is the last one, in all processes
+    assert "Could not locate" not in run_to_end(fork([*words, *best, "--output_dir", str(whole)], processes=2))
     words += ["--output_dir", str(stopped), "--async_save", streaming, "--save_steps", "3"]
     assert 2 <= stop_gently(fork(words, processes=2), 2)[0] < 40
     run_to_end(fork([*words, "--resume_from_checkpoint", "true"], processes=2))
