@@ -30,6 +30,7 @@ from train.evaluation.opened_model import OpenedModel, demo_recipe, open_model
 from train.evaluation.picture import draw_evaluation
 from train.evaluation.record import FORMAT, keep_earlier, write_evaluation
 from train.evaluation.result_rows import describe_evaluation, evaluation_tables
+from train.evaluation.tasks.core import CORE
 from train.evaluation.tasks.lm_eval_tasks import find_tasks, run_tasks
 from train.provenance import describe_hardware, describe_versions, git_commit
 from train.run_files import EVALUATION_FILE, command_parser, filled, number, user_path
@@ -91,7 +92,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     )
     add("--no_loss", action="store_true", help="leave out the validation loss")
     add("--no_exam", action="store_true", help="leave out the exam")
-    add("--tasks", nargs="+", metavar="TASK", help="of lm-eval, as hellaswag arc_easy piqa mmlu")
+    add("--tasks", nargs="+", metavar="TASK", help="of lm-eval, as hellaswag arc_easy piqa mmlu; core: those of CORE")
     add("--task_folder", type=user_path, help="of task files of your own, in lm-eval's YAML form")
     add(
         "--num_fewshot",
@@ -104,6 +105,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.task_folder and not arguments.tasks:
         parser.error("--task_folder is for --tasks: name them, too")
+    if arguments.num_fewshot is not None and CORE in (arguments.tasks or []):
+        parser.error("--num_fewshot is not for --tasks core, whose tasks have numbers of their own: leave it out")
     if arguments.no_loss and arguments.no_exam and not arguments.tasks:
         parser.error("--no_loss and --no_exam leave nothing to do but --tasks: name some")
     return arguments

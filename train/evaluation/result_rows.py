@@ -42,6 +42,7 @@ def evaluation_tables(evaluation: dict) -> list[Table]:
         tables += _asked_exam_tables(evaluation["exam"])
     if "tasks" in evaluation:
         tables.append(_tasks_table(evaluation["tasks"], evaluation.get("versions", {}).get("lm_eval", "")))
+        tables += _core_tables(evaluation)
     return tables + [_comparison_table(evaluation["model"]["name"], one) for one in evaluation.get("comparisons", [])]
 
 
@@ -163,6 +164,41 @@ def _tasks_table(tasks: list[dict], version: str) -> Table:
     notes = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
     header = ["task", "questions", "shots", "this model", "GPT-2 small, published"]
     return Table(header, rows, f"Tasks of lm-evaluation-harness {version}".strip(), notes=notes)
+
+
+def _core_tables(evaluation: dict) -> list[Table]:
+    """The parts of CORE, beside those of the models that it is compared with; none if it was not measured."""
+    models = [evaluation, *evaluation.get("comparisons", [])]
+    found = [(model["model"]["name"], one) for model in models for one in model.get("tasks", []) if one.get("parts")]
+    if "tasks" not in evaluation or not found or found[0][0] != evaluation["model"]["name"]:
+        return []
+    (_, this), *others = found
+    columns = [{part["name"]: f"{part['centred']:.4f}" for part in other["parts"]} for _, other in others]
+    rows = [
+        [
+            *(part["name"], f"{part['samples']:,}", str(part["shots"]), f"{part['chance']:.3g}"),
+            *(f"{part['value']:.4f}", f"{part['centred']:.4f}"),
+            *(column.get(part["name"], "missing") for column in columns),
+        ]
+        for part in this["parts"]
+    ]
+    rows.append(["mean", *[""] * 4, *(f"{figure['value']:.4f}" for _, figure in found)])
+    got, missing = len(this["parts"]), this["missing"]
+    title = "CORE" + (f" over {got} of {got + len(missing)}, which is not to be compared with CORE" if missing else "")
+    header = [
+        "task",
+        "questions",
+        "shots",
+        "chance",
+        "accuracy",
+        "centred",
+        *(f"{name}:\ncentred" for name, _ in others),
+    ]
+    notes = [
+        "Centred: (accuracy - chance) / (1 - chance).",
+        *(f"Missing: {name}, {missing[name]}." for name in missing),
+    ]
+    return [Table(header, rows, title, notes=notes)]
 
 
 def _comparison_table(name: str, comparison: dict) -> Table:

@@ -163,6 +163,7 @@ def test_a_part_that_is_left_out_stays(run_folder, capsys):
         (["--max_questions", "-1"], "--max_questions: -1 is not in 1 to"),
         (["--no_loss", "--no_exam"], "leave nothing to do"),
         (["--task_folder", "tasks"], "--task_folder is for --tasks"),
+        (["--tasks", "core", "--num_fewshot", "5"], "--num_fewshot is not for --tasks core"),
         (["--max_row", "3"], "unrecognized arguments"),
         (["--max_rows", "99999999999999999999"], "is not in 1 to 1000000000"),
         (["--max_rows", "nan"], "invalid int value: 'nan'"),

@@ -8,6 +8,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from accelerate import PartialState
 from train.evaluation.losses.loss_figures import LARGEST_EXPONENT
 from train.evaluation.opened_model import OpenedModel
 from train.evaluation.statistics import Interval, mean_per_unit
+from train.evaluation.tasks.core import CORE, run_core
 from train.evaluation.tasks.published_gpt2 import published_figures
 
 
@@ -54,7 +56,7 @@ def find_tasks(names: list[str], folder: str | None) -> Any:
         raise ValueError(f"--task_folder {folder}: there is no such folder.")
     manager = TaskManager(include_path=folder and str(folder))
     for name in names:
-        if name not in manager.task_index:
+        if name != CORE and name not in manager.task_index:
             nearest = difflib.get_close_matches(name, manager.all_tasks, n=3, cutoff=0.5)
             hint = f" Nearest: {', '.join(nearest)}." if nearest else " `lm_eval ls tasks` lists all."
             raise ValueError(f"--tasks {name}: lm-eval has no such task.{hint}")
@@ -67,8 +69,16 @@ def run_tasks(
     """Run tasks, groups or tags, as `lm_eval run --model hf` would; the options are those of `simple_evaluate`. A
     `ValueError` where documents cannot be had.
 
+    `core` among the names stands for CORE, whose tasks have shots of their own.
+
     Returns `tasks` of evaluation.json; and the marks, of the metrics that mark single documents as right or wrong.
     """
+    if CORE in names:
+        one = partial(run_tasks, opened, batch_size=batch_size)
+        figure, core_marks = run_core(partial(one, **options), options["task_manager"].task_index)
+        others = [name for name in names if name != CORE]
+        figures, marks = one(names=others, **options) if others else ([], {})
+        return [figure, *figures], {**core_marks, **marks}
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
@@ -77,7 +87,9 @@ def run_tasks(
     model = HFLM(pretrained=opened.model, tokenizer=copy.deepcopy(opened.tokenizer), batch_size=batch_size)
     try:
         results = simple_evaluate(model, tasks=list(names), bootstrap_iters=BOOTSTRAP_SAMPLES, **options)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "Dataset scripts" not in str(error):
+            raise
         raise ValueError(f"--tasks {' '.join(names)}: the documents cannot be had: {error}") from error
     return _figures(results), _marks(results)
 

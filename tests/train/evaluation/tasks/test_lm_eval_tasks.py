@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from train.evaluation.opened_model import open_model
-from train.evaluation.tasks import lm_eval_tasks
+from train.evaluation.result_rows import evaluation_tables
+from train.evaluation.tasks import core, lm_eval_tasks
+from train.evaluation.tasks.core import CORE_TASKS, CoreTask
 from train.evaluation.tasks.lm_eval_tasks import find_tasks, run_tasks
 from train.evaluation.tasks.published_gpt2 import PUBLISHED, published_figures
 
@@ -133,3 +135,47 @@ def test_published_figures_have_a_source_and_name_tasks_that_exist(manager):
     comparable, other = published_figures("lambada_openai", "acc")
     assert (comparable["note"], bool(other["note"])) == ("", True)
     assert published_figures("no_such_task", "acc") == []
+
+
+def test_core_is_22_tasks_of_which_lm_eval_has_19(manager):
+    assert len({task.name for task in CORE_TASKS}) == 22
+    lacking = {task.name for task in CORE_TASKS if task.task not in manager.task_index}
+    assert lacking == {"jeopardy", "bigbench_dyck_languages", "squad"}
+
+
+def test_core_shows_its_parts_and_what_is_missing(manager, tiny_folder, monkeypatch):
+    """Local stand-ins; of a task without documents, the reason."""
+    parts = (CoreTask("plain", 0, 0.2, "colours"), CoreTask("shown", 2, 0.5, "colours"))
+    others = (CoreTask("gone", 0, 0.0, "no_such_task"), CoreTask("far", 0, 0.25, "hellaswag", "acc_norm"))
+    monkeypatch.setattr(core, "CORE_TASKS", parts + others)
+    options = {"task_manager": manager, "batch_size": 4, "num_fewshot": None, "limit": 12}
+    opened = open_model(str(tiny_folder))
+    (figure, colours), marks = run_tasks(opened, names=["core", "colours"], **options)
+    plain, shown = figure["parts"]
+    assert plain["value"] == colours["value"] == sum(marks["plain", "acc"]) / 12
+    assert plain["centred"] == pytest.approx((plain["value"] - 0.2) / 0.8)
+    assert shown["centred"] == pytest.approx((sum(marks["shown", "acc"]) / 12 - 0.5) / 0.5)
+    assert figure["value"] == pytest.approx((plain["centred"] + shown["centred"]) / 2)
+    expected = math.hypot(plain["stderr"] / 0.8, shown["stderr"] / 0.5) / 2
+    assert figure["stderr"] == pytest.approx(expected)
+    assert figure["metric"] == "centred mean of 2 of 4 tasks"
+    assert figure["missing"].keys() == {"gone", "far"}
+    assert "the documents cannot be had" in figure["missing"]["far"]
+
+    other = {"model": {"name": "gpt2"}, "tasks": [{**figure, "parts": [{**shown, "centred": 0.125}]}], "tests": []}
+    evaluation = {"model": {"name": "run"}, "tasks": [figure], "comparisons": [{**other, "notes": []}]}
+    tasks, table, _ = evaluation_tables(evaluation)
+    assert "0.1139 [1]" in tasks.to_text()
+    text = table.to_text()
+    assert text.startswith("CORE over 2 of 4, which is not to be compared with CORE")
+    assert [row[-1] for row in table.rows] == ["missing", "0.1250", f"{figure['value']:.4f}"]
+    assert f"shown 12 2 0.5 {shown['value']:.4f} {shown['centred']:.4f}" in " ".join(text.split())
+    assert "Missing: gone, lm-eval has no such task that can be used." in text
+
+    monkeypatch.setattr(core, "CORE_TASKS", parts)
+    (whole,), _ = run_tasks(opened, names=["core"], **options)
+    assert whole["metric"] == "centred mean of 2 tasks"
+    assert evaluation_tables({"model": {"name": "run"}, "tasks": [whole]})[1].title == "CORE"
+    monkeypatch.setattr(core, "CORE_TASKS", others)
+    with pytest.raises(ValueError, match="--tasks core: none of its tasks can be had"):
+        run_tasks(opened, names=["core"], **options)
