@@ -60,12 +60,8 @@ class GPT2ScratchConfig(ConfigWithCode):
         "blocks": (["hidden_states", "attention_mask"], ["hidden_states"]),
         "final_norm": (["hidden_states"], ["hidden_states"]),
     }
-    base_model_fsdp_plan = {
-        "token_embedding": "free_full_weight",
-        "position_embedding": "free_full_weight",
-        "blocks.*": "free_full_weight",
-        "final_norm": "keep_full_weight",
-    }
+    # All else is one group, with the head: sharded apart from the embedding that it is tied to, it would learn alone.
+    base_model_fsdp_plan = {"blocks.*": "free_full_weight"}
 
     vocab_size: int = 50257
     n_positions: int = 1024

@@ -58,6 +58,12 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
 
+    def gather_sharded_state_dict_for_save(self, model_to_save, state_dict, distributed_config, **kwargs) -> dict:
+        """As the parent's, with a tied weight once: gathered from shards, each of its names has a copy of it."""
+        state = super().gather_sharded_state_dict_for_save(model_to_save, state_dict, distributed_config, **kwargs)
+        tied = {} if distributed_config is None else self.all_tied_weights_keys
+        return {name: weight for name, weight in state.items() if name not in tied}
+
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs) -> None:
         """As the parent's, with weights that whoever may read the config may read, too."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)

@@ -15,7 +15,7 @@ Changes = dict[str, tuple[object, object]]  # by setting: its value before and n
 FREE_PREFIXES = ("eval_", "exam", "hub_", "include_", "log_", "logging_", "sample_", "save_")
 FREE = {
     *("async_save", "config", "dry_run", "output_dir", "resume_from_checkpoint", "resume_with_changes", "run_name"),
-    *("cpu_threads", "use_cpu", "data_cache_dir", "dataset_num_proc"),
+    *("cpu_threads", "fsdp_size", "tp_size", "use_cpu", "data_cache_dir", "dataset_num_proc"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
     *("disable_tqdm", "html_report", "report_to", "push_to_hub", "load_best_model_at_end"),
     *("max_eval_sequences", "max_eval_samples", "forgetting_sequences", "per_device_eval_batch_size"),

@@ -53,7 +53,7 @@ def find_start(recipe: RunRecipe, find_parser: Callable[[list[str]], SettingsPar
         return Start(folder, checkpoint, finished_steps=finished)
     if checkpoint is None:
         raise ValueError(_no_checkpoint(folder, training.resume_from_checkpoint))
-    return Start(folder, checkpoint, adapt_batch(checkpoint, before, now, training.world_size))
+    return Start(folder, checkpoint, adapt_batch(checkpoint, before, now, recipe.readers))
 
 
 def finished_steps(run_folder: Path) -> int:

@@ -37,8 +37,10 @@ def write_texts(
     the number of processes, what is drawn.
 
     All processes of a distributed run must call this, and all get all texts. If `shared`, each writes a share of them;
-    else all write all, as the shards of a model must. The model's mode and the run's random numbers stay as they are.
+    else all write all, as the shards of a model always do. The model's mode and the run's random numbers stay as they
+    are.
     """
+    shared = shared and not model.is_distributed_loading_by_transformers
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     options = {"max_new_tokens": max_new_tokens, **(sampling if temperature else {"do_sample": False})}
     was_training = model.training

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+from train.sharding import to_shard, to_whole
 
 
 # The quintic a X + b (X X^T) X + c (X X^T)^2 X drives singular values in (0, 1] towards one; Jordan's coefficients,
@@ -59,11 +60,8 @@ def take_muon_step(group: dict[str, Any], state: dict[Tensor, Any]) -> None:
         directions = [_direction(parameter.grad, state[parameter], group["momentum"]) for parameter in parameters]
         step_size = group["lr"] * UPDATE_RMS * math.sqrt(max(shape))
         for parameter, update in zip(parameters, newton_schulz(torch.stack(directions)), strict=True):
-            update = update.to(parameter.dtype)
-            if isinstance(parameter, DTensor):
-                update = distribute_tensor(update, parameter.device_mesh, parameter.placements, src_data_rank=None)
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update, alpha=-step_size)
+            parameter.add_(to_shard(update.to(parameter.dtype), parameter), alpha=-step_size)
 
 
 def _direction(gradient: Tensor, state: dict[str, Tensor], momentum: float) -> Tensor:
@@ -71,5 +69,4 @@ def _direction(gradient: Tensor, state: dict[str, Tensor], momentum: float) -> T
     if "momentum_buffer" not in state:
         state["momentum_buffer"] = torch.zeros_like(gradient)
     average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-    direction = gradient.lerp(average, momentum)
-    return direction.full_tensor() if isinstance(direction, DTensor) else direction
+    return to_whole(gradient.lerp(average, momentum))

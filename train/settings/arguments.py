@@ -243,6 +243,8 @@ class RunArguments:
     )
     sample_tokens: int = setting("Tokens to write for each of them, at most.", 64)
     sample_temperature: float = setting("Temperature of these samples; 0 takes the likeliest token.", 0.7)
+    fsdp_size: int = setting("Processes that hold a part of the model each (FSDP2); others repeat them (HSDP).", 1)
+    tp_size: int = setting("Processes that share each matrix of the blocks (tensor parallelism).", 1)
     cpu_threads: int | None = setting("Threads of each process on CPUs; its share of the cores where unset.")
     exam: str | None = setting("Questions asked before and after training: 'sample', or a .parquet or .jsonl file.")
     exam_tokens: int = setting("Tokens of an answer in the exam, its reasoning included, at most.", 64)
@@ -260,4 +262,4 @@ class RunArguments:
 
     def __post_init__(self) -> None:
         check_least(self, sample_tokens=1, exam_tokens=1, cpu_threads=1, loss_spike_score=0, sample_temperature=0)
-        check_least(self, global_batch_size=1)
+        check_least(self, global_batch_size=1, fsdp_size=1, tp_size=1)

@@ -26,7 +26,9 @@ REFUSED: Refused = {
     "bf16_full_eval": (False, "it would save a model in bf16. Leave it out: evaluation is as precise as training"),
     "use_liger_kernel": (False, "its kernels know other models only. Leave it out"),
     "save_on_each_node": (False, "checkpoints lie in one folder that all machines share. Leave it out"),
-    "deepspeed": (None, "checkpoints would not hold its state. Leave it out: --fsdp shards a model, too"),
+    "deepspeed": (None, "checkpoints would not hold its state. Leave it out: --fsdp_size shards a model, too"),
+    "fsdp": (None, "its checkpoints open nowhere else. Leave it out: --fsdp_size shards a model, too"),
+    "fsdp_config": (None, "it is for --fsdp. Leave it out"),
     "accelerator_config": (None, "it changes batches that the recipe counts otherwise. Leave it out"),
     "parallelism_config": (None, "batches and checkpoints know nothing of it. Leave it out"),
     "push_to_hub": (
@@ -74,7 +76,10 @@ def refuse_others(settings: dict, refused: Refused) -> None:
             raise ValueError(f"--{name} {settings[name]}: {remedy}.")
 
 
-def check_pretraining(model: ModelArguments, data: DataArguments, training: TrainingArguments) -> None:
+def check_pretraining(
+    model: ModelArguments, data: DataArguments, run: RunArguments, training: TrainingArguments
+) -> None:
+    _check_sharding(model, data.streaming, run, training)
     # With --init_from the model brings its own context, checked when it is loaded.
     if model.init_from is None and data.sequence_length > model.n_positions:
         raise ValueError(
@@ -87,12 +92,32 @@ def check_pretraining(model: ModelArguments, data: DataArguments, training: Trai
         raise ValueError("--use_cache true with --packing best_fit: documents would see each other. Leave it out.")
 
 
-def check_trainer(training: TrainingArguments, optimizer: OptimizerArguments, run: RunArguments) -> None:
-    """Refuse what the Trainer would accept and the user would regret."""
-    if run.async_save and training.fsdp:
+def _check_sharding(model: ModelArguments, streaming: bool, run: RunArguments, training: TrainingArguments) -> None:
+    """Refuse sizes that do not divide, and what was not seen to be right with a model in shards."""
+    part, processes = run.fsdp_size * run.tp_size, training.world_size
+    if part == 1:
+        return
+    given = f"--fsdp_size {run.fsdp_size} --tp_size {run.tp_size}"
+    if processes % part and not run.dry_run:
         raise ValueError(
-            "--async_save true with --fsdp: all processes write shards, and wait for each other. Leave out one."
+            f"{given}: {processes} processes do not divide into groups of {part}. Start {part} of them, or a multiple."
         )
+    inner = model.n_inner or 4 * model.n_embd
+    if model.n_head % run.tp_size or inner % run.tp_size:
+        raise ValueError(
+            f"--tp_size {run.tp_size} must divide the heads, --n_head {model.n_head}, and the inner width, {inner}."
+        )
+    if run.tp_size > 1 and streaming:
+        raise ValueError(f"--tp_size {run.tp_size}: each process reads a stream of its own. Use --fsdp_size.")
+    if run.tp_size > 1 and training.optim not in ("adamw_torch_fused", "adamw_torch"):
+        raise ValueError(f"--tp_size {run.tp_size} with --optim {training.optim.value}: use AdamW or Muon.")
+    for name in ("fp16", "torch_compile"):
+        if vars(training)[name]:
+            raise ValueError(f"{given}: no run with --{name} true was seen to be right. Leave it out.")
+
+
+def check_trainer(training: TrainingArguments, optimizer: OptimizerArguments) -> None:
+    """Refuse what the Trainer would accept and the user would regret."""
     _check_steps(training, optimizer)
     if training.n_gpu > 1:
         raise ValueError(

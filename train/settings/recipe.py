@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import torch
 import yaml
 from transformers import TrainingArguments
+from transformers.distributed import DistributedConfig
 
 from train.settings.arguments import RECIPES_FOLDER, DataArguments, ModelArguments, OptimizerArguments, RunArguments
 from train.settings.checks import REFUSED, check_numbers, check_pretraining, check_trainer, refuse_others
@@ -47,7 +48,7 @@ SHOWN = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size"),
     *("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
     *("optim", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm"),
-    *("bf16", "torch_compile", "activation_checkpointing", "fsdp"),
+    *("bf16", "torch_compile", "activation_checkpointing"),
     *("eval_strategy", "eval_steps", "save_steps", "save_total_limit", "load_best_model_at_end"),
     *("logging_steps", "report_to", "seed", "data_seed", "dataloader_num_workers"),
 )
@@ -74,7 +75,21 @@ class RunRecipe:
     def sequences_per_step(self) -> int:
         """Sequences that one optimizer step sees, over all processes and accumulated batches."""
         training = self.training
-        return training.train_batch_size * training.gradient_accumulation_steps * training.world_size
+        return training.train_batch_size * training.gradient_accumulation_steps * self.readers
+
+    @property
+    def readers(self) -> int:
+        """Processes with batches of their own: those that share each matrix read the same ones."""
+        return max(self.training.world_size // self.run.tp_size, 1)
+
+    @property
+    def sharding(self) -> DistributedConfig | None:
+        """How the model is spread over the processes; `None` where each holds the whole of it."""
+        fsdp_size, tp_size = self.run.fsdp_size, self.run.tp_size
+        if fsdp_size * tp_size == 1:
+            return None
+        replicas = self.training.world_size // (fsdp_size * tp_size)
+        return DistributedConfig(dp_replicate_size=replicas, fsdp_size=fsdp_size, tp_size=tp_size)
 
     @property
     def tokens_per_step(self) -> int:
@@ -85,7 +100,7 @@ class RunRecipe:
         training = self.training
         return (
             f"{self.tokens_per_step:,} = {training.train_batch_size} sequences x "
-            f"{training.gradient_accumulation_steps} accumulated x {training.world_size} processes x "
+            f"{training.gradient_accumulation_steps} accumulated x {self.readers} processes x "
             f"{self.sequence_tokens} tokens"
         )
 
@@ -97,6 +112,7 @@ class RunRecipe:
             "spike_score": self.run.loss_spike_score,
             "skip_spikes": self.run.skip_loss_spikes,
             "async_save": self.run.async_save,
+            "sharding": self.sharding,
         }
 
     def to_yaml(self) -> str:
@@ -117,7 +133,7 @@ class Recipe(RunRecipe):
 def parse_recipe(argv: list[str]) -> Recipe:
     """Resolve the settings on a command line; a `ValueError` names what is unknown, mistyped or does not fit."""
     recipe = build_recipe(Recipe, settings_parser(argv), argv, "sequence_length")
-    check_pretraining(recipe.model, recipe.data, recipe.training)
+    check_pretraining(recipe.model, recipe.data, recipe.run, recipe.training)
     return recipe
 
 
@@ -149,7 +165,7 @@ def build_recipe(kind: type[AnyRecipe], parser: SettingsParser, argv: list[str],
     }
     with refusing_any():
         training = pick({**settings, "use_cpu": use_cpu}, parser.trainer)
-    check_trainer(training, groups["optimizer"], groups["run"])
+    check_trainer(training, groups["optimizer"])
     return kind(
         **groups,
         training=training,

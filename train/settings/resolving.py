@@ -38,7 +38,7 @@ METRICS: dict[str | None, dict[str, bool]] = {
 # What accelerate's configuration or the environment switches on for a run, and the setting that records it, if any.
 LAUNCHED: dict[str, str | None] = {
     "ACCELERATE_DYNAMO_BACKEND": "torch_compile",
-    "ACCELERATE_USE_FSDP": "fsdp",
+    "ACCELERATE_USE_FSDP": None,
     "ACCELERATE_DYNAMO_USE_FULLGRAPH": None,
     "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": None,
     "ACCELERATE_USE_DEEPSPEED": None,
@@ -57,7 +57,7 @@ def resolve(settings: dict, on_cpu: bool) -> dict:
     for variable, name in LAUNCHED.items():
         value = os.environ.get(variable, "no")
         if value.lower() not in ("no", "false", "0", "") and (name is None or not settings[name]):
-            instead = f", or set --{name}" if name else ""
+            instead = f", or set --{name}" if name else "; --fsdp_size shards a model" * ("FSDP" in variable)
             raise ValueError(
                 f"{variable}={value}: accelerate's configuration, or the environment, changes the run, and the recipe "
                 f"would not say so. Take it out there{instead}."
@@ -72,16 +72,18 @@ def resolve(settings: dict, on_cpu: bool) -> dict:
     }
 
 
-def process_count() -> int:
-    """The processes of the launch that train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def reader_count(settings: dict) -> int:
+    """The processes of the launch with batches of their own: those that share each matrix read the same ones."""
+    return max(int(os.environ.get("WORLD_SIZE", "1")) // settings["tp_size"], 1)
 
 
 def _accumulation(settings: dict) -> dict[str, int]:
     if settings["global_batch_size"] is None:
         return {}
     sequences, batch = settings["global_batch_size"], settings["per_device_train_batch_size"]
-    return {"gradient_accumulation_steps": accumulation_for(sequences, batch, process_count(), "--global_batch_size")}
+    return {
+        "gradient_accumulation_steps": accumulation_for(sequences, batch, reader_count(settings), "--global_batch_size")
+    }
 
 
 def accumulation_for(sequences_per_step: int, sequences_per_batch: int, processes: int, asked_by: str) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from train.settings.resolving import process_count
+from train.settings.resolving import reader_count
 
 
 # These are judged as they were given, before others took their place.
@@ -14,7 +14,7 @@ READ_WITH: tuple[tuple[str, str, Callable[[dict], bool]], ...] = (
         "no --global_batch_size, from which it follows",
         lambda given: (
             given["global_batch_size"]
-            in (None, given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] * process_count())
+            in (None, given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] * reader_count(given))
         ),
     ),
     ("muon_momentum", "--optim_name muon", lambda given: given["optim_name"] == "muon"),
@@ -50,8 +50,6 @@ READ_WITH: tuple[tuple[str, str, Callable[[dict], bool]], ...] = (
         "a fresh model of --dataset sample",
         lambda given: given["tokenizer"] != "sample" or (given["dataset"] == ["sample"] and not given["init_from"]),
     ),
-    ("fsdp", "accelerators: on CPUs each process holds the whole model", lambda given: not given["use_cpu"]),
-    ("fsdp_config", "--fsdp", lambda given: bool(given["fsdp"])),
     (
         "activation_checkpointing_kwargs",
         "--activation_checkpointing true",

@@ -59,8 +59,10 @@ class EvaluationTrainer(Trainer):
         """The loss of one batch; its nats and tokens are added up for the mean over all of them."""
         labels = inputs["labels"].clone()
         # The last batches of several processes are filled up with rows from the beginning, which count once only.
-        batch = self._evaluated_batches * self.args.world_size + self.args.process_index
-        begin, ends = batch * self.args.eval_batch_size, self._part_ends
+        sharing = self.get_tp_size()  # processes that read the same batches
+        readers, reader = self.args.world_size // sharing, self.args.process_index // sharing
+        first_batch, size, ends = self._evaluated_batches * readers, self.args.eval_batch_size, self._part_ends
+        begin = (first_batch + reader) * size
         labels[max(ends[-1] - begin, 0) :] = -100
         self._evaluated_batches += 1
         inputs = self._prepare_inputs({**inputs, "labels": labels})
@@ -68,7 +70,10 @@ class EvaluationTrainer(Trainer):
         # On CPUs a few sequences at a time, which is as fast and leaves the memory of the others alone.
         at_once = max(1, TOKENS_AT_ONCE_ON_CPUS // length) if self.args.device.type == "cpu" else rows
         sums = torch.zeros_like(self._validation)
-        cuts = {*range(0, rows, at_once), *(end - begin for end in ends if 0 < end - begin < rows), rows}
+        # Where a part ends in the batch of any process: shards of a model compute together, call by call.
+        begins = [(first_batch + other) * size for other in range(readers)]
+        inner = {end - other for end in ends for other in begins if 0 < end - other < rows}
+        cuts = {*range(0, rows, at_once), *inner, rows}
         for first, last in itertools.pairwise(sorted(cuts)):
             part = {name: tensor[first:last] for name, tensor in inputs.items()}
             with torch.no_grad(), self.compute_loss_context_manager():

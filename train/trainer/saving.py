@@ -105,7 +105,7 @@ class SavingTrainer(Trainer):
         """The facts of a checkpoint's manifest, beside its files."""
         return {
             "step": self.state.global_step,
-            "processes": self.args.world_size,
+            "processes": self.args.world_size // self.get_tp_size(),  # that read batches of their own
             "sequences_per_step": self.get_total_train_batch_size(self.args),
             "data": self.data_name,
             "torch": torch.__version__,
@@ -143,8 +143,6 @@ class SavingTrainer(Trainer):
 
     def save_final_model(self) -> None:
         """Write model and recipe into the run folder itself, each file whole or as it was before."""
-        if self.is_fsdp_enabled:  # whose shards are for checkpoints; a model that others open is whole
-            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         with self.removing_unfinished(self.run_folder / WEIGHTS_FILE):
             self.save_model(str(self.run_folder / UNFINISHED_FOLDER))
             self.accelerator.wait_for_everyone()

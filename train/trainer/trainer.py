@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -25,7 +24,8 @@ from train.optim.parameter_groups import build_optimizer
 from train.optim.schedules import schedule_options
 from train.run_files import TENSORBOARD_FOLDER, WEIGHTS_INDEX, WEIGHTS_PATTERN
 from train.settings.arguments import OptimizerArguments
-from train.trainer.saving import SavingTrainer
+from train.sharding import keep_state_whole, let_go_of_whole_weights, to_whole
+from train.trainer.sharding import ShardingTrainer
 
 
 COMPARED_EXAMPLES = 4  # of the saved model and the trained one
@@ -33,9 +33,9 @@ COMPARED_EXAMPLES = 4  # of the saved model and the trained one
 SAME_LOSS, SAME_LOSS_IN_16_BITS = 1e-4, 5e-3
 
 
-class RunTrainer(SavingTrainer):
-    """Identical to `transformers.Trainer`, or to the trainer that it is combined with, except for saving (see
-    `SavingTrainer`), and that
+class RunTrainer(ShardingTrainer):
+    """Identical to `transformers.Trainer`, or to the trainer that it is combined with, except for saving and
+    sharding (see `SavingTrainer` and `ShardingTrainer`), and that
 
     - the optimizer has a learning rate for each kind of weight (see `train.optim.parameter_groups`);
     - a loss or gradient that is not finite ends the run before it reaches the weights (see `callbacks.loss_guard`);
@@ -86,12 +86,16 @@ class RunTrainer(SavingTrainer):
         return {**super().manifest_facts(), "recent_losses": list(self.guard.recent_losses)}
 
     def create_optimizer(self, model=None) -> Optimizer:
-        if not self.optimizer_settings.differs_from_stock:
-            return super().create_optimizer(model)
         if self.optimizer is None:
-            model = self.model if model is None else model
-            decayed = self.get_decay_parameter_names(model)
-            self.optimizer = build_optimizer(model, decayed, training=self.args, settings=self.optimizer_settings)
+            let_go_of_whole_weights(self.model)
+            if self.optimizer_settings.differs_from_stock or self.get_tp_size() > 1:
+                model = self.model if model is None else model
+                decayed = self.get_decay_parameter_names(model)
+                self.optimizer = build_optimizer(model, decayed, training=self.args, settings=self.optimizer_settings)
+            else:
+                self.optimizer = super().create_optimizer(model)
+            if self.is_sharded:
+                keep_state_whole(self.optimizer)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
@@ -126,14 +130,14 @@ class RunTrainer(SavingTrainer):
     def _get_grad_norm(self, model, grad_norm=None):
         """The stock norm; by it and the step's loss, the guard judges the step."""
         grad_norm = super()._get_grad_norm(model, grad_norm)
+        if self.is_sharded:
+            grad_norm = to_whole(grad_norm)
         loss, self._step_loss = self._step_loss, None
         assert loss is not None
         if self.args.world_size > 1:
             loss = self.accelerator.reduce(loss, reduction="mean")
         # In fp16 an infinite gradient is the loss scale's business, which leaves such steps out by itself.
         norm = torch.zeros_like(loss) if self.args.fp16 else torch.as_tensor(grad_norm, device=loss.device)
-        if isinstance(norm, DTensor):  # under FSDP
-            norm = norm.full_tensor()
         if not self.guard.allows(self.state.global_step + 1, loss, norm):
             model.zero_grad()  # the optimizer passes over weights without a gradient: momentum and decay stay, too
         return grad_norm
@@ -181,11 +185,9 @@ class RunTrainer(SavingTrainer):
 
     def save_checked_model(self) -> None:
         """Write the final model, and open it as others will; a `RunFailedError` where it is not whole, or has another
-        loss than the model that was trained. Under FSDP, all processes compute the loss of the sharded model, and the
-        main one opens the files into which its weights are gathered. No test covers that: on CPUs, accelerate shards
-        nothing."""
+        loss than the model that was trained."""
         # Before saving, which merges adapters. Sharded weights need all processes.
-        trained = self._loss_of_few(self.model_wrapped if self.is_fsdp_enabled else self.model)
+        trained = self._loss_of_few(self.model)
         self.save_final_model()
         if not self.args.should_save:
             return

@@ -94,7 +94,6 @@ def test_lists_come_from_yaml_and_from_words(parse, recipe_file):
         (["--learning_rate", "0"], "learning_rate 0"),
         (["--per_device_train_batch_size", "0"], "per_device_train_batch_size 0"),
         (["--dataloader_drop_last", "true"], "dataloader_drop_last"),
-        (["--async_save", "true", "--fsdp", "full_shard"], "async_save true with --fsdp: all processes write"),
         (["--deepspeed", "x"], "deepspeed x: checkpoints would not hold its state"),
         (["--accelerator_config", "x"], "accelerator_config x: it changes batches"),
         (["--lr_scheduler_kwargs", '{"num_decay_steps": 3}'], "num_decay_steps: say it by --decay_steps"),
