@@ -58,6 +58,12 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
 
+    @classmethod
+    def maybe_distribute_model(cls, model, distributed_config, mesh_manager):
+        """As the parent's, of a model whose head is tied: FSDP2 takes for one matrix only what is one beforehand."""
+        model.tie_weights(recompute_mapping=False)
+        return super().maybe_distribute_model(model, distributed_config, mesh_manager)
+
     def gather_sharded_state_dict_for_save(self, model_to_save, state_dict, distributed_config, **kwargs) -> dict:
         """As the parent's, with a tied weight once: gathered from shards, each of its names has a copy of it."""
         state = super().gather_sharded_state_dict_for_save(model_to_save, state_dict, distributed_config, **kwargs)

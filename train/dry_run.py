@@ -31,7 +31,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
     config, training = build_config(recipe.model, tokenizer), recipe.training
     with torch.device("meta"):
         parameters = GPT2ScratchForCausalLM(config).num_parameters()
-    state = state_bytes(config, parameters, recipe.optimizer.optim_name)
+    state = state_bytes(config, parameters, recipe.optimizer.optim_name, recipe.run.fsdp_size, recipe.run.tp_size)
     activations, activations_on_gpu = (
         activation_bytes(
             config,
@@ -44,7 +44,8 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
         )
         for device_type in ("cuda" if training.fp16 else training.device.type, "cuda")
     )
-    copied = f"; {(state - 4 * parameters) / GIB:.1f} more of the host's in the main process, for --async_save"
+    copied_bytes = state_bytes(config, parameters, recipe.optimizer.optim_name) - 4 * parameters
+    copied = f"; {copied_bytes / GIB:.1f} more of the host's in the main process, for --async_save"
     return {
         "parameters": f"{parameters:,}",
         "tokens per step": recipe.describe_step(),
@@ -57,11 +58,18 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
     }
 
 
-def state_bytes(config: GPT2ScratchConfig, parameters: int, optim_name: str) -> int:
-    """Bytes of weights, gradients, and AdamW's two averages of each; Muon keeps one for the blocks' matrices."""
+def state_bytes(
+    config: GPT2ScratchConfig, parameters: int, optim_name: str, fsdp_size: int = 1, tp_size: int = 1
+) -> int:
+    """Bytes of a process's weights, gradients, and AdamW's two averages of each; Muon keeps one for the blocks'
+    matrices. Of a model in shards, while it computes: embeddings and a block are gathered, weights and gradients."""
     C, F = config.n_embd, config.feed_forward_size
-    hidden = config.n_layer * (4 * C * C + 2 * C * F) if optim_name == "muon" else 0
-    return 16 * parameters - 4 * hidden
+    block = 4 * C * C + 2 * C * F
+    hidden = config.n_layer * block
+    kept = 16 * parameters - (4 * hidden if optim_name == "muon" else 0)
+    rest = parameters - hidden
+    gathered = 8 * (rest + block // tp_size) if fsdp_size > 1 else 0
+    return (16 * rest + (kept - 16 * rest) // tp_size) // fsdp_size + gathered
 
 
 def activation_bytes(

@@ -5,6 +5,7 @@
     python -m train.experiments.fault_injection --async_save true      # with checkpoints written while it trains
     python -m train.experiments.fault_injection --config RECIPE ...    # any recipe and settings of train/pretrain.py
     python -m train.experiments.fault_injection --elastic --kills 6    # two agents of torchrun, one of them killed
+    python -m train.experiments.fault_injection --processes 2 --fsdp_size 2    # a model in shards
 
 Kills are SIGKILL, which no program can answer: while the run starts, while it trains, and while it writes a checkpoint.
 Afterwards every loss, gradient norm and learning rate, every point that TensorBoard shows, the text samples and the
@@ -32,9 +33,10 @@ from safetensors.torch import load_file
 from tabulate import tabulate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm.auto import tqdm
+from transformers.trainer import OPTIMIZER_NAME
 
 from train.checkpointing.checkpoints import DamagedCheckpointError, checkpoints_in, newest_complete, step_of, verify
-from train.experiments.child_run import finish_run, read_console, start_run
+from train.experiments.child_run import Run, finish_run, read_console, start_run
 from train.experiments.elastic import inject_elastic_faults
 from train.run_files import (
     TENSORBOARD_FOLDER,
@@ -96,6 +98,7 @@ def main(argv: list[str]) -> int:
     """Run the experiment that a command line asks for; returns the exit status."""
     parser = command_parser("train.experiments.fault_injection", __doc__)
     parser.add_argument("--kills", type=int, default=20, help="number of kills (20)")
+    parser.add_argument("--processes", type=int, default=1, help="that train together, and are killed together (1)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the moments (0)")
     parser.add_argument(
         "--folder", type=user_path, help="where to work, kept afterwards; a temporary folder where unset"
@@ -103,8 +106,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config", default=str(RECIPES_FOLDER / "demo.yaml"), help="the recipe (the demo)")
     parser.add_argument("--elastic", action="store_true", help="kill one of two agents of torchrun, and bring it back")
     arguments, settings = parser.parse_known_args(argv)
-    if arguments.kills < 1:
-        parser.error(f"--kills {arguments.kills} must be at least 1.")
+    for name in ("kills", "processes"):
+        if vars(arguments)[name] < 1:
+            parser.error(f"--{name} {vars(arguments)[name]} must be at least 1.")
     folder = arguments.folder
     if folder and folder.exists() and (folder.is_file() or any(folder.iterdir())):
         parser.error(f"--folder {folder} is not an empty folder: name a new one, or empty it.")
@@ -117,7 +121,7 @@ def main(argv: list[str]) -> int:
                 text, is_same = inject_elastic_faults(folder, settings, kills=arguments.kills, chance=chance)
                 print(text)
                 return 0 if is_same else 1
-            report = inject_faults(folder, settings, kills=arguments.kills, chance=chance)
+            report = inject_faults(folder, settings, arguments.kills, chance, processes=arguments.processes)
         except (RuntimeError, OSError) as error:
             print(error, file=sys.stderr)
             return 2
@@ -125,11 +129,11 @@ def main(argv: list[str]) -> int:
     return 1 if report.differences else 0
 
 
-def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.Random) -> Report:
+def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.Random, processes: int = 1) -> Report:
     """Train once undisturbed, and then with kills until they are used up and the run has finished."""
     report = Report()
     undisturbed = folder / "never_killed"
-    finish_run(start_run(settings, undisturbed), undisturbed)
+    finish_run(start_run(settings, undisturbed, processes), undisturbed)
     expected = record(undisturbed)
     settings = [*settings, "--resume_from_checkpoint", "auto"]
     with tqdm(total=kills, desc="Killing", unit=" kills") as progress:
@@ -137,13 +141,13 @@ def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.
             run_folder = folder / f"killed_{report.finished_runs}"
             while report.kills.total() < kills:
                 moment = chance.choice(get_args(Moment))
-                process = start_run(settings, run_folder)
+                process = start_run(settings, run_folder, processes)
                 if not kill_at(process, run_folder=run_folder, moment=moment, chance=chance):
                     break  # it had finished before its moment came
                 note_kill(run_folder, moment, report)
                 progress.update()
                 progress.set_postfix(moment=moment, step=newest_step(run_folder))
-            finish_run(start_run(settings, run_folder), run_folder)
+            finish_run(start_run(settings, run_folder, processes), run_folder)
             report.finished_runs += 1
             compare(expected, record(run_folder), report)
             if not report.differences:
@@ -151,8 +155,8 @@ def inject_faults(folder: Path, settings: list[str], kills: int, chance: random.
     return report
 
 
-def kill_at(process: subprocess.Popen, run_folder: Path, moment: Moment, chance: random.Random) -> bool:
-    """Kill a process at a random point of a moment; returns whether it was still running."""
+def kill_at(process: Run, run_folder: Path, moment: Moment, chance: random.Random) -> bool:
+    """Kill a run at a random point of a moment; returns whether it was still running."""
     if moment == "starting":
         _wait(process, chance.uniform(0.1, LONGEST_START_SECONDS))
     elif _wait_for(process, lambda: "tokens_seen" in read_console(run_folder)):  # a step is logged
@@ -201,7 +205,15 @@ def record(run_folder: Path) -> dict[str, dict]:
         },
         "text samples": dict(enumerate(read_samples(run_folder))),
         "weights": load_file(run_folder / WEIGHTS_FILE),
+        "optimizer": _optimizer_state(run_folder),
     }
+
+
+def _optimizer_state(run_folder: Path) -> dict[str, torch.Tensor]:
+    """That of the newest checkpoint, whole; empty where there is none."""
+    checkpoint, _ = newest_complete(run_folder)
+    state = torch.load(checkpoint / OPTIMIZER_NAME, weights_only=True)["state"] if checkpoint is not None else {}
+    return {f"{number}.{name}": value for number, values in state.items() for name, value in values.items()}
 
 
 def compare(expected: dict[str, dict], found: dict[str, dict], report: Report) -> None:
@@ -218,12 +230,12 @@ def compare(expected: dict[str, dict], found: dict[str, dict], report: Report) -
                 report.differences.append(f"{kind}: {key}{shown}")
 
 
-def _wait(process: subprocess.Popen, seconds: float) -> None:
+def _wait(process: Run, seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
 
 
-def _wait_for(process: subprocess.Popen, happened: Callable[[], bool]) -> bool:
+def _wait_for(process: Run, happened: Callable[[], bool]) -> bool:
     """Wait until something has happened; False if the process ended before."""
     while process.poll() is None:
         if happened():

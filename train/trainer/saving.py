@@ -66,7 +66,8 @@ class SavingTrainer(Trainer):
         owners = {}
         if in_background:
             owners[unfinished / OPTIMIZER_NAME] = self.optimizer.optimizer
-            if isinstance(self.model, PreTrainedModel):  # else adapters, which are small
+            # Else adapters, which are small, or weights that are gathered as they are written.
+            if isinstance(self.model, PreTrainedModel) and not self.is_distributed_loading_by_transformers:
                 owners[unfinished / WEIGHTS_FILE] = self.model
         with self.removing_unfinished(place):
             with taking_states(owners) as states:

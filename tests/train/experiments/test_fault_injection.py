@@ -18,26 +18,35 @@ SHORT = (
     *("--max_steps", "30", "--save_steps", "5", "--eval_steps", "10", "--logging_steps", "1"),
     *("--sample_prompts", "What follows 3?", "--sample_tokens", "4", "--disable_tqdm", "true"),
 )
+IN_BACKGROUND = ("--async_save", "true")
+IN_SHARDS = (
+    *IN_BACKGROUND,
+    *("--fsdp_size", "2", "--optim_name", "muon", "--bf16", "true", "--gradient_accumulation_steps", "2"),
+    *("--per_device_train_batch_size", "2"),
+)
 
 
-def start_forked(settings, run_folder):
+def start_forked(settings, run_folder, processes):
     """The run of `start_run` without the seconds of its imports."""
     run_folder.mkdir(exist_ok=True)
     words = [*settings, "--output_dir", str(run_folder)]
-    return ForkedRun(pretrain.main, words, console=run_folder / CONSOLE_FILE)
+    return ForkedRun(pretrain.main, words, processes=processes, console=run_folder / CONSOLE_FILE)
 
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("async_save", ["false", "true"])
-def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(tiny_recipe, tmp_path, monkeypatch, async_save):
+@pytest.mark.parametrize(("processes", "kills", "more"), [(1, 3, ()), (1, 3, IN_BACKGROUND), (2, 2, IN_SHARDS)])
+def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(
+    processes, kills, more, tiny_recipe, tmp_path, monkeypatch
+):
     monkeypatch.setattr(fault_injection, "start_run", start_forked)
     monkeypatch.setattr(fault_injection, "LONGEST_START_SECONDS", 1.0)
     report = inject_faults(
-        tmp_path, ["--config", str(tiny_recipe), *SHORT, "--async_save", async_save], 3, random.Random(0)
+        tmp_path, ["--config", str(tiny_recipe), *SHORT, *more], kills, random.Random(0), processes=processes
     )
     assert report.differences == [], report.render()
-    assert report.kills.total() == 3
+    assert report.kills.total() == kills
+    assert report.compared["optimizer"] > 10_000
     assert report.compared["logged"] >= report.finished_runs * 30 * 4
     assert report.compared["TensorBoard"] >= report.finished_runs * 30 * 3
     assert report.compared["text samples"] == report.finished_runs * 3

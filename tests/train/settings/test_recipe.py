@@ -163,7 +163,7 @@ def test_a_precision_of_accelerates_configuration_is_recorded_or_refused(
     ("variable", "value", "name"),
     [
         ("ACCELERATE_DYNAMO_BACKEND", "inductor", "Take it out there, or set --torch_compile"),
-        ("ACCELERATE_USE_FSDP", "true", "Take it out there, or set --fsdp"),
+        ("ACCELERATE_USE_FSDP", "true", "Take it out there; --fsdp_size shards a model"),
         ("ACCELERATE_USE_DEEPSPEED", "true", "Take it out there[.]"),
         ("ACCELERATE_DYNAMO_USE_FULLGRAPH", "True", "Take it out there[.]"),
         ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1", "Take it out there, or set --tf32"),
@@ -179,7 +179,7 @@ def test_what_else_accelerates_configuration_changes_is_refused(parse, recipe_fi
 
 @pytest.mark.parametrize(("processes", "accumulated"), [(1, 6), (2, 3), (3, 2), (4, None)])
 def test_accumulation_follows_from_the_global_batch(parse, recipe_file, monkeypatch, processes, accumulated):
-    monkeypatch.setattr("train.settings.resolving.process_count", lambda: processes)
+    monkeypatch.setattr("train.settings.resolving.reader_count", lambda settings: processes)
     monkeypatch.setattr("transformers.TrainingArguments.world_size", processes)  # no others are there to meet
     words = ["--config", recipe_file("global_batch_size: 48\n")]
     if accumulated is None:
@@ -204,7 +204,6 @@ def test_accumulation_follows_from_the_global_batch(parse, recipe_file, monkeypa
         ("validation_dataset: a.txt\nsplit_seed: 3", "--split_seed 3 has no effect: it needs validation rows that are"),
         ("sample_tokens: 9", "--sample_tokens 9 has no effect: it needs --sample_prompts."),
         ("tokenizer: sample\ndataset: a.txt", "--tokenizer sample has no effect: it needs a fresh model of --dataset"),
-        ("fsdp: full_shard", "--fsdp full_shard has no effect: it needs accelerators: on CPUs each process"),
         ("exam_tokens: 9", "--exam_tokens 9 has no effect: it needs --exam."),
         (
             "global_batch_size: 32\ngradient_accumulation_steps: 2",

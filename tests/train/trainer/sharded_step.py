@@ -1,6 +1,7 @@
 """For each process: steps of a model whose weights are sharded (FSDP2), compared with one that is whole.
 
-The main process writes the losses of both and the largest difference of any weight.
+The main process writes the losses of both, and of one that transformers has sharded as it opened it, and the largest
+difference of any weight.
 """
 
 import json
@@ -8,11 +9,15 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from transformers.distributed import DistributedConfig
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, causal_lm
 from train.optim.parameter_groups import MuonWithAdamW
+from train.sharding import shard_model, to_whole
+
+
+STEPS = 6
 
 
 def build():
@@ -31,7 +36,7 @@ def step(model):
     groups = [{"params": others, **group}, {"params": hidden, "momentum": 0.95, **group}]
     optimizer = MuonWithAdamW(groups, betas=(0.9, 0.99), epsilon=1e-8)
     losses = []
-    for number in range(3):
+    for number in range(STEPS):
         ids = torch.randint(301, (4, 32), generator=torch.Generator().manual_seed(number))
         loss = model(ids, labels=ids, use_cache=False).loss
         loss.backward()
@@ -41,28 +46,28 @@ def step(model):
     return losses
 
 
-def whole(parameter):
-    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-
-
 def compare(result_file: Path) -> int:
     calls = []
     original = causal_lm.next_token_loss
     causal_lm.next_token_loss = lambda *arguments, **kwargs: calls.append(1) or original(*arguments, **kwargs)
     dist.init_process_group("gloo")
-    reference, sharded = build(), build()
-    for block in sharded.transformer.blocks:
-        fully_shard(block)
-    fully_shard(sharded)
+    reference, sharded, saved, sizes = build(), build(), result_file.parent / "saved", DistributedConfig(fsdp_size=2)
+    shard_model(sharded, sizes)
+    if dist.get_rank() == 0:
+        reference.save_pretrained(saved)
+    dist.barrier()
+    opened = GPT2ScratchForCausalLM.from_pretrained(saved, distributed_config=sizes).train()
     expected = step(reference)
     found = step(sharded)
+    found_if_opened = step(opened)
     pairs = zip(reference.parameters(), sharded.parameters(), strict=True)
-    difference = max((a - whole(b)).abs().max().item() for a, b in pairs)
+    difference = max((a - to_whole(b)).abs().max().item() for a, b in pairs)
     sharded_parameters = sum(isinstance(parameter, DTensor) for parameter in sharded.parameters())
     if dist.get_rank() == 0:
         result = {
             "expected": expected,
             "found": found,
+            "found_if_opened": found_if_opened,
             "difference": difference,
             "sharded_parameters": sharded_parameters,
             "losses_without_logits": len(calls),

@@ -6,6 +6,8 @@ from train.settings.checks import Refused, refuse_others
 
 
 OWN_MODEL: Refused = {
+    "fsdp_size": (1, "only pre-training parts a model among processes. Leave it out"),
+    "tp_size": (1, "only pre-training parts a model among processes. Leave it out"),
     "model_init_kwargs": (None, "set --init_from and --attn_implementation"),
     "trust_remote_code": (False, "the model's code is this project's. Leave it out"),
     "router_aux_loss_coef": (None, "there are no experts. Leave it out"),
