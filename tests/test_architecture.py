@@ -26,7 +26,7 @@ MODEL_LIBRARIES = {"torch", "transformers", "huggingface_hub", "safetensors"}
 
 # The floors of train/, from the ground up. A file imports from its own floor and those below.
 FLOORS = (
-    ("errors", "run_files", "cpu_kernels", "launcher"),
+    ("errors", "run_files", "cpu_kernels", "launcher", "sharding"),
     ("hardware", "provenance", "settings"),
     ("optim", "data", "tokenizer", "checkpointing", "build_model", "buildable"),
     ("callbacks", "evaluation", "dry_run"),
