@@ -60,6 +60,7 @@ def build_ours(case: Case, train: Dataset, validation: Dataset, training: dict) 
         optimizer_settings=OptimizerArguments(),
         spike_score=RunArguments().loss_spike_score,
         async_save=False,
+        sharding=None,
         skip_spikes=False,
     )
 
