@@ -17,6 +17,7 @@ from train.evaluation.losses.validation_rows import draw_rows
 from train.evaluation.opened_model import OpenedModel
 
 
+SAMPLE_EXAM = "sample"
 MOST_TOKENS = 64  # of a text, where the recipe does not say
 Arrays = dict[str, np.ndarray]
 
@@ -38,16 +39,15 @@ def open_openvino(file: Path) -> Callable[[Arrays], Arrays]:
 
 
 def write_answers(opened: OpenedModel, max_questions: int) -> list[tuple[list[int], list[int]]]:
-    """Ids of questions and of the model's answers; a `ValueError` where no question fits the context. A model whose
-    recipe names no exam gets the sample's."""
+    """Ids of questions, cut to fit, and of the model's answers: of the recipe's exam, or else of the sample's."""
     trained_on = opened.trained_on
-    rows = draw_rows(load_exam((trained_on and trained_on.exam) or "sample"), max_questions)
+    try:
+        questions = load_exam((trained_on and trained_on.exam) or SAMPLE_EXAM)
+    except (ValueError, OSError):  # rows that are not here
+        questions = load_exam(SAMPLE_EXAM)
     longest = min((trained_on and trained_on.exam_tokens) or MOST_TOKENS, opened.window // 2)
-    prompts = [
-        prompt for prompt in questions_to_prompts(rows, opened.tokenizer) if len(prompt) + longest <= opened.window
-    ]
-    if not prompts:
-        raise ValueError(f"{opened.label} reads {opened.window} tokens, and no question of its exam is so short.")
+    prompts = questions_to_prompts(draw_rows(questions, max_questions), opened.tokenizer)
+    prompts = [prompt[: opened.window - longest] for prompt in prompts]
     end = opened.tokenizer.eos_token_id
     texts = write_texts(opened.model, prompts, max_new_tokens=longest, end_of_text=end, title="Exam")
     return [(prompt, text) for prompt, (text,) in zip(prompts, texts, strict=True)]

@@ -1,8 +1,8 @@
 """The folders that an export writes."""
 
 import json
+import logging
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +18,8 @@ from modeling_gpt2scratch import GPT2ScratchForCausalLM, from_hf_gpt2, save_as_h
 from train.evaluation.opened_model import OpenedModel, open_model
 from train.run_files import WEIGHTS_FILE
 
+
+logger = logging.getLogger(__name__)
 
 ONNX_FOLDER = "onnx"
 ONNX_FILES = {"32 bits": "model.onnx", "8 bits": "model_quantized.onnx"}  # the names that transformers.js looks for
@@ -69,14 +71,17 @@ def put_template_in_config(folder: Path) -> None:
 
 
 def write_onnx(folder: Path) -> dict[str, Path]:
-    """Graphs of the GPT-2 in a folder, below it; the file of each precision."""
-    from hub_card.export.onnx_graph import GPT2Graph  # which needs a package of the extra "export"
+    """Graphs of the GPT-2 in a folder, below it; the file of each precision. One that is too large is left out."""
+    from hub_card.export.onnx_graph import write_graph  # which needs a package of the extra "export"
 
-    model = GPT2LMHeadModel.from_pretrained(folder)
+    model, files = GPT2LMHeadModel.from_pretrained(folder), {}
     (folder / ONNX_FOLDER).mkdir()
-    files = {precision: folder / ONNX_FOLDER / name for precision, name in ONNX_FILES.items()}
-    for precision, file in files.items():
-        GPT2Graph(model, eight_bits=precision == "8 bits").save(file)
+    for precision, name in ONNX_FILES.items():
+        try:
+            write_graph(model, folder / ONNX_FOLDER / name, eight_bits=precision == "8 bits")
+            files[precision] = folder / ONNX_FOLDER / name
+        except ValueError as error:
+            logger.warning("%s It is left out.", error)
     return files
 
 
@@ -84,10 +89,12 @@ def write_openvino(folder: Path) -> dict[str, Path]:
     """OpenVINO's files of the graph in 32 bits. (It reads 8 bits, too, and unpacks the embedding.)"""
     import openvino
 
-    file = folder / "openvino_model.xml"
-    graph = openvino.convert_model(write_onnx(folder)["32 bits"])
-    openvino.save_model(graph, file, compress_to_fp16=False)
-    shutil.rmtree(folder / ONNX_FOLDER)
+    from hub_card.export.onnx_graph import write_graph
+
+    graph, file = folder / "model.onnx", folder / "openvino_model.xml"
+    write_graph(GPT2LMHeadModel.from_pretrained(folder), graph, eight_bits=False)
+    openvino.save_model(openvino.convert_model(graph), file, compress_to_fp16=False)
+    graph.unlink()
     return {"32 bits": file}
 
 

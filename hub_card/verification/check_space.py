@@ -27,25 +27,7 @@ RUNTIME = "onnxruntime-web"
 MOST_SECONDS = 600  # for all answers
 MOST_TOKENS = 40  # of an answer
 LEAST_SAME = 0.9  # of the tokens: the browser computes in 8 bits
-# Asks the worker one question after the other, and sends home what came.
-CHECK_PAGE = """<!doctype html><script type="module">
-const { settings, questions, longest } = await (await fetch("check.json")).json();
-const worker = new Worker("worker.js", { type: "module" });
-const sampling = { temperature: 0, top_k: 0, repetition_penalty: 1, seed: 0, longest };
-const replies = [];
-const send = (value) => fetch("result", { method: "POST", body: JSON.stringify(value) });
-const ask = () => worker.postMessage({ type: "ask", question: questions[replies.length], earlier: [], sampling });
-let prompt;
-worker.onerror = (event) => send({ error: event.message || "worker.js cannot be loaded" });
-worker.onmessage = ({ data }) => {
-  if (data.type === "error" || data.type === "refused") send({ error: data.text });
-  if (data.type === "begun") prompt = data.prompt;
-  if (data.type === "done") replies.push([prompt, data.tokens]);
-  if (replies.length === questions.length) send({ replies });
-  else if (data.type === "ready" || data.type === "done") ask();
-};
-worker.postMessage({ type: "load", settings });
-</script>"""
+CHECK_PAGE = Path(__file__).with_suffix(".html")  # asks the worker
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -111,7 +93,7 @@ def verify_space(folder: Path, settings: Settings) -> str:
         longest = min(MOST_TOKENS, (settings.context or MOST_TOKENS) // 2)
         given = {"settings": json.loads((site / SETTINGS_FILE).read_text()), "questions": settings.examples}
         (site / "check.json").write_text(json.dumps({**given, "longest": longest}))
-        (site / "check.html").write_text(CHECK_PAGE)
+        shutil.copy(CHECK_PAGE, site / "check.html")
         with Server(site) as server:
             replies = _ask(browser, server, Path(work))
             server.shutdown()

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from hub_card.export import __main__ as command
-from hub_card.export import formats
+from hub_card.export import formats, onnx_graph
 from modeling_gpt2scratch.loading import load_whole_model
 
 
@@ -83,6 +83,13 @@ def test_a_graph_that_writes_something_else_is_found(run, monkeypatch, caplog):
     monkeypatch.setattr(formats, "count_same", lambda *_: (0, 1))
     assert command.main([str(run), "--format", "onnx"]) == 1
     assert "tokens as the model does" in caplog.text
+
+
+def test_a_graph_that_is_too_large_is_left_out(run, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(onnx_graph, "MOST_BYTES", 2_000_000)
+    assert command.main([str(run), "--format", "onnx", "--max_questions", "2"]) == 0
+    assert [file.name for file in (tmp_path / "tiny-onnx" / "onnx").iterdir()] == ["model_quantized.onnx"]
+    assert "2,000,000 are the limit. It is left out." in caplog.text
 
 
 @pytest.mark.parametrize(
