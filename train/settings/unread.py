@@ -32,6 +32,7 @@ READ_WITH: tuple[tuple[str, str, Callable[[dict], bool]], ...] = (
     ),
     ("sample_tokens sample_temperature", "--sample_prompts", lambda given: bool(given["sample_prompts"])),
     ("exam_tokens", "--exam", lambda given: bool(given["exam"])),
+    ("async_save", "checkpoints amid the training (--save_strategy)", lambda given: given["save_strategy"] != "no"),
     ("skip_loss_spikes", "--loss_spike_score above 0", lambda given: given["loss_spike_score"] > 0),
     (
         "validation_fraction split_seed",

@@ -204,6 +204,7 @@ def test_accumulation_follows_from_the_global_batch(parse, recipe_file, monkeypa
         ("validation_dataset: a.txt\nsplit_seed: 3", "--split_seed 3 has no effect: it needs validation rows that are"),
         ("sample_tokens: 9", "--sample_tokens 9 has no effect: it needs --sample_prompts."),
         ("tokenizer: sample\ndataset: a.txt", "--tokenizer sample has no effect: it needs a fresh model of --dataset"),
+        ("async_save: true\nsave_strategy: no", "--async_save True has no effect: it needs checkpoints amid"),
         ("exam_tokens: 9", "--exam_tokens 9 has no effect: it needs --exam."),
         (
             "global_batch_size: 32\ngradient_accumulation_steps: 2",
