@@ -87,7 +87,7 @@ def run_tasks(
     model = HFLM(pretrained=opened.model, tokenizer=copy.deepcopy(opened.tokenizer), batch_size=batch_size)
     try:
         results = simple_evaluate(model, tasks=list(names), bootstrap_iters=BOOTSTRAP_SAMPLES, **options)
-    except (OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError) as error:  # of a task that was written for other versions, too
         if isinstance(error, RuntimeError) and "Dataset scripts" not in str(error):
             raise
         raise ValueError(f"--tasks {' '.join(names)}: the documents cannot be had: {error}") from error

@@ -137,16 +137,23 @@ def test_published_figures_have_a_source_and_name_tasks_that_exist(manager):
     assert published_figures("no_such_task", "acc") == []
 
 
-def test_core_is_22_tasks_of_which_lm_eval_has_19(manager):
+def test_core_is_22_tasks_of_which_18_can_be_used(manager):
     assert len({task.name for task in CORE_TASKS}) == 22
     lacking = {task.name for task in CORE_TASKS if task.task not in manager.task_index}
     assert lacking == {"jeopardy", "bigbench_dyck_languages", "squad"}
+    with pytest.raises(ImportError):  # then train/evaluation/README.md says 19
+        manager.load(["coqa"])
 
 
 def test_core_shows_its_parts_and_what_is_missing(manager, tiny_folder, monkeypatch):
     """Local stand-ins; of a task without documents, the reason."""
     parts = (CoreTask("plain", 0, 0.2, "colours"), CoreTask("shown", 2, 0.5, "colours"))
-    others = (CoreTask("gone", 0, 0.0, "no_such_task"), CoreTask("far", 0, 0.25, "hellaswag", "acc_norm"))
+    others = (
+        CoreTask("gone", 0, 0.0, "no_such_task"),
+        CoreTask("far", 0, 0.25, "hellaswag", "acc_norm"),
+        CoreTask("old", 0, 0.0, "coqa", "em"),
+        CoreTask("other", 0, 0.0, "colours", "acc_norm"),
+    )
     monkeypatch.setattr(core, "CORE_TASKS", parts + others)
     options = {"task_manager": manager, "batch_size": 4, "num_fewshot": None, "limit": 12}
     opened = open_model(str(tiny_folder))
@@ -158,16 +165,18 @@ def test_core_shows_its_parts_and_what_is_missing(manager, tiny_folder, monkeypa
     assert figure["value"] == pytest.approx((plain["centred"] + shown["centred"]) / 2)
     expected = math.hypot(plain["stderr"] / 0.8, shown["stderr"] / 0.5) / 2
     assert figure["stderr"] == pytest.approx(expected)
-    assert figure["metric"] == "centred mean of 2 of 4 tasks"
-    assert figure["missing"].keys() == {"gone", "far"}
+    assert figure["metric"] == "centred mean of 2 of 6 tasks"
+    assert figure["missing"].keys() == {"gone", "far", "old", "other"}
     assert "the documents cannot be had" in figure["missing"]["far"]
+    assert "No module named 'transformers" in figure["missing"]["old"]
+    assert figure["missing"]["other"] == "lm-eval gives no acc_norm for colours"
 
     other = {"model": {"name": "gpt2"}, "tasks": [{**figure, "parts": [{**shown, "centred": 0.125}]}], "tests": []}
     evaluation = {"model": {"name": "run"}, "tasks": [figure], "comparisons": [{**other, "notes": []}]}
     tasks, table, _ = evaluation_tables(evaluation)
     assert "0.1139 [1]" in tasks.to_text()
     text = table.to_text()
-    assert text.startswith("CORE over 2 of 4, which is not to be compared with CORE")
+    assert text.startswith("CORE over 2 of 6, which is not to be compared with CORE")
     assert [row[-1] for row in table.rows] == ["missing", "0.1250", f"{figure['value']:.4f}"]
     assert f"shown 12 2 0.5 {shown['value']:.4f} {shown['centred']:.4f}" in " ".join(text.split())
     assert "Missing: gone, lm-eval has no such task that can be used." in text
