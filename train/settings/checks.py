@@ -129,11 +129,6 @@ def check_trainer(training: TrainingArguments, optimizer: OptimizerArguments) ->
         missing = sorted(set(training.report_to) - set(get_available_reporting_integrations()))
         if missing:
             raise ValueError(f"--report_to {missing[0]}: its library is not installed here: pip install {missing[0]}.")
-    if training.load_best_model_at_end and training.save_total_limit == 1:
-        raise ValueError(
-            "--save_total_limit 1 with --load_best_model_at_end keeps only the best checkpoint, and the run could not "
-            "be resumed from its last one: keep at least 2."
-        )
     if optimizer.differs_from_stock and training.optim not in ("adamw_torch_fused", "adamw_torch"):
         raise ValueError(
             f"--optim {training.optim.value} does not go with --optim_name muon, --hidden_lr_scale or "

@@ -38,7 +38,6 @@ class SavingTrainer(Trainer):
         self.recipe_text = recipe_text  # the resolved recipe, as YAML
         self.data_name = data_name  # the SHA-256 of the training tokens; a run goes on only with the same
         self.run_folder = Path(self.args.output_dir)
-        self._saving_in = self.run_folder
         self.async_save = async_save
         self._background = BackgroundWriter()
         self.add_callback(self._background)
@@ -50,8 +49,8 @@ class SavingTrainer(Trainer):
             self._background.settle()  # also where an error ends the run: another one may then start in its folder
 
     def _get_output_dir(self, trial) -> str:
-        """The parent of the checkpoint that is written now: not the run folder, but one for unfinished checkpoints."""
-        return str(self._saving_in)
+        """The folder for unfinished checkpoints, where the stock Trainer finds none that it could delete."""
+        return str(self.run_folder / UNFINISHED_FOLDER)
 
     def _save_checkpoint(self, model, trial) -> None:
         """Write the stock checkpoint into a folder aside, complete it, and rename it into place."""
@@ -62,7 +61,6 @@ class SavingTrainer(Trainer):
         # Before a stop, there is no training to go on meanwhile.
         in_background = self.async_save and not self.control.should_training_stop
         unfinished = self.run_folder / UNFINISHED_FOLDER / place.name
-        self._saving_in = unfinished.parent
         owners = {}
         if in_background:
             owners[unfinished / OPTIMIZER_NAME] = self.optimizer.optimizer
@@ -81,7 +79,6 @@ class SavingTrainer(Trainer):
                     self._background.start(states, self.removing_unfinished(place)(complete))
                 else:
                     complete({})
-        self._saving_in = self.run_folder
         self.accelerator.wait_for_everyone()
 
     @contextmanager
@@ -165,8 +162,9 @@ class SavingTrainer(Trainer):
         """Refuse a run whose checkpoints will not fit on the disk, with a `RunRefusedError`."""
         total_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
         planned = math.ceil(total_steps / max(self.args.save_steps, 1)) if self.args.save_strategy == "steps" else 1
-        # One more than are kept: the oldest goes after the newest is in place.
-        kept = min(planned, (self.args.save_total_limit or planned) + 1)
+        # One more than are kept, the best and the newest among them: the oldest goes after the newest is in place.
+        fewest = 1 if self.args.metric_for_best_model is None else 2
+        kept = min(planned, max(self.args.save_total_limit or planned, fewest) + 1)
         model_bytes = disk_space.checkpoint_bytes(self.model, optimizer_values=0)
         needed = kept * disk_space.checkpoint_bytes(self.model) + model_bytes
         held = disk_space.folder_bytes(self.run_folder)

@@ -217,8 +217,10 @@ def test_a_checkpoint_of_another_run_needs_a_folder_without_one(words, finished,
 
 
 def test_a_copied_run_keeps_its_best_model(words, tmp_path):
-    """Killed before its last files, and copied: the best is the copy's, even if the original has changed."""
+    """Killed before its last files, and copied: the best is the copy's, even if the original has changed. One is to be
+    kept, and the best and the newest are."""
     best = ["--load_best_model_at_end", "true", "--metric_for_best_model", "eval_loss", "--greater_is_better", "true"]
+    best += ["--save_total_limit", "1"]
     words = [*words, *best, "--output_dir"]
     made, copied = tmp_path / "made", tmp_path / "copied"
     assert main([*words, str(made)]) == 0

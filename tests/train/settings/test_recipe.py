@@ -255,12 +255,6 @@ def test_a_recipe_that_is_no_utf8_is_refused_by_name(parse, tmp_path):
         parse(["--config", str(tmp_path / "latin.yaml")])
 
 
-def test_keeping_one_checkpoint_and_the_best_is_refused(parse, recipe_file):
-    config = recipe_file("load_best_model_at_end: true\nsave_total_limit: 1\neval_steps: 10\nsave_steps: 10\n")
-    with pytest.raises(ValueError, match="keep at least 2"):
-        parse(["--config", config])
-
-
 def test_the_resolved_recipe_reads_back_to_the_same_settings(parse, recipe_file, tmp_path):
     config = recipe_file(
         "learning_rate: 6e-4\neval_strategy: no\nlanguages: [en, de]\nlr_scheduler_type: cosine_with_min_lr\n"
