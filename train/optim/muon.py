@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from train.sharding import to_shard, to_whole
 
@@ -21,6 +22,7 @@ ITERATIONS = 5
 # AdamW's updates have a root mean square of 0.2 to 0.4 per weight (Liu et al., 2025, "Muon is scalable for LLM
 # training", section 2.2): scaled to 0.2, Muon takes AdamW's learning rate and weight decay.
 UPDATE_RMS = 0.2
+GATHERED_AT_ONCE = 4  # matrices of a model in shards; each process orthogonalizes all of them
 
 
 def newton_schulz(matrices: Tensor) -> Tensor:
@@ -56,12 +58,15 @@ def take_muon_step(group: dict[str, Any], state: dict[Tensor, Any]) -> None:
     for parameter in group["params"]:
         if parameter.grad is not None:
             by_shape[parameter.shape].append(parameter)
-    for shape, parameters in by_shape.items():
-        directions = [_direction(parameter.grad, state[parameter], group["momentum"]) for parameter in parameters]
+    for shape, alike in by_shape.items():
         step_size = group["lr"] * UPDATE_RMS * math.sqrt(max(shape))
-        for parameter, update in zip(parameters, newton_schulz(torch.stack(directions)), strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(to_shard(update.to(parameter.dtype), parameter), alpha=-step_size)
+        size = GATHERED_AT_ONCE if isinstance(alike[0], DTensor) else len(alike)
+        for start in range(0, len(alike), size):
+            parameters = alike[start : start + size]
+            directions = [_direction(parameter.grad, state[parameter], group["momentum"]) for parameter in parameters]
+            for parameter, update in zip(parameters, newton_schulz(torch.stack(directions)), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(to_shard(update.to(parameter.dtype), parameter), alpha=-step_size)
 
 
 def _direction(gradient: Tensor, state: dict[str, Tensor], momentum: float) -> Tensor:
