@@ -76,7 +76,7 @@ def inject_elastic_faults(folder: Path, settings: list[str], kills: int, chance:
     kills with a verdict, and whether the losses are the same to `TOLERANCE`, no checkpoint is torn, and each step was
     taken once."""
     alone, run_folder = folder / "never_killed", folder / "elastic"
-    finish_run(start_run(settings, alone), alone)
+    finish_run(start_run(settings, alone, processes=1), alone)
     run_folder.mkdir()
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     rows: list[tuple] = []

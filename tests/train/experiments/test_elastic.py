@@ -1,4 +1,6 @@
-"""Two agents of torchrun, one of which is lost with its process and comes back."""
+"""Two agents of torchrun, one of which is killed alone and comes back."""
+
+import re
 
 import pytest
 
@@ -14,6 +16,7 @@ def test_a_run_goes_on_with_one_process_and_with_two_when_the_other_is_back(
 ):
     monkeypatch.setattr(elastic, "start_run", start_forked)
     monkeypatch.setattr(elastic, "SCRIPT", ("-m", "tests.train.experiments.paced_run"))
+    monkeypatch.setattr(elastic, "WAYS", ("the agent",))  # its process must not train on beside the others
     monkeypatch.setattr(elastic, "LONGEST_TRAINING_SECONDS", 0.5)
     monkeypatch.setenv("PYTHONPATH", str(repository))
     words = ["--config", str(tiny_recipe), "--max_steps", "150", "--save_steps", "25", "--report_to", "none"]
@@ -22,4 +25,6 @@ def test_a_run_goes_on_with_one_process_and_with_two_when_the_other_is_back(
     status = main(["--elastic", "--kills", "1", "--folder", str(tmp_path / "work"), *words])
     output = capsys.readouterr()
     assert status == 0, output
+    killed_at, one_from, _, two_from, _ = map(int, re.search(r"^the agent +(.*)$", output.out, re.MULTILINE)[1].split())
+    assert killed_at <= one_from < two_from  # an orphan saves a checkpoint and stops: no step is lost
     assert "150 steps, each taken once; torn checkpoints: 0" in output.out
