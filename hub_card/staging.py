@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from hub_card.card.card import render_card, render_export_card
-from hub_card.export.formats import put_template_in_config, write_onnx
+from hub_card.export.formats import ONNX_FOLDER, put_template_in_config, write_onnx
 from hub_card.upload import CARD_FILE, MAIN_BRANCH
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM, save_as_hf_gpt2
 from modeling_gpt2scratch.loading import load_own_tokenizer, load_whole_model
@@ -110,7 +110,7 @@ def stage(run: Path, place: Path, repo_id: str, with_export: bool = True) -> dic
         logger.warning("No ONNX files, so no chat in a visitor's browser: pip install -c constraints.txt -e .[export]")
     else:
         write_onnx(export)
-    _write_texts(export, render_export_card(record, repo_id))
+    _write_texts(export, render_export_card(record, repo_id, has_graphs=(export / ONNX_FOLDER).is_dir()))
     return {MAIN_BRANCH: main, EXPORT_BRANCH: export}
 
 

@@ -46,10 +46,10 @@ def render_card(record: RunRecord, repo_id: str, with_export: bool = True) -> st
     )
 
 
-def render_export_card(record: RunRecord, repo_id: str) -> str:
-    """The card of the branch `gpt2`."""
+def render_export_card(record: RunRecord, repo_id: str, has_graphs: bool) -> str:
+    """The card of the branch `gpt2`, which may have ONNX graphs."""
     metadata = build_metadata(record, repo_id, with_results=False)
-    return _fill(EXPORT_CARD_TEMPLATE, card_data=metadata.to_yaml(), repo_id=repo_id)
+    return _fill(EXPORT_CARD_TEMPLATE, card_data=metadata.to_yaml(), repo_id=repo_id, has_graphs=has_graphs)
 
 
 def _reproduce_command(record: RunRecord) -> str:

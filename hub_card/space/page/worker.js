@@ -120,10 +120,15 @@ function buildPrompt(question, earlier, longest) {
 }
 
 function encode(text) {
-  return tokenizer.encode(text, { add_special_tokens: false });
+  return tokenizer.encode(strip(text), { add_special_tokens: false });
 }
 
-// Without the text of the end-of-text token, which would become that token.
 function clean(question) {
-  return question.replaceAll(tokenizer.eos_token ?? "<|endoftext|>", "").replaceAll("\r\n", "\n").trim();
+  return strip(question).replaceAll("\r\n", "\n").trim();
+}
+
+// Without the text of the end-of-text token, which would become that token, nor one that is left where it stood.
+function strip(text) {
+  while (text.includes(tokenizer.eos_token)) text = text.replaceAll(tokenizer.eos_token, "");
+  return text;
 }

@@ -170,7 +170,7 @@ def test_no_local_path_is_told(record, finished_run):
 def test_the_export_branch_is_named_only_where_there_is_one(record):
     assert 'revision="gpt2"' in render_card(record, "you/tiny")
     assert 'revision="gpt2"' not in render_card(record, "you/tiny", with_export=False)
-    export = ModelCard(render_export_card(record, "you/tiny"))
+    export = ModelCard(render_export_card(record, "you/tiny", has_graphs=True))
     assert export.data.license == "mit"
     assert export.data.eval_results is None
 
