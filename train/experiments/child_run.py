@@ -17,20 +17,14 @@ class Run:
     def __init__(self, processes: list[subprocess.Popen]):
         self.processes = processes
 
-    @property
-    def returncode(self) -> int | None:
-        ended = [process.returncode for process in self.processes]
-        return None if None in ended else next((status for status in ended if status), 0)
-
     def poll(self) -> int | None:
-        for process in self.processes:
-            process.poll()
-        return self.returncode
+        ended = [process.poll() for process in self.processes]
+        return None if None in ended else next((status for status in ended if status), 0)
 
     def wait(self, timeout: float | None = None) -> int | None:
         for process in self.processes:
             process.wait(timeout)
-        return self.returncode
+        return self.poll()
 
     def kill(self) -> None:
         for process in self.processes:

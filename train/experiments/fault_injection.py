@@ -171,7 +171,7 @@ def kill_at(process: Run, run_folder: Path, moment: Moment, chance: random.Rando
     was_running = process.poll() is None
     process.kill()
     process.wait()
-    assert was_running or process.returncode == 0, read_console(run_folder)[-3000:]
+    assert was_running or process.poll() == 0, read_console(run_folder)[-3000:]
     return was_running
 
 
