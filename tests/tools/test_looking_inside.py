@@ -1,10 +1,13 @@
 """TransformerLens, nnsight, bertviz and circuitsvis: they see what the model computes, and can change it."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import bertviz
 import circuitsvis
 import pytest
 import torch
-from nnsight import TransformersModel
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM
 
@@ -52,18 +55,14 @@ def test_transformer_lens_records_and_switches_off_a_head(learned, tokenizer, se
     assert (changed - logits).abs().max() > 0.1
 
 
-def test_nnsight_reads_and_changes_by_our_names(custom_folder, tokenizer, seen):
-    model = TransformersModel(str(custom_folder), task="text-generation", tokenizer=tokenizer, trust_remote_code=True)
-    with torch.no_grad():
-        with model.trace(PROMPT):
-            hidden = model.transformer.blocks[0].output.save()
-            logits = model.lm_head.output.save()
-        with model.trace(PROMPT):
-            model.transformer.blocks[1].attention.out_proj.output[:] = 0
-            changed = model.lm_head.output.save()
-    torch.testing.assert_close(hidden, seen[0].hidden_states[1], atol=2e-5, rtol=0)
-    torch.testing.assert_close(logits, seen[0].logits, atol=2e-5, rtol=0)
-    assert (changed - logits).abs().max() > 0.1
+def test_nnsight_reads_and_changes_by_our_names(custom_folder, seen, tmp_path):
+    command = [sys.executable, Path(__file__).with_name("nnsight_trace.py"), custom_folder, PROMPT, tmp_path / "seen"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    found = torch.load(tmp_path / "seen")
+    torch.testing.assert_close(found["hidden"], seen[0].hidden_states[1], atol=2e-5, rtol=0)
+    torch.testing.assert_close(found["logits"], seen[0].logits, atol=2e-5, rtol=0)
+    assert (found["changed"] - found["logits"]).abs().max() > 0.1
 
 
 def test_attention_views_show_every_head(custom_folder, tokenizer, seen):

@@ -7,7 +7,7 @@ import sys
 from tests.tools.conftest import MOST
 
 
-# In a process of its own, as MLX cannot be imported after nnsight.
+# In a process of its own, as MLX's extension module ends one that it cannot share with another.
 GENERATE = """
 import json, sys, mlx_lm
 model, tokenizer = mlx_lm.load(sys.argv[1])
