@@ -67,6 +67,8 @@ def test_a_text_cut_inside_its_reasoning_has_no_answer_and_is_counted(row, text,
 class Parrot(nn.Module):
     """Stands in for a model that writes the same text whatever it is asked."""
 
+    is_distributed_loading_by_transformers = False  # no shards
+
     def __init__(self, text_ids: list[int], context: int = 64):
         super().__init__()
         self.text_ids, self.device = text_ids, torch.device("cpu")
