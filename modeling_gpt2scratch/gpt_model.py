@@ -60,8 +60,10 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def maybe_distribute_model(cls, model, distributed_config, mesh_manager):
-        """As the parent's, of a model whose head is tied: FSDP2 takes for one matrix only what is one beforehand."""
-        model.tie_weights(recompute_mapping=False)
+        """As the parent's, of a model whose head is tied: FSDP2 takes for one matrix only what is one beforehand.
+        Tensor parallelism looks for each by its name."""
+        if distributed_config is not None and distributed_config.tp_size == 1:
+            model.tie_weights(recompute_mapping=False)
         return super().maybe_distribute_model(model, distributed_config, mesh_manager)
 
     def gather_sharded_state_dict_for_save(self, model_to_save, state_dict, distributed_config, **kwargs) -> dict:
