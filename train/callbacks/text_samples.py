@@ -77,7 +77,7 @@ def _send_to_trackers(trackers: list[str], samples: list[dict], step: int) -> No
     if "wandb" in trackers:
         import wandb
 
-        wandb.log({"samples": wandb.Table(columns=columns, data=rows), "train/global_step": step})
+        wandb.log({"samples": wandb.Table(columns=[*columns], data=rows), "train/global_step": step})
     if "trackio" in trackers:
         import pandas
         import trackio
