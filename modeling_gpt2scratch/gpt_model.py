@@ -60,8 +60,8 @@ class GPT2ScratchPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def maybe_distribute_model(cls, model, distributed_config, mesh_manager):
-        """As the parent's, of a model whose head is tied: FSDP2 takes for one matrix only what is one beforehand.
-        Tensor parallelism looks for each by its name."""
+        """As the parent's, with head and embedding tied first, since FSDP2 would shard two matrices otherwise. Not
+        under tensor parallelism, which looks up the head's weight by its own name."""
         if distributed_config is not None and distributed_config.tp_size == 1:
             model.tie_weights(recompute_mapping=False)
         return super().maybe_distribute_model(model, distributed_config, mesh_manager)

@@ -30,15 +30,15 @@ def shard_model(model: PreTrainedModel, sizes: DistributedConfig) -> None:
 
 
 def let_go_of_whole_weights(model: PreTrainedModel) -> None:
-    """What is computed without a backward pass leaves embedding and head gathered: an optimizer that is made then would
-    move copies that nothing reads."""
+    """Free the whole copies of embedding and head, which FSDP2 keeps after a forward pass without a backward pass, as
+    in text samples before the first step. An optimizer must not be given those copies: only the shards are trained."""
     if isinstance(model, FSDPModule):
         model.reshard()
 
 
 def keep_state_whole(optimizer: Optimizer) -> None:
-    """Have an optimizer of a sharded model give and take whole states. All processes must then call its `state_dict`
-    together; the state is the main process's alone, on the CPU."""
+    """Let an optimizer's `state_dict` gather whole tensors, and its `load_state_dict` split them into shards. All
+    processes must call `state_dict` together; only the main process gets the state, on the CPU."""
     optimizer.register_state_dict_post_hook(_gather_state)
     optimizer.register_load_state_dict_pre_hook(_part_state)
 

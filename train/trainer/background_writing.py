@@ -27,8 +27,8 @@ States = dict[Path, dict]  # by file: the state that it will hold
 
 @contextmanager
 def taking_states(owners: dict[Path, Any]) -> Iterator[States]:
-    """While it is open, `state_dict()` of a model or optimizer is empty for others, who write files without tensors;
-    yields the true states, by the files that are to hold them, once others have asked."""
+    """Keep the tensors out of the checkpoint that the stock Trainer writes: `state_dict()` of the given models
+    and optimizers returns an empty dictionary to it. Yields a dictionary that then holds the real states, by file."""
     states: States = {}
 
     def take(file: Path, owner: Any, state: dict, *unused: Any) -> None:

@@ -395,6 +395,20 @@ def test_a_run_on_another_machine_is_seen_where_locks_are_not(tmp_path, monkeypa
         assert (tmp_path / "run.owner").read_text().startswith("other (")
 
 
+def test_of_two_machines_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
+    """The other one's file is there between this one's look and its own."""
+    (tmp_path / "run.owner").write_text("other (1)")
+
+    def see_nothing(*_, **__):
+        raise FileNotFoundError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", see_nothing)
+        with pytest.raises(RunRefusedError, match=r"has begun in .* at this moment"), lock_run(tmp_path):
+            pass
+    assert (tmp_path / "run.owner").read_text() == "other (1)"
+
+
 class RunsCodeWhenLoaded:
     def __init__(self, file):
         self.file = file
