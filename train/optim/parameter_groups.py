@@ -17,8 +17,9 @@ class MuonWithAdamW(Optimizer):
     """AdamW, and Muon for the parameter groups that have a `momentum`, as one optimizer: one schedule, one state in a
     checkpoint. Groups for Muon come last."""
 
-    def __init__(self, groups: list[dict], betas: tuple[float, float], epsilon: float):
+    def __init__(self, groups: list[dict], betas: tuple[float, float], epsilon: float, in_bf16: bool = False):
         self._adamw = AdamW(_without_momentum(groups), betas=betas, eps=epsilon, fused=True)
+        self._in_bf16 = in_bf16
         super().__init__([*self._adamw.param_groups, *groups[len(self._adamw.param_groups) :]], {})
 
     def step(self, closure=None):
@@ -29,7 +30,7 @@ class MuonWithAdamW(Optimizer):
         self._adamw.step()
         for group in self.param_groups:
             if "momentum" in group:
-                take_muon_step(group, self.state)
+                take_muon_step(group, self.state, self._in_bf16)
 
 
 def _without_momentum(groups: list[dict]) -> list[dict]:
@@ -74,4 +75,4 @@ def build_optimizer(
             kind = "vectors" if name not in decayed else matrix if matrix in groups else "decayed"
             groups[kind]["params"].append(parameter)
     betas = (training.adam_beta1, training.adam_beta2)
-    return MuonWithAdamW(list(groups.values()), betas=betas, epsilon=training.adam_epsilon)
+    return MuonWithAdamW(list(groups.values()), betas=betas, epsilon=training.adam_epsilon, in_bf16=training.bf16)

@@ -33,6 +33,13 @@ def test_singular_vectors_stay():
     torch.testing.assert_close(lengths, torch.diag(lengths.diag()), atol=1e-5, rtol=0)
 
 
+def test_bf16_is_precise_enough_and_only_used_where_asked_for_on_cpus():
+    matrices = torch.randn(2, 16, 32)
+    exact, rounded = newton_schulz(matrices), newton_schulz(matrices, in_bf16=True)
+    assert (exact.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    torch.testing.assert_close(rounded.float(), exact, atol=0.03, rtol=0)
+
+
 def test_a_stack_is_each_matrix_by_itself():
     matrices = torch.randn(3, 12, 20)
     alone = torch.stack([newton_schulz(matrix[None])[0] for matrix in matrices])

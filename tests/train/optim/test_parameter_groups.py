@@ -7,6 +7,7 @@ import torch
 from torch.optim import AdamW
 
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
+from train.optim.muon import newton_schulz
 from train.optim.parameter_groups import MuonWithAdamW
 from train.settings.recipe import parse_recipe
 from train.trainer.pretraining import PretrainingTrainer
@@ -153,3 +154,17 @@ def test_the_state_holds_one_average_for_a_matrix_and_two_for_the_rest(build):
 def test_settings_that_cannot_work_are_refused(build, words, message):
     with pytest.raises(ValueError, match=message):
         build(*words)
+
+
+@pytest.mark.parametrize("in_bf16", [False, True])
+def test_muon_computes_in_the_precision_of_the_run(build, in_bf16, monkeypatch):
+    asked = []
+
+    def watched(matrices, in_bf16):
+        asked.append(in_bf16)
+        return newton_schulz(matrices, in_bf16)
+
+    monkeypatch.setattr("train.optim.muon.newton_schulz", watched)
+    trainer = build(*MUON, "--bf16", str(in_bf16))
+    train_step(trainer.model, trainer.optimizer, seed=1)
+    assert set(asked) == {in_bf16}
