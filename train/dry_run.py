@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from modeling_gpt2scratch import GPT2ScratchConfig, GPT2ScratchForCausalLM
 from modeling_gpt2scratch.next_token_loss import chunk_rows
 from train.build_model import build_config
+from train.callbacks.flops import DATA_SHEET_BF16, data_sheet_peak_flops, flops_per_token, measured_peak_flops
 from train.data.from_settings import to_preparations
 from train.data.rows.reading import first_rows
 from train.data.sequences.preparation import Preparation
@@ -22,6 +23,9 @@ ROWS_TO_ESTIMATE_FROM = 1000
 GIB = 2**30
 # GPUs that people have, and the GiB of each that torch can use.
 GPUS_GIB = {"RTX 8 GB": 7.8, "RTX 12 GB": 11.7, "T4 16 GB": 14.6, "RTX 24 GB": 23.5, "A100 40 GB": 39.4, "80 GB": 79.1}
+TIMED_GPUS = ("H100", "A100", "RTX 4090", "RTX 3090")
+T4_FP16 = 65e12  # FLOP/s, by its data sheet
+USED_OF_PEAK = 0.4  # what plain GPT-2s reach in 16 bits on one GPU, nanoGPT's about as the benchmark's target
 OTHER_GIB = 0.8  # of them, what CUDA itself, its libraries' workspaces and holes between tensors take
 
 
@@ -31,6 +35,7 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
     config, training = build_config(recipe.model, tokenizer), recipe.training
     with torch.device("meta"):
         parameters = GPT2ScratchForCausalLM(config).num_parameters()
+    plan, tokens = _describe_data(recipe, tokenizer)
     state = state_bytes(config, parameters, recipe.optimizer.optim_name, recipe.run.fsdp_size, recipe.run.tp_size)
     activations, activations_on_gpu = (
         activation_bytes(
@@ -49,7 +54,8 @@ def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[st
     return {
         "parameters": f"{parameters:,}",
         "tokens per step": recipe.describe_step(),
-        **_describe_data(recipe, tokenizer),
+        **plan,
+        **(_describe_compute(recipe, config, parameters, tokens) if tokens else {}),
         "memory per process": f"about {(state + activations) / GIB:.1f} GiB (weights, gradients and the optimizer's "
         f"averages {state / GIB:.1f}, activations and head {activations / GIB:.1f})"
         + (copied if recipe.run.async_save else ""),
@@ -116,22 +122,44 @@ def _describe_gpus(needed_gib: float, bf16: bool) -> str:
     return "; ".join(f"{name}: {word}" for name, word in words.items())
 
 
-def _describe_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """The steps of a run; and of several datasets, the part of each."""
+def _describe_compute(recipe: Recipe, config: GPT2ScratchConfig, parameters: int, tokens: int) -> dict[str, str]:
+    """Tokens beside parameters, and the arithmetic of a run with the hours that it takes."""
+    training = recipe.training
+    flops = tokens * flops_per_token(config, recipe.data.sequence_length)
+    peaks = {name: DATA_SHEET_BF16[name] for name in TIMED_GPUS}
+    if training.fp16:
+        peaks["T4"] = T4_FP16
+    dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else torch.float32
+    if training.device.type != "cpu" or dtype != torch.float16:
+        here = data_sheet_peak_flops(training.device) if dtype != torch.float32 else None
+        here = here or measured_peak_flops(training.device, dtype, seconds=0.2, size_on_gpus=4096)
+        peaks[f"this machine, {training.world_size} process(es)"] = here * training.world_size
+    hours = (f"{name} {flops / (USED_OF_PEAK * peak) / 3600:,.3g}" for name, peak in peaks.items())
+    return {
+        "tokens per parameter": f"{tokens / parameters:.3g} (Chinchilla's, for the lowest loss of a given compute: 20; "
+        "models that are to be small are trained on ten times as many)",
+        "compute": f"{flops:.3g} FLOPs, {flops / tokens:.3g} a token",
+        f"hours at {USED_OF_PEAK:.0%} of the peak": "; ".join(hours),
+    }
+
+
+def _describe_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[dict[str, str], int | None]:
+    """The steps of a run, and of several datasets the part of each; with the run's tokens, where they are known."""
     data, training, several = recipe.data, recipe.training, len(recipe.data.dataset) > 1
     by_steps = training.max_steps >= 0
     steps = f"{training.max_steps:,} (--max_steps), {training.max_steps * recipe.tokens_per_step:,} tokens"
     shares = [f"{float(share):.1%}" for share in to_shares(data.dataset_weights or [])]
     plan = {"steps": steps, **({"datasets": _list_parts(data.dataset, shares)} if several and shares else {})}
+    run_tokens = training.max_steps * recipe.tokens_per_step if by_steps else None
     if by_steps and (data.streaming or not several):
-        return plan
+        return plan, run_tokens
     try:
         counted = [_count_training_tokens(preparation) for preparation in to_preparations(data, tokenizer)]
         unknown = next((f"unknown before the data is prepared ({how})" for tokens, how in counted if not tokens), None)
     except ConnectionError as error:  # the Hub cannot be reached: the rest of the plan still stands
         unknown = f"unknown: {', '.join(data.dataset)} cannot be read ({type(error).__name__})"
     if unknown is not None:
-        return plan | ({"passes over them": unknown} if by_steps else {"steps": unknown})
+        return plan | ({"passes over them": unknown} if by_steps else {"steps": unknown}), run_tokens
     sizes = [max(tokens // data.sequence_length, 1) for tokens, _ in counted if tokens]
     counts = epoch_counts(sizes, data.dataset_weights if several else None, recipe.sequences_per_step)
     parts = [
@@ -141,11 +169,10 @@ def _describe_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[s
     if not by_steps:
         steps_per_epoch, epochs = sum(counts) // recipe.sequences_per_step, training.num_train_epochs
         tokens, how = sum(tokens for tokens, _ in counted if tokens), counted[-1][1]
-        steps = (
-            f"{math.ceil(steps_per_epoch * epochs):,} = {epochs:g} epochs x {steps_per_epoch:,} "
-            f"({tokens:,} training tokens, {how})"
-        )
-    return {"steps": steps, **({"datasets": _list_parts(data.dataset, parts)} if several else {})}
+        run_steps = math.ceil(steps_per_epoch * epochs)
+        run_tokens = run_steps * recipe.tokens_per_step
+        steps = f"{run_steps:,} = {epochs:g} epochs x {steps_per_epoch:,} ({tokens:,} training tokens, {how})"
+    return {"steps": steps, **({"datasets": _list_parts(data.dataset, parts)} if several else {})}, run_tokens
 
 
 def _list_parts(names: list[str], parts: list[str]) -> str:

@@ -29,6 +29,24 @@ def test_it_tells_parameters_tokens_and_steps(recipe, tokenizer):
     assert "; 0.0 more of the host's in the main process, for --async_save" in plan["memory per process"]
 
 
+def test_it_tells_the_arithmetic_and_the_hours(recipe, tokenizer):
+    """Steps of 128 tokens, with the model above: 6 per weight that is multiplied, and attention."""
+    plan = describe_plan(recipe("--max_steps", "1000", "--n_layer", "2"), tokenizer)
+    weights = 50257 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16
+    a_token = 6 * weights + 12 * 2 * 16 * 32
+    assert plan["compute"] == f"{128_000 * a_token:.3g} FLOPs, {a_token:.3g} a token"
+    assert plan["tokens per parameter"].startswith(f"{128_000 / (weights + 64 * 16):.3g} ")
+    hours = dict(part.rsplit(" ", 1) for part in plan["hours at 40% of the peak"].split("; "))
+    assert float(hours["H100"]) == pytest.approx(128_000 * a_token / (0.4 * 989e12) / 3600, rel=0.01)
+    assert float(hours["this machine, 1 process(es)"]) > float(hours["H100"])
+    assert "T4" not in hours
+
+
+def test_where_the_tokens_are_not_known_nothing_is_said_of_hours(recipe, tokenizer):
+    plan = describe_plan(recipe("--dataset", "PleIAs/SYNTH", "--max_steps", "-1"), tokenizer)
+    assert not [name for name in plan if "hours" in name or "compute" in name]
+
+
 def test_with_earlier_weights_the_sizes_are_theirs(recipe, tokenizer, tmp_path):
     first = recipe("--n_layer", "1", "--n_embd", "8", "--n_inner", "24")
     model = build_model(first.model, tokenizer, first.sequence_tokens, first.training.seed)
