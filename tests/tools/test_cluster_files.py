@@ -55,5 +55,5 @@ def test_skypilot_takes_the_task(repository, tmp_path):
     words = {**task["envs"], "SKYPILOT_NUM_GPUS_PER_NODE": "8"}
     command = task["run"].replace(".venv/bin/torchrun", "echo")
     said = subprocess.run(["bash", "-c", command], env={**os.environ, **words}, capture_output=True, text=True)
-    assert "--config train/recipes/gpt2_124m_synth_10b.yaml --global_batch_size 512" in said.stdout
+    assert "--config train/recipes/gpt2_124m_synth_10b_muon.yaml --global_batch_size 512" in said.stdout
     assert "--resume_from_checkpoint auto" in said.stdout
