@@ -1,50 +1,62 @@
 """Measure how long the shipped recipe takes to the loss that a tuned AdamW ends with (see train/experiments/README.md).
 
-    python -m train.experiments.time_to_loss --dataset FOLDER_OF_ROWS --seeds 1 2 3
+    python -m train.experiments.time_to_loss --dataset FOLDER_OF_ROWS
+    python -m train.experiments.time_to_loss --dataset FOLDER_OF_ROWS --widths 128 256 384 --seeds 1 --jobs 2
 
-For each seed, both arms train `train/recipes/small_cpu.yaml` on one thread, from the same initial weights and on the
-same sequences in the same order; the control with AdamW, for twice as many steps and more. About 75 minutes on one core
-for three seeds. Prints a table, and writes `time_to_loss.json` and `time_to_loss.png` into `--output_dir`.
+For each width and seed, both arms train `train/recipes/own_tokenizer.yaml` on one thread, from the same initial weights
+and on the same sequences; the control with AdamW, at the best of its settings that were tried, for three times as many
+tokens. A tokenizer is trained first. Writes a table, `time_to_loss.json` and `time_to_loss.png` into `--output_dir`.
+Started again, it goes on: runs that ended are not repeated.
 """
 
 import json
+import math
 import statistics
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import scipy.stats
 from tabulate import tabulate
 from tqdm.auto import tqdm
 
 from train.experiments.child_run import finish_run, start_run
-from train.run_files import TRAINER_STATE_FILE, command_parser, filled, user_path
+from train.hardware import has_bf16_units
+from train.run_files import RESULTS_FILE, TRAINER_STATE_FILE, command_parser, filled, number, user_path
 from train.settings.arguments import RECIPES_FOLDER
 
 
-# Of small_cpu.yaml, what the control has otherwise. The learning rate is the best of 1e-3, 2e-3, 3e-3 and 5e-3.
-CONTROL = {"optim_name": "adamw", "learning_rate": "2e-3", "max_steps": "850", "warmup_steps": "50"}
+RECIPE = RECIPES_FOLDER / "own_tokenizer.yaml"
+# Of the recipe, what the control has otherwise: the best of the search in train/experiments/optimizers.md.
+CONTROL = {
+    "optim_name": "adamw",
+    "learning_rate": "5e-4",
+    "embedding_lr_scale": "10",
+    "per_device_train_batch_size": "4",
+    "max_steps": "2400",
+}
 ARMS: dict[str, dict[str, str]] = {"AdamW (control)": CONTROL, "shipped recipe (Muon)": {}}
 COLORS = dict(zip(ARMS, ("tab:gray", "tab:blue"), strict=True))
+HEAD_SIZE = 64
+POINTS = 12  # of a curve
+FIRST_DRAWN = 0.1  # of a curve: the fall before it would hide the rest
 
 Curve = list[tuple[float, float]]  # seconds of training steps, validation loss
+Curves = dict[str, dict[str, Curve]]  # by arm and seed
 
 
-def train_arm(arm: str, seed: int, dataset: str, run_folder: Path) -> Curve:
-    """Train one arm in a child process."""
-    settings = {
-        **ARMS[arm],
-        "config": str(RECIPES_FOLDER / "small_cpu.yaml"),
-        "dataset": dataset,
-        "seed": str(seed),
-        "cpu_threads": "1",
-        "eval_steps": "25",
-        "save_strategy": "no",
-        "report_to": "none",
-        "sample_tokens": "1",
-    }
-    argv = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    finish_run(start_run(argv, run_folder), run_folder)
+def train_arm(arm: str, width: int, seed: int, data: list[str], run_folder: Path) -> Curve:
+    """Train one arm in a child process, unless it has been; `data` are words of its command line."""
+    if not (run_folder / RESULTS_FILE).exists():
+        settings = {"config": str(RECIPE), "n_embd": str(width), "n_head": str(width // HEAD_SIZE)}
+        settings |= {"seed": str(seed), "cpu_threads": "1", "eval_steps": str(1 / POINTS), "save_strategy": "no"}
+        settings |= {"report_to": "none", "sample_tokens": "1", "bf16": str(bool(has_bf16_units()))} | ARMS[arm]
+        argv = [*data, *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        finish_run(start_run(argv, run_folder), run_folder)
     return read_curve(json.loads((run_folder / TRAINER_STATE_FILE).read_text())["log_history"])
 
 
@@ -68,7 +80,7 @@ def seconds_to(loss: float, curve: Curve) -> float | None:
     return None
 
 
-def compare(curves: dict[str, dict[str, Curve]]) -> list[dict]:
+def compare(width: int, curves: Curves) -> list[dict[str, Any]]:
     """For each seed, the control's last loss and its time, the recipe's time to that loss, and its own last loss."""
     control, recipe = (curves[arm] for arm in ARMS)
     rows = []
@@ -77,6 +89,7 @@ def compare(curves: dict[str, dict[str, Curve]]) -> list[dict]:
         reached = seconds_to(loss, recipe[seed])
         rows.append(
             {
+                "width": width,
                 "seed": seed,
                 "control_loss": loss,
                 "control_seconds": seconds,
@@ -89,36 +102,66 @@ def compare(curves: dict[str, dict[str, Curve]]) -> list[dict]:
     return rows
 
 
-def render(rows: list[dict]) -> str:
-    """A table, its times in minutes."""
-    headers = ("seed", "control's last loss", "minutes", "recipe there at", "ratio", "recipe's last loss", "minutes")
-    forms = ("", ".3f", ".1f", ".1f", ".2f", ".3f", ".1f")
+def mean_ratio(rows: list[dict[str, Any]]) -> str:
+    """The mean of the ratios of a width, with its 95% interval by Student's t where there are several seeds."""
+    ratios = [row["ratio"] if row["ratio"] is not None else math.inf for row in rows]
+    mean = statistics.mean(ratios)
+    if len(ratios) == 1 or math.isinf(mean):
+        return "the loss was not reached by all seeds" if math.isinf(mean) else f"{mean:.2f} (one seed)"
+    error = statistics.stdev(ratios) / math.sqrt(len(ratios))
+    low, high = scipy.stats.t.interval(0.95, len(ratios) - 1, loc=mean, scale=error) if error else (mean, mean)
+    return f"{mean:.2f}, 95% interval {low:.2f} to {high:.2f} ({len(ratios)} seeds)"
+
+
+def render(rows: list[dict[str, Any]]) -> str:
+    """A table, its times in minutes, and the mean ratio of each width."""
+    headers = (
+        "width",
+        "seed",
+        "control's last loss",
+        "minutes",
+        "recipe there at",
+        "ratio",
+        "recipe's last",
+        "minutes",
+    )
+    forms = ("", "", ".3f", ".1f", ".1f", ".2f", ".3f", ".1f")
     cells = [
         [value and value / 60 if name.endswith("_seconds") else value for name, value in row.items()] for row in rows
     ]
-    missing = ("", "", "", "never", "", "", "")
-    table = tabulate(cells, headers=headers, tablefmt="github", floatfmt=forms, missingval=missing)
-    ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
-    return f"{table}\n\nMedian ratio: {statistics.median(ratios):.2f}" if ratios else table
+    missing = ("", "", "", "", "never", "", "", "")
+    lines = [tabulate(cells, headers=headers, tablefmt="github", floatfmt=forms, missingval=missing), ""]
+    for width in dict.fromkeys(row["width"] for row in rows):
+        lines.append(f"Ratio at width {width}: {mean_ratio([row for row in rows if row['width'] == width])}")
+    return "\n".join(lines)
 
 
-def draw(path: Path, curves: dict[str, dict[str, Curve]]) -> None:
-    """Validation loss over minutes of training, a line for each seed."""
+def draw(path: Path, curves: dict[int, Curves]) -> None:
+    """Validation loss over minutes of training, a field for each width and a line for each seed."""
     from matplotlib.figure import Figure  # needed once, at the end
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for arm, by_seed in curves.items():
-        for number, curve in enumerate(by_seed.values()):
-            minutes, losses = zip(*((seconds / 60, loss) for seconds, loss in curve), strict=True)
-            axes.plot(minutes, losses, color=COLORS[arm], linewidth=1.2, label=arm if number == 0 else None)
-    target = statistics.mean(curve[-1][1] for curve in curves[next(iter(ARMS))].values())
-    axes.axhline(target, color="black", linewidth=0.8, linestyle=":", label="where the control ends")
-    axes.set_ylim(top=7.5)
-    axes.set(xlabel="minutes of training steps, one thread", ylabel="validation loss (nats per token)")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    figure = Figure(figsize=(2 + 4 * len(curves), 4), layout="constrained")
+    for axes, (width, by_arm) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for arm, by_seed in by_arm.items():
+            for count, curve in enumerate(by_seed.values()):
+                shown = [point for point in curve if point[0] >= FIRST_DRAWN * curve[-1][0]]
+                minutes, losses = zip(*((seconds / 60, loss) for seconds, loss in shown), strict=True)
+                axes.plot(minutes, losses, color=COLORS[arm], linewidth=1.2, label=None if count else arm)
+        target = statistics.mean(curve[-1][1] for curve in by_arm[next(iter(ARMS))].values())
+        axes.axhline(target, color="black", linewidth=0.8, linestyle=":", label="where the control ends")
+        axes.set(title=f"width {width}", xlabel="minutes of training steps, one thread")
+        axes.grid(alpha=0.3)
+    first = figure.axes[0]
+    first.set_ylabel("validation loss (nats per token)")
+    first.legend()
     figure.savefig(path, dpi=120)
+
+
+def prepare_tokenizer(dataset: str, folder: Path) -> None:
+    """The tokenizer that the recipe's first lines train, unless it is there."""
+    if not (folder / "tokenizer.json").exists():
+        words = ["--dataset", dataset, "--vocab_size", "8192", "--output_dir", str(folder)]
+        subprocess.run([sys.executable, "-m", "train.tokenizer", *words], check=True)
 
 
 def main(argv: list[str]) -> int:
@@ -129,24 +172,43 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of initial weights and order of data")
     parser.add_argument(
+        "--widths", type=int, nargs="+", default=[256], help=f"of the model, in multiples of {HEAD_SIZE}"
+    )
+    parser.add_argument("--jobs", type=number(int, 1), default=1, help="runs at a time, each on a thread of its own")
+    parser.add_argument(
         "--output_dir", type=user_path, default=Path("runs/time_to_loss"), help="where runs and results go"
     )
     arguments = parser.parse_args(argv)
-    if arguments.output_dir.exists():
-        parser.error(f"--output_dir {arguments.output_dir} exists: choose another, or move it away")
-    curves: dict[str, dict[str, Curve]] = {arm: {} for arm in ARMS}
-    todo = [(arm, seed) for seed in dict.fromkeys(arguments.seeds) for arm in ARMS]
-    for number, (arm, seed) in enumerate(tqdm(todo, desc="Runs")):
-        run_folder = arguments.output_dir / str(number)
-        try:
-            curves[arm][str(seed)] = train_arm(arm, seed=seed, dataset=arguments.dataset, run_folder=run_folder)
-        except (RuntimeError, OSError) as error:
-            print(error, file=sys.stderr)
-            return 2
-    comparison = compare(curves)
+    for width in arguments.widths:
+        if width < HEAD_SIZE or width % HEAD_SIZE:
+            parser.error(f"--widths {width} is not a multiple of {HEAD_SIZE}, the size of a head")
+    folder: Path = arguments.output_dir
+    data = ["--dataset", arguments.dataset, "--tokenizer", str(folder / "tokenizer")]
+    todo = [
+        (width, arm, seed)
+        for width in dict.fromkeys(arguments.widths)
+        for seed in dict.fromkeys(arguments.seeds)
+        for arm in ARMS
+    ]
+    curves: dict[int, Curves] = {width: {arm: {} for arm in ARMS} for width in arguments.widths}
+    try:
+        prepare_tokenizer(arguments.dataset, folder / "tokenizer")
+        with ThreadPoolExecutor(arguments.jobs) as jobs:
+            runs = [
+                jobs.submit(
+                    train_arm, arm, width, seed, data, folder / f"width{width}_seed{seed}_{list(ARMS).index(arm)}"
+                )
+                for width, arm, seed in todo
+            ]
+            for (width, arm, seed), run in zip(todo, tqdm(runs, desc="Runs"), strict=True):
+                curves[width][arm][str(seed)] = run.result()
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    comparison = [row for width, by_arm in curves.items() for row in compare(width, by_arm)]
     results = {"curves": curves, "comparison": comparison}
-    (arguments.output_dir / "time_to_loss.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(arguments.output_dir / "time_to_loss.png", curves)
+    (folder / "time_to_loss.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw(folder / "time_to_loss.png", curves)
     print(render(comparison))
     return 0
 

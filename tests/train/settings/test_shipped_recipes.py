@@ -50,14 +50,16 @@ def test_with_a_small_tokenizer_most_parameters_are_in_blocks(tmp_path, tokenize
     with torch.device("meta"):
         model = GPT2ScratchForCausalLM(config)
     blocks = sum(parameter.numel() for parameter in model.transformer.blocks.parameters())
-    assert 10e6 < blocks < 11e6
-    assert model.num_parameters() < 14e6
+    assert model.num_parameters() > 8e6
+    assert blocks / model.num_parameters() > 0.7
 
 
-def test_the_serious_recipe_sees_half_a_million_tokens_a_step(tmp_path):
-    file = RECIPES_FOLDER / "gpt2_124m_synth_10b.yaml"
-    recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path)])
-    assert recipe.tokens_per_step == 524_288
+@pytest.mark.parametrize(
+    ("name", "tokens_per_step"), [("gpt2_124m_synth_10b", 262_144), ("gpt2_124m_synth_10b_muon", 524_288)]
+)
+def test_the_serious_recipes_see_ten_billion_tokens(name, tokens_per_step, tmp_path):
+    recipe = parse_recipe(["--config", str(RECIPES_FOLDER / f"{name}.yaml"), "--output_dir", str(tmp_path)])
+    assert recipe.tokens_per_step == tokens_per_step
     assert 9.9e9 < recipe.tokens_per_step * recipe.training.max_steps < 10.1e9
     assert recipe.training.bf16
     assert recipe.training.torch_compile
@@ -69,7 +71,8 @@ def test_the_recipes_of_small_gpus_fit_them_with_the_batch_of_the_serious_one(
 ):
     file = RECIPES_FOLDER / f"gpt2_124m_{gpu}.yaml"
     recipe = parse_recipe(["--config", str(file), "--output_dir", str(tmp_path), "--dry_run"])
-    assert recipe.tokens_per_step == 524_288
+    assert recipe.tokens_per_step == 262_144
+    assert 0.99e9 < recipe.tokens_per_step * recipe.training.max_steps < 1.01e9
     fits = dict(word.split(": ") for word in describe_plan(recipe, tokenizer)["fits a GPU"].split("; "))
     assert fits[fitting] == "yes"
     assert too_small is None or fits[too_small] == "no"
