@@ -4,8 +4,8 @@
     python -m train.experiments.time_to_loss --dataset FOLDER_OF_ROWS --widths 128 256 384 --seeds 1 --jobs 2
 
 For each width and seed, both arms train `train/recipes/own_tokenizer.yaml` on one thread, from the same initial weights
-and on the same sequences; the control with AdamW, at the best of its settings that were tried, for three times as many
-tokens. A tokenizer is trained first. Writes a table, `time_to_loss.json` and `time_to_loss.png` into `--output_dir`.
+and on the same text; the control with AdamW, at the best of its settings that were tried, for half as many tokens more.
+A tokenizer is trained first. Writes a table, `time_to_loss.json` and `time_to_loss.png` into `--output_dir`.
 Started again, it goes on: runs that ended are not repeated.
 """
 
