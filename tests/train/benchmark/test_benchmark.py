@@ -143,7 +143,7 @@ def test_a_side_that_fails_says_why():
 def test_the_recipe_runs_from_rows_to_loss(tmp_path):
     case = Case(TINY, "recipe", 2, 32, precision="bfloat16", turns=4)
     ours = run_whole(case, tmp_path)["ours"]
-    assert ours["tokens"] == 2 * 32 * 16  # the recipe's accumulation
+    assert ours["tokens"] == 2 * 32 * 8  # the recipe's accumulation
     assert len(ours["seconds"]) == case.turns - WARM_UP_TURNS
     assert 0 <= ours["data_wait"] < 1
     assert "tokens/s" in render_line({"case": case.name, "ours": ours})
