@@ -11,6 +11,7 @@ Started again, it goes on: runs that ended are not repeated.
 
 import json
 import math
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from tqdm.auto import tqdm
 
 from train.experiments.child_run import finish_run, start_run
 from train.hardware import has_bf16_units
-from train.run_files import RESULTS_FILE, TRAINER_STATE_FILE, command_parser, filled, number, user_path
+from train.run_files import TRAINER_STATE_FILE, command_parser, filled, number, user_path
 from train.settings.arguments import RECIPES_FOLDER
 
 
@@ -42,6 +43,7 @@ CONTROL = {
 ARMS: dict[str, dict[str, str]] = {"AdamW (control)": CONTROL, "shipped recipe (Muon)": {}}
 COLORS = dict(zip(ARMS, ("tab:gray", "tab:blue"), strict=True))
 HEAD_SIZE = 64
+ARGUMENTS_FILE = "arguments.json"  # of a run that ended: what it was started with
 POINTS = 12  # of a curve
 FIRST_DRAWN = 0.1  # of a curve: the fall before it would hide the rest
 
@@ -50,13 +52,16 @@ Curves = dict[str, dict[str, Curve]]  # by arm and seed
 
 
 def train_arm(arm: str, width: int, seed: int, data: list[str], run_folder: Path) -> Curve:
-    """Train one arm in a child process, unless it has been; `data` are words of its command line."""
-    if not (run_folder / RESULTS_FILE).exists():
-        settings = {"config": str(RECIPE), "n_embd": str(width), "n_head": str(width // HEAD_SIZE)}
-        settings |= {"seed": str(seed), "cpu_threads": "1", "eval_steps": str(1 / POINTS), "save_strategy": "no"}
-        settings |= {"report_to": "none", "sample_tokens": "1", "bf16": str(bool(has_bf16_units()))} | ARMS[arm]
-        argv = [*data, *(word for name, value in settings.items() for word in (f"--{name}", value))]
+    """Train one arm in a child process, unless the run folder holds its end; `data` are words of its command line."""
+    settings = {"config": str(RECIPE), "n_embd": str(width), "n_head": str(width // HEAD_SIZE), "seed": str(seed)}
+    settings |= {"cpu_threads": "1", "eval_steps": str(1 / POINTS), "save_strategy": "no", "report_to": "none"}
+    settings |= {"sample_tokens": "1", "bf16": str(bool(has_bf16_units()))} | ARMS[arm]
+    argv = [*data, *(word for name, value in settings.items() for word in (f"--{name}", value))]
+    ended = run_folder / ARGUMENTS_FILE
+    if not ended.exists() or json.loads(ended.read_text()) != argv:
+        shutil.rmtree(run_folder, ignore_errors=True)  # a run that was stopped, or had other settings
         finish_run(start_run(argv, run_folder), run_folder)
+        ended.write_text(json.dumps(argv))
     return read_curve(json.loads((run_folder / TRAINER_STATE_FILE).read_text())["log_history"])
 
 
@@ -176,7 +181,10 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--jobs", type=number(int, 1), default=1, help="runs at a time, each on a thread of its own")
     parser.add_argument(
-        "--output_dir", type=user_path, default=Path("runs/time_to_loss"), help="where runs and results go"
+        "--output_dir",
+        type=user_path,
+        default=Path("runs/time_to_loss"),
+        help="where runs and results go; one for each dataset",
     )
     arguments = parser.parse_args(argv)
     for width in arguments.widths:

@@ -20,7 +20,6 @@ from train.experiments.time_to_loss import (
     render,
     seconds_to,
 )
-from train.run_files import RESULTS_FILE
 from train.settings.recipe import parse_recipe
 
 
@@ -110,12 +109,14 @@ def test_an_arm_is_trained_by_the_training_script_once(rows_file, own_tokenizer,
     short |= {"validation_fraction": "0.1", "logging_steps": "1", "warmup_steps": "1", "bf16": "false"}
     monkeypatch.setitem(ARMS, RECIPE_ARM, {**short, "data_cache_dir": str(tmp_path / "cache")})
     data = ["--dataset", str(rows_file), "--tokenizer", str(own_tokenizer)]
+    (tmp_path / "0" / "checkpoint-1").mkdir(parents=True)  # of a run that was killed
     curve = time_to_loss.train_arm(RECIPE_ARM, 64, 1, data, tmp_path / "0")
     assert len(curve) == time_to_loss.POINTS
     assert all(2 < loss < 12 for _, loss in curve)
-    finished = (tmp_path / "0" / RESULTS_FILE).stat().st_mtime_ns
+    assert not (tmp_path / "0" / "checkpoint-1").exists()
+    finished = (tmp_path / "0" / time_to_loss.ARGUMENTS_FILE).stat().st_mtime_ns
     assert time_to_loss.train_arm(RECIPE_ARM, 64, 1, data, tmp_path / "0") == curve
-    assert (tmp_path / "0" / RESULTS_FILE).stat().st_mtime_ns == finished
+    assert (tmp_path / "0" / time_to_loss.ARGUMENTS_FILE).stat().st_mtime_ns == finished
 
 
 def test_a_run_that_failed_is_told_with_its_last_words(tmp_path):
