@@ -23,10 +23,10 @@ ROWS_TO_ESTIMATE_FROM = 1000
 GIB = 2**30
 # GPUs that people have, and the GiB of each that torch can use.
 GPUS_GIB = {"RTX 8 GB": 7.8, "RTX 12 GB": 11.7, "T4 16 GB": 14.6, "RTX 24 GB": 23.5, "A100 40 GB": 39.4, "80 GB": 79.1}
+OTHER_GIB = 0.8  # of them, what CUDA itself, its libraries' workspaces and holes between tensors take
 TIMED_GPUS = ("H100", "A100", "RTX 4090", "RTX 3090")
 T4_FP16 = 65e12  # FLOP/s, by its data sheet
 USED_OF_PEAK = 0.4  # as llm.c and modded-nanogpt on H100s (train/benchmark/README.md)
-OTHER_GIB = 0.8  # of them, what CUDA itself, its libraries' workspaces and holes between tensors take
 
 
 def describe_plan(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:

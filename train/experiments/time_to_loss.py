@@ -210,7 +210,9 @@ def main(argv: list[str]) -> int:
             ]
             for (width, arm, seed), run in zip(todo, tqdm(runs, desc="Runs"), strict=True):
                 curves[width][arm][str(seed)] = run.result()
-    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+    except subprocess.CalledProcessError:  # the tokenizer's command has said why
+        return 2
+    except (RuntimeError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     comparison = [row for width, by_arm in curves.items() for row in compare(width, by_arm)]
