@@ -37,6 +37,8 @@ CONTROL = {
     "optim_name": "adamw",
     "learning_rate": "5e-4",
     "embedding_lr_scale": "10",
+    "adam_beta2": "0.99",
+    "warmup_steps": "0.15",
     "per_device_train_batch_size": "4",
     "max_steps": "2400",
 }
