@@ -4,7 +4,7 @@
     python -m train.experiments.time_to_loss --dataset FOLDER_OF_ROWS --widths 128 256 384 --seeds 1 --jobs 2
 
 For each width and seed, both arms train `train/recipes/own_tokenizer.yaml` on one thread, from the same initial weights
-and on the same text; the control with AdamW, at the best of its settings that were tried, for half as many tokens more.
+and on the same text; the control with AdamW, at settings that were searched for, for half as many tokens more.
 A tokenizer is trained first. Writes a table, `time_to_loss.json` and `time_to_loss.png` into `--output_dir`.
 Started again, it goes on: runs that ended are not repeated.
 """
@@ -32,11 +32,11 @@ from train.settings.arguments import RECIPES_FOLDER
 
 
 RECIPE = RECIPES_FOLDER / "own_tokenizer.yaml"
-# Of the recipe, what the control has otherwise: the best of the search in train/experiments/optimizers.md.
+# Of the recipe, what the control has otherwise: from the search in train/experiments/optimizers.md.
 CONTROL = {
     "optim_name": "adamw",
-    "learning_rate": "5e-4",
-    "embedding_lr_scale": "10",
+    "learning_rate": "2.5e-4",
+    "embedding_lr_scale": "20",
     "adam_beta2": "0.99",
     "warmup_steps": "0.15",
     "per_device_train_batch_size": "4",
