@@ -158,8 +158,9 @@ def score_on_cpu(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor
     """The losses (n, 1) of logits (n, V), and their gradients with respect to the logits, softmax - one_hot(target), as
     a product, which overwrites the logits, and what it is to be divided by: (n, V) and (n, 1)."""
     losses, normalisers = [], []
+    in_float32 = logits.new_empty(CACHED_ROWS, logits.shape[1], dtype=torch.float32)  # one: its memory stays in caches
     for few, target_of_few in zip(logits.split(CACHED_ROWS), target.split(CACHED_ROWS), strict=True):
-        unnormalised = few.float()  # float32 itself, not a copy
+        unnormalised = few if few.dtype == torch.float32 else in_float32[: len(few)].copy_(few)
         largest = unnormalised.amax(dim=-1, keepdim=True)
         target_logits = unnormalised.gather(1, target_of_few)
         normaliser = unnormalised.sub_(largest).exp_().sum(dim=-1, keepdim=True)
