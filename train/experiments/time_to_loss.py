@@ -35,9 +35,9 @@ RECIPE = RECIPES_FOLDER / "own_tokenizer.yaml"
 # Of the recipe, what the control has otherwise: from the search in train/experiments/optimizers.md.
 CONTROL = {
     "optim_name": "adamw",
-    "learning_rate": "2.5e-4",
-    "embedding_lr_scale": "20",
-    "adam_beta2": "0.99",
+    "learning_rate": "1.25e-4",
+    "embedding_lr_scale": "80",
+    "adam_beta2": "0.999",
     "warmup_steps": "0.15",
     "per_device_train_batch_size": "4",
     "max_steps": "2400",
