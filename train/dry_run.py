@@ -126,7 +126,8 @@ def _describe_compute(recipe: Recipe, config: GPT2ScratchConfig, parameters: int
     """Tokens beside parameters, and the arithmetic of a run with the hours that it takes."""
     training = recipe.training
     flops = tokens * flops_per_token(config, recipe.data.sequence_length)
-    peaks = {name: DATA_SHEET_BF16[name] for name in TIMED_GPUS}
+    in_bf16 = "" if training.bf16 or training.fp16 else ", with --bf16"  # the data sheets' peaks are those of 16 bits
+    peaks = {name + in_bf16: DATA_SHEET_BF16[name] for name in TIMED_GPUS}
     if training.fp16:
         peaks["T4"] = T4_FP16
     dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else torch.float32
