@@ -158,7 +158,8 @@ def score_on_cpu(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor
     """The losses (n, 1) of logits (n, V), and their gradients with respect to the logits, softmax - one_hot(target), as
     a product, which overwrites the logits, and what it is to be divided by: (n, V) and (n, 1)."""
     losses, normalisers = [], []
-    in_float32 = logits.new_empty(CACHED_ROWS, logits.shape[1], dtype=torch.float32)  # one: its memory stays in caches
+    # Float32 logits are overwritten in place; in 16 bits all parts go through one buffer, which stays in the caches.
+    in_float32 = logits.new_empty(CACHED_ROWS, logits.shape[1], dtype=torch.float32)
     for few, target_of_few in zip(logits.split(CACHED_ROWS), target.split(CACHED_ROWS), strict=True):
         unnormalised = few if few.dtype == torch.float32 else in_float32[: len(few)].copy_(few)
         largest = unnormalised.amax(dim=-1, keepdim=True)
