@@ -37,7 +37,6 @@ CONTROL = {
     "optim_name": "adamw",
     "learning_rate": "1.25e-4",
     "embedding_lr_scale": "80",
-    "adam_beta2": "0.999",
     "warmup_steps": "0.15",
     "per_device_train_batch_size": "4",
     "max_steps": "2400",
