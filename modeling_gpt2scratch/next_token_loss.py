@@ -155,8 +155,15 @@ def run_chunks(
 
 
 def score_on_cpu(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-    """The losses (n, 1) of logits (n, V), and their gradients with respect to the logits, softmax - one_hot(target), as
-    a product, which overwrites the logits, and what it is to be divided by: (n, V) and (n, 1)."""
+    """The loss of each row, and its gradient softmax(logits) - one_hot(target), in few passes over memory.
+
+    Args:
+        logits: (n, V); overwritten.
+        target: (n, 1).
+
+    Returns:
+        The losses (n, 1); a multiple of the gradients (n, V); and the divisor (n, 1) that makes them the gradients.
+    """
     losses, normalisers = [], []
     # Float32 logits are overwritten in place; in 16 bits all parts go through one buffer, which stays in the caches.
     in_float32 = logits.new_empty(CACHED_ROWS, logits.shape[1], dtype=torch.float32)

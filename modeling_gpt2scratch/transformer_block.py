@@ -11,8 +11,9 @@ from .layer_norm import LayerNorm
 
 
 class TransformerBlock(GradientCheckpointingLayer):
-    """Pre-norm block (GPT-2 report, section 2.3): the norms sit on the branches, so the residual stream itself runs
-    from the embeddings to the final norm untouched; (B, T, C) in, (B, T, C) out.
+    """Pre-norm block (GPT-2 report, section 2.3); (B, T, C) in, (B, T, C) out.
+
+    The norms sit on the branches, so the residual stream runs from the embeddings to the last norm untouched.
 
     A `GradientCheckpointingLayer` recomputes its activations in the backward pass when the Trainer asks for that.
     """

@@ -20,8 +20,12 @@ STEPS = 1000  # of a run whose length the data decides
 
 
 def check_buildable(recipe: RunRecipe) -> None:
-    """Refuse an output folder that cannot be written, and an attention function, an optimizer, a schedule or workers
-    that this machine cannot build or take a step with, by a `ValueError`."""
+    """Try, on a tiny model, what the recipe's run will need on this machine.
+
+    Raises:
+        ValueError: a folder cannot be written; or the attention function, the optimizer, the schedule or the data
+            loader's workers cannot be built, or cannot take a step.
+    """
     training, settings = recipe.training, recipe.all_settings
     if not (recipe.run_folder / RESULTS_FILE).exists():  # into a finished run, nothing may be left to write
         check_folder("output_dir", recipe.run_folder)

@@ -21,8 +21,11 @@ class VerificationError(RuntimeError):
 
 
 def run_without_project(script: str, *arguments: str, folder: Path, environment: dict[str, str]) -> None:
-    """Run a script of this folder in a child process, in `folder`, with `environment` beside this process's own; a
-    VerificationError, which ends with the error's last line, where it failed."""
+    """Run a script of this folder in a child process, in `folder`, with `environment` beside this process's own.
+
+    Raises:
+        VerificationError: the script failed; the message ends with the last line of its error.
+    """
     here = Path(__file__).resolve()
     own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_MODULES_CACHE")}
     finished = subprocess.run(

@@ -18,8 +18,10 @@ WINDOW_STEPS = 128  # as llm.c's outlier detector
 
 
 class LossGuard(TrainerCallback):
-    """Judges each optimizer step before it is taken, on the CPU and on MPS, which has no pinned memory; on other
-    accelerators one step later, so that the host never waits for the device, unless spikes are to be skipped.
+    """Judges each optimizer step: ends the run where its loss or gradient is not finite, and looks for spikes.
+
+    On the CPU and on MPS (which has no pinned memory), and wherever spikes are to be skipped, it is judged before it is
+    taken. Otherwise an accelerator's step is judged one step later, so that the host never waits for the device.
 
     A spike is a loss `spike_score` standard deviations above the mean of the last `WINDOW_STEPS`; with 0, none is
     looked for. `describe_step` names the rows and the learning rate of the step at which the run ends.

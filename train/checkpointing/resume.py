@@ -63,10 +63,18 @@ def finished_steps(run_folder: Path) -> int:
 
 
 def find_checkpoint(run_folder: Path, word: str | None) -> Path | None:
-    """The checkpoint that `--resume_from_checkpoint WORD` asks for, verified: "true" for the newest complete one,
-    "auto" for the same or else a fresh start (`None`), "false" or `None` for a fresh start, or a checkpoint's path. A
-    finished run may have none left. A `ValueError` where there is none, it is damaged, or a fresh start would write
-    over a run."""
+    """The checkpoint that `--resume_from_checkpoint WORD` asks for, verified.
+
+    Args:
+        word: "true" for the newest complete checkpoint; "auto" for the same where there is one, else a fresh start;
+            "false" or `None` for a fresh start; or the path of a checkpoint.
+
+    Returns:
+        The checkpoint's folder; `None` for a fresh start, or for a finished run, which may have no checkpoint left.
+
+    Raises:
+        ValueError: there is no such checkpoint, it is damaged, or a fresh start would write over a run.
+    """
     kind = str(word).lower() if word is not None else "false"
     if kind not in ("true", "auto", "false"):
         return _named_checkpoint(Path(str(word)), run_folder)

@@ -34,9 +34,9 @@ def mean_per_unit(
 ) -> tuple[float, Interval | None]:
     """The mean of all documents' sums (nats) per unit (token, byte), and its interval; `None` for too few documents.
 
-    Tokens of one document are alike, so documents, and not tokens, are what was sampled: the standard error is that of
-    a ratio of two means (Cochran, Sampling Techniques, 1977, section 2.11), the interval Student's with one degree of
-    freedom less than there are documents.
+    Tokens of one document are alike, so the documents count as the sample, and not the tokens. The standard error is
+    that of a ratio of two means (Cochran, Sampling Techniques, 1977, section 2.11). The interval is Student's, with one
+    degree of freedom less than there are documents.
     """
     sums, units = np.asarray(sums, np.float64), np.asarray(units, np.float64)
     documents, value = len(sums), float(sums.sum() / units.sum())

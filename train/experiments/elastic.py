@@ -72,9 +72,12 @@ def wait_for_step(run_folder: Path, processes: int, offset: int) -> tuple[int, i
 
 
 def inject_elastic_faults(folder: Path, settings: list[str], kills: int, chance: random.Random) -> tuple[str, bool]:
-    """Train with one process undisturbed, and with two, of which one is killed again and again; returns the table of
-    kills with a verdict, and whether the losses are the same to `TOLERANCE`, no checkpoint is torn, and each step was
-    taken once."""
+    """Train with one process undisturbed, and with two, of which one is killed again and again.
+
+    Returns:
+        The table of kills with a verdict; and whether all is well: the losses of both runs are the same to `TOLERANCE`,
+        no checkpoint is torn, and each step was taken once.
+    """
     alone, run_folder = folder / "never_killed", folder / "elastic"
     finish_run(start_run(settings, alone, processes=1), alone)
     run_folder.mkdir()

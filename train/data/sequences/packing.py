@@ -78,8 +78,10 @@ def choose_collator(packing: Packing, end_of_text: int) -> Callable[[list[dict[s
 
 
 def collate_documents(examples: list[dict[str, np.ndarray]], end_of_text: int) -> dict[str, torch.Tensor]:
-    """A batch of whole documents side by side: `position_ids` start again at each, so that attention stays inside, and
-    a document's first token, which nothing announces, is not scored; nor is padding.
+    """A batch of whole documents side by side.
+
+    `position_ids` start again at 0 in each document, which keeps attention inside it. A document's first token is not
+    scored, since nothing before it could predict it; nor is padding.
 
     Boundaries are read from the tokens: the end-of-text token stands at the end of each document and nowhere else.
     """

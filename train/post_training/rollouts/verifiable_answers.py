@@ -1,14 +1,13 @@
 """Answers that a machine can verify, and the rewards for them.
 
-Two answers are the same when their values are:
+An answer's value is the last `\\boxed{...}` of its text; else the words after the last "answer is", up to the end of
+the sentence; else all of it. A full stop at the end is left off. Two values are compared so:
 
-- the last `\\boxed{...}` of a text counts, else the words after the last "answer is" up to the end of the sentence,
-  else all of it; a full stop at the end is left off;
 - numbers are compared by value, exactly: "5,000" is "5000.0", "1/2" is "0.5", "$20" and "20%" are "20". A number with a
   unit is a text;
 - dates with a year are compared as dates: "3 May 1999", "May 3rd, 1999", "1999-05-03";
-- where the question of an mcq row has lettered options, a letter ("D", "(d)", "D.") is the option, and so is its text,
-  alone or behind its letter; a letter with another option's text is neither;
+- where the question of an mcq row has lettered options, one is named by its letter ("D", "(d)", "D."), by its text, or
+  by both; a letter with another option's text names none;
 - anything else is text: case and runs of space do not count, everything else does.
 """
 
