@@ -69,7 +69,7 @@ def _kill(settings: dict, folder: Path) -> dict:
     steps = {"max_steps": 60, "save_steps": 10, "eval_steps": 30, "logging_steps": 1, "gradient_accumulation_steps": 1}
     words = _words(settings | steps | {"full_determinism": True, "disable_tqdm": True})
     report = inject_faults(folder, words, kills=KILLS, chance=random.Random(0))
-    return {"kills": len(report.kills), "compared": sum(report.compared.values()), "differences": report.differences}
+    return {"kills": report.kills.total(), "compared": sum(report.compared.values()), "differences": report.differences}
 
 
 def _words(settings: dict) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +14,12 @@ import torch
 
 from tests.train.forked_run import ForkedRun
 from train.benchmark import __main__ as benchmark
-from train.benchmark import contender, duel
+from train.benchmark import contender, duel, whole_runs
 from train.benchmark.cases import GPT2_124M, SIDES, SMALL, WARM_UP_TURNS, Case, ModelSize, cases_for_cpu, choose_cases
 from train.benchmark.duel import run_case
 from train.benchmark.report import add_figures, describe_micro_batches, draw, make_table, render_line
 from train.benchmark.whole_runs import run_whole
+from train.experiments.fault_injection import Report
 
 
 CPU = torch.device("cpu")
@@ -164,11 +166,13 @@ def test_ratios_and_utilisation(measured):
 
 
 @pytest.mark.parametrize(
-    ("kills", "words"), [([], "3 kills, 90 values compared: the same, bit for bit"), (["loss: 1"], "1 differ")]
+    ("differences", "words"), [([], "3 kills, 90 values compared: the same, bit for bit"), (["loss: 1"], "1 differ")]
 )
-def test_what_kills_cost_is_told(kills, words):
-    figures = {"kills": 3, "compared": 90, "differences": kills}
-    assert render_line({"case": "resume", "ours": figures}).endswith(words)
+def test_what_kills_cost_is_told(differences, words, tmp_path, monkeypatch):
+    report = Report(kills=Counter(training=2, saving=1), compared=Counter(loss=90), differences=differences)
+    monkeypatch.setattr(whole_runs, "inject_faults", lambda *_, **__: report)
+    ours = run_whole(Case(TINY, "resume", 1, 16), tmp_path)["ours"]
+    assert render_line({"case": "resume", "ours": ours}).endswith(words)
 
 
 def test_several_devices_share_the_work(measured):
