@@ -31,8 +31,8 @@ def flops_per_token(config: PretrainedConfig, sequence_tokens: int, training: bo
     """Floating-point operations that a token takes, forward and (in training) backward.
 
     2 per weight forward and 4 backward (Kaplan et al., 2020, section 2.1). The token embedding counts, since it is the
-    head, too; the position embedding is only looked up, and does not count. Attention adds 12 L C T, as if
-    each query looked at all T keys (Chowdhery et al., 2022, appendix B). Recomputation does not count.
+    head, too; the position embedding is only looked up, and does not count. Attention adds 12 L C T, as if each query
+    looked at all T keys (Chowdhery et al., 2022, appendix B). Recomputation does not count.
     """
     C, L = config.hidden_size, config.num_hidden_layers
     inner = getattr(config, "n_inner", None) or 4 * C

@@ -33,15 +33,19 @@ def expects_citations(row: Row) -> bool:
 
 
 def count_citations(questions: list[Row], answers: list[Answer]) -> dict | None:
-    """Compare the citations of each answer with those of its question's row; `None` where no row cites anything.
+    """Compare the citations of each answer with those of its question's row.
 
     Returns:
-        `citations` of evaluation.json. Counts, summed over the answers: `answers`; `exact`, those that cite just the
-        expected sources; `citing`, those that cite any; `cited`, the different sources of each answer, and `existing`,
-        those of them that were given; `expected`, the sources of the expected text, and `recalled`, those of them that
-        the answer cites; `quotes`, the quotations in `<ref name="source_N">` marks, and `true_quotes`, those that stand
-        in that source word for word, whatever the space between words. And of SHARES each `*_share`, `None` of nothing,
-        and `exact_interval` and `citing_interval`.
+        `citations` of evaluation.json; `None` where no row cites anything. It counts, over all answers,
+
+        - `answers`, and of them `citing` (any source) and `exact` (the expected sources and no others);
+        - `cited`, the different sources that each answer cites, and of them `existing`, which its question gave;
+        - `expected`, the sources that the rows' own texts cite, and of them `recalled`, which the answer cites, too;
+        - `quotes`, quotations in `<ref name="source_N">` marks, and of them `true_quotes`, which that source has word
+          for word (space may differ);
+
+        and has the shares that SHARES names, as `*_share` (`None` where there is nothing to take a share of), with
+        `exact_interval` and `citing_interval`.
     """
     counts: Counter[str] = Counter()
     for row, answer in zip(questions, answers, strict=True):
