@@ -28,7 +28,7 @@ def verify_model(run: Path, branches: dict[str, Path]) -> None:
         # As elsewhere: no network, and nothing kept from earlier. Other threads would add in another order.
         threads = str(torch.get_num_threads())
         folders = [str(folder.resolve()) for folder in branches.values()]
-        alone = {"HF_HOME": f"{work}/home", "HF_HUB_CACHE": f"{work}/home/hub", "HF_HUB_OFFLINE": "1"}
+        alone = {"HF_HOME": f"{work}/hf", "HF_HUB_CACHE": f"{work}/hf/hub", "HF_HUB_OFFLINE": "1"}
         run_without_project("check_model.py", threads, *folders, folder=Path(work), environment=alone)
     onnx_folder = branches.get(EXPORT_BRANCH, Path()) / ONNX_FOLDER
     graphs = {precision: onnx_folder / name for precision, name in ONNX_FILES.items() if (onnx_folder / name).is_file()}

@@ -97,8 +97,8 @@ def test_local_paths_are_found(finished_run):
 
 def test_local_paths_in_parts_of_settings_are_found(run):
     recipe = run / "recipe.yaml"
-    recipe.write_text(f"{recipe.read_text()}deepspeed: {{offload: [{{path: /home/me/swap}}]}}\n")
-    assert ("recipe.yaml", "/home/me/swap") in list_local_paths(run)
+    recipe.write_text(f"{recipe.read_text()}deepspeed: {{offload: [{{path: /data/mine/swap}}]}}\n")
+    assert ("recipe.yaml", "/data/mine/swap") in list_local_paths(run)
 
 
 def test_figures_of_other_weights_are_not_published(run, tmp_path):

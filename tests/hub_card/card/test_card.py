@@ -139,16 +139,16 @@ def test_a_hub_dataset_is_named_with_its_commit(record):
 
 
 def test_a_validation_set_named_apart_is_what_the_figures_are_of(record):
-    apart = {"dataset": "/home/me/held.jsonl", "dataset_revision": None, "dataset_split": "train"}
+    apart = {"dataset": "/data/mine/held.jsonl", "dataset_revision": None, "dataset_split": "train"}
     card = render_card(with_results(record, data={**record.data, "validation_set": apart}), "you/tiny")
     assert ModelCard(card).data.eval_results[0].dataset_type == "held.jsonl"
     assert "On the rows of held.jsonl, split train; no training row has a seed article or text of theirs:" in card
-    assert "/home/me" not in card
+    assert "/data/mine" not in card
 
 
 def test_of_several_datasets_each_is_named(record):
     hub = {**record.data, "dataset": "PleIAs/SYNTH", "dataset_revision": COMMIT, "dataset_config": "en", "share": 0.7}
-    parts = [hub, {**record.data, "dataset": "/home/me/book.txt", "share": 0.3}]
+    parts = [hub, {**record.data, "dataset": "/data/mine/book.txt", "share": 0.3}]
     for part in parts:
         part |= {"passes_in_epoch": 1.25, "validation_sequences": 2}
     card = render_card(with_results(record, data={"schema": "mixed", "datasets": parts}), "you/tiny")
@@ -156,7 +156,7 @@ def test_of_several_datasets_each_is_named(record):
     assert ModelCard(card).data.language == record.languages
     assert f"), configuration en, revision `{COMMIT}`" in card
     assert "Rows of book.txt, which are not on the Hub" in card
-    assert "/home/me" not in card
+    assert "/data/mine" not in card
     assert f"--dataset PleIAs/SYNTH YOUR_COPY_OF_THE_ROWS --dataset_revision {COMMIT} main" in card
     assert line_of(card, "| book.txt | 30.00% | 1.25")
     assert "Q: question" in card

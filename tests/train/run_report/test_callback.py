@@ -106,7 +106,7 @@ def test_an_error_is_noted_with_the_last_step_and_without_local_paths(report, tr
     state.global_step = 5
     state.log_history.append({"step": 5, "loss": float("nan"), "grad_norm": float("inf")})
     with pytest.raises(RunFailedError), report.noting_failure():
-        raise RunFailedError("the loss is nan, see /home/someone/runs/tiny for more")
+        raise RunFailedError("the loss is nan, see /data/someone/runs/tiny for more")
     found = record(tmp_path)
     assert (found["condition"], found["step"]) == ("failed", 5)
     assert found["reason"] == "RunFailedError: the loss is nan, see .../tiny for more"

@@ -35,7 +35,7 @@ def test_a_stream_has_its_validation_rows_first_and_its_own_at_the_end():
 
 
 def test_a_validation_set_named_apart_is_shown_without_its_path():
-    apart = {"dataset": "/home/me/held.jsonl", "dataset_revision": None}
+    apart = {"dataset": "/data/mine/held.jsonl", "dataset_revision": None}
     assert ["validation rows of", "held.jsonl"] in cells(
         {"data": {**DatasetStatistics().to_dict(), "validation_set": apart}}
     )

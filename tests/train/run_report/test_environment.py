@@ -15,7 +15,7 @@ from train.run_report.environment import (
     ("words", "shown"),
     [
         (["train/pretrain.py", "--max_steps", "5"], "python train/pretrain.py --max_steps 5"),
-        (["/home/me/code/train.py", "--config=/home/me/a.yaml"], "python .../train.py --config=.../a.yaml"),
+        (["/data/mine/code/train.py", "--config=/data/mine/a.yaml"], "python .../train.py --config=.../a.yaml"),
         (["x.py", "--hub_token", "hf_1", "--seed", "1"], "python x.py --hub_token '(hidden)' --seed 1"),
         (["x.py", "--hub_token=hf_1"], "python x.py '--hub_token=(hidden)'"),
         (["x.py", "--sample_prompts", "Who is it?"], "python x.py --sample_prompts 'Who is it?'"),
@@ -34,7 +34,7 @@ def test_paths_below_the_working_folder_are_relative_to_it():
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
-        ("'/home/me/rows.jsonl': no such file", "'.../rows.jsonl': no such file"),
+        ("'/data/mine/rows.jsonl': no such file", "'.../rows.jsonl': no such file"),
         (r"C:\Users\me\rows.jsonl: no such file", ".../rows.jsonl: no such file"),
         (
             "see https://huggingface.co/datasets/PleIAs/SYNTH and 3/4",
